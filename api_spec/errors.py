@@ -1,0 +1,133 @@
+"""Every error that a user can meet: one class, one stable code, one HTTP status.
+
+The message is fit for the user.  ``pointer`` is a JSON pointer into what was sent (RFC 6901).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with what was sent."""
+
+    pointer: str
+    message: str
+
+
+class BrokerError(Exception):
+    """The base of all; ``extra`` members are added to the problem document."""
+
+    code: ClassVar[str] = "internal_error"
+    http_status: ClassVar[int] = 500
+    title: ClassVar[str] = "The broker failed"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, faults: Sequence[Fault] = (), **extra: Any) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+        self.extra = extra
+
+
+class InvalidRequest(BrokerError):
+    code, http_status, title = "invalid_request", 400, "The request cannot be read"
+
+
+class InvalidSpec(BrokerError):
+    code, http_status, title = "invalid_spec", 422, "The specification is not valid"
+
+
+class NothingFits(BrokerError):
+    """Proven impossible at every backend; ``extra['decision']`` says why, backend by backend."""
+
+    code, http_status, title = "nothing_fits", 422, "No backend can run this job"
+
+
+class Unauthenticated(BrokerError):
+    code, http_status, title = "unauthenticated", 401, "A valid token is needed"
+
+
+class Forbidden(BrokerError):
+    code, http_status, title = "forbidden", 403, "The token does not allow this"
+
+
+class NotFound(BrokerError):
+    code, http_status, title = "not_found", 404, "There is no such thing"
+
+
+class MethodNotAllowed(BrokerError):
+    code, http_status, title = "method_not_allowed", 405, "The resource does not know this method"
+
+
+class Conflict(BrokerError):
+    """The job is not in a state that allows this, or somebody else was faster."""
+
+    code, http_status, title = "conflict", 409, "The state does not allow this"
+
+
+class Gone(BrokerError):
+    """A cursor or event id that is no longer kept; ``extra['oldest']`` is the oldest one that is."""
+
+    code, http_status, title = "gone", 410, "This is no longer kept"
+
+
+class PreconditionFailed(BrokerError):
+    code, http_status, title = "precondition_failed", 412, "The resource has changed"
+
+
+class TooLarge(BrokerError):
+    code, http_status, title = "too_large", 413, "The request is too large"
+
+
+class UnsupportedMediaType(BrokerError):
+    code, http_status, title = "unsupported_media_type", 415, "The content type is not supported"
+
+
+class IdempotencyConflict(BrokerError):
+    code, http_status, title = "idempotency_conflict", 422, "The idempotency key was used for another request"
+
+
+class RateLimited(BrokerError):
+    code, http_status, title, retryable = "rate_limited", 429, "Too many requests", True
+
+
+class TooManyStreams(BrokerError):
+    """The process has no thread left for another stream; reading by page still works."""
+
+    code, http_status, title, retryable = "too_many_streams", 503, "Too many streams are open", True
+
+
+class StoreUnavailable(BrokerError):
+    """Redis does not answer, is full, or is not fit; nothing was changed unless said so."""
+
+    code, http_status, title, retryable = "store_unavailable", 503, "The state cannot be reached", True
+
+
+class NotSupported(BrokerError):
+    """The backend of this job cannot do that (a capability it does not have)."""
+
+    code, http_status, title = "not_supported", 501, "The backend cannot do this"
+
+
+class BackendUnavailable(BrokerError):
+    """Only for what needs a backend's answer at once, such as reading a log."""
+
+    code, http_status, title, retryable = "backend_unavailable", 503, "The backend does not answer", True
+
+
+class InvalidConfiguration(BrokerError):
+    """A setting, a policy file or a backend's configuration is wrong; a process does not start with it."""
+
+    code, http_status, title = "invalid_configuration", 500, "The configuration is not valid"
+
+
+def all_errors() -> Iterator[type[BrokerError]]:
+    """Every class that has a code of its own, base included."""
+    pending: list[type[BrokerError]] = [BrokerError]
+    while pending:
+        kind = pending.pop()
+        yield kind
+        pending.extend(kind.__subclasses__())

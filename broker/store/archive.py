@@ -1,0 +1,117 @@
+"""Ended jobs as one packed value each, what is done with them over time, and the dump of a whole store.
+
+The packed form is zlib over JSON; binary parts are base64 inside.  ``PACKED_VERSION`` is in each.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from broker.store.connection import Client
+from broker.store.records import AttemptRecord, JobRecord, read_attempt, read_job
+from broker.store.scripts import Scripts
+
+PACKED_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """One job, all of it, as read from its keys or from its packed form."""
+
+    job_id: str
+    raw: Mapping[str, str]
+    spec: bytes
+    attempts_json: Mapping[int, str]
+    decisions: Mapping[int, bytes]
+    history: tuple[str, ...]
+    tasks: bytes | None
+
+    @property
+    def record(self) -> JobRecord:
+        return read_job(self.job_id, self.raw)
+
+    @property
+    def attempts(self) -> tuple[AttemptRecord, ...]:
+        return tuple(read_attempt(self.attempts_json[n]) for n in sorted(self.attempts_json))
+
+
+def pack_parts(parts: Parts) -> bytes:
+    document = {
+        "v": PACKED_VERSION,
+        "job": dict(parts.raw),
+        "spec": _b64(parts.spec),
+        "attempts": {str(n): text for n, text in parts.attempts_json.items()},
+        "decisions": {str(n): _b64(blob) for n, blob in parts.decisions.items()},
+        "history": list(parts.history),
+        "tasks": _b64(parts.tasks) if parts.tasks else None,
+    }
+    return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 6)
+
+
+def unpack_parts(job_id: str, blob: bytes) -> Parts:
+    document = json.loads(zlib.decompress(blob))
+    return Parts(
+        job_id=job_id,
+        raw=document["job"],
+        spec=base64.b64decode(document["spec"]),
+        attempts_json={int(n): text for n, text in document["attempts"].items()},
+        decisions={int(n): base64.b64decode(text) for n, text in document["decisions"].items()},
+        history=tuple(document["history"]),
+        tasks=base64.b64decode(document["tasks"]) if document["tasks"] else None,
+    )
+
+
+def index_members(record: JobRecord) -> list[str]:
+    """Where the job stands in ``index:<project>``; the same list as ``members`` in common.lua."""
+    values = ["j", f"s={record.state}", f"k={record.kind}", f"o={record.owner}", f"n={record.name}"]
+    if record.backend:
+        values.append(f"b={record.backend}")
+    values += [f"l={name}={value}" for name, value in record.labels.items()]
+    return [f"{value}\0{record.id}" for value in values]
+
+
+@dataclass(frozen=True)
+class Archive:
+    client: Client
+    scripts: Scripts
+    prefix: str
+
+    def ended_before(self, at_ms: int, limit: int) -> list[str]:
+        return self._due("ended", at_ms, limit)
+
+    def packed_before(self, at_ms: int, limit: int) -> list[str]:
+        return self._due("packs", at_ms, limit)
+
+    def pack(self, parts: Parts) -> str:
+        request = {"id": parts.job_id, "version": parts.raw["version"]}
+        answer: bytes = self.scripts.run("pack", request, pack_parts(parts))
+        return answer.decode()
+
+    def forget(self, parts: Parts) -> str:
+        """'ok', or 'pinned' by a live dependant."""
+        record = parts.record
+        request: dict[str, Any] = {
+            "id": record.id,
+            "project": record.project,
+            "members": index_members(record),
+        }
+        answer: bytes = self.scripts.run("forget", request)
+        return answer.decode()
+
+    def drop_dangling(self, job_id: str) -> None:
+        """The parts of an ended job ran into their own expiry; the list entry goes too."""
+        self.client.zrem(f"{self.prefix}ended", job_id)
+        self.client.zrem(f"{self.prefix}packs", job_id)
+
+    def _due(self, name: str, at_ms: int, limit: int) -> list[str]:
+        ids = self.client.zrange(f"{self.prefix}{name}", "-inf", at_ms, byscore=True, offset=0, num=limit)
+        return [job_id.decode() for job_id in ids]
+
+
+def _b64(blob: bytes) -> str:
+    return base64.b64encode(blob).decode()

@@ -1,0 +1,145 @@
+"""What is known of each backend: its last snapshot, how fresh, and what operators and the breaker say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from broker.store.changes import Live
+from broker.store.connection import Client
+from broker.store.jobs import texts
+
+BREAKER_AFTER = 3  # failures in a row; fewer may be chance
+BREAKER_BASE_S = 2.0
+BREAKER_MAX_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendRecord:
+    """The hash ``backend:<name>``.  Times in milliseconds of Redis' clock."""
+
+    name: str
+    type: str = ""
+    inventory: Mapping[str, Any] | None = None
+    load: Mapping[str, Any] | None = None
+    snapshot_at: int | None = None
+    seen_at: int | None = None  # last complete pass
+    reachable: bool | None = None
+    message: str | None = None
+    drained: bool = False
+    paused: bool = False
+    failures: int = 0
+    not_before: int = 0  # the breaker is open until then
+    assigned: int = 0  # placements since the snapshot
+
+
+@dataclass(frozen=True)
+class Backends:
+    client: Client
+    prefix: str
+
+    def names(self) -> tuple[str, ...]:
+        """Every backend that was ever configured."""
+        return tuple(sorted(name.decode() for name in self.client.smembers(f"{self.prefix}backends")))
+
+    def declare(self, name: str, kind: str) -> None:
+        self.client.sadd(f"{self.prefix}backends", name)
+        self.client.hset(self._key(name), "type", kind)
+
+    def read(self, name: str) -> BackendRecord:
+        return self.read_many((name,))[0]
+
+    def read_many(self, names: tuple[str, ...]) -> tuple[BackendRecord, ...]:
+        pipe = self.client.pipeline(transaction=False)
+        for name in names:
+            pipe.hgetall(self._key(name))
+        return tuple(_record(name, texts(raw)) for name, raw in zip(names, pipe.execute(), strict=True))
+
+    # ---- what the workers found ----------------------------------------------------------------------
+
+    def put_snapshot(self, name: str, snapshot: Mapping[str, str], now_ms: int, next_in_s: float) -> None:
+        """``snapshot``: inventory and load as JSON.  The count of what was assigned since begins anew."""
+        values = {**snapshot, "snapshot_at": str(now_ms), "refresh_at": str(now_ms + int(next_in_s * 1000))}
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hset(self._key(name), mapping=dict(values))
+        pipe.hdel(self._key(name), "assigned")
+        pipe.execute()
+
+    def postpone(self, name: str, field_name: str, at_ms: int) -> None:
+        """``field_name``: observe_at or refresh_at."""
+        self.client.hset(self._key(name), field_name, str(at_ms))
+
+    def assigned(self, name: str) -> None:
+        self.client.hincrby(self._key(name), "assigned", 1)
+
+    def answered(self, name: str, seen_at_ms: int | None = None) -> None:
+        """The backend answered: the breaker closes.  ``seen_at_ms``: a complete pass began then."""
+        values = {"reachable": "1", "failures": "0", "not_before": "0"}
+        if seen_at_ms is not None:
+            values["seen_at"] = str(seen_at_ms)
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hset(self._key(name), mapping=dict(values))
+        pipe.hdel(self._key(name), "message")
+        pipe.execute()
+
+    def failed(self, name: str, message: str, now_ms: int) -> None:
+        """The backend did not answer; after a few times in a row it is left alone for a while."""
+        failures = int(self.client.hincrby(self._key(name), "failures", 1))
+        values = {"reachable": "0", "message": message[:500]}
+        if failures >= BREAKER_AFTER:
+            pause_s = min(BREAKER_MAX_S, BREAKER_BASE_S * 2 ** (failures - BREAKER_AFTER))
+            values["not_before"] = str(now_ms + int(pause_s * 1000))
+        self.client.hset(self._key(name), mapping=dict(values))
+
+    # ---- what operators say --------------------------------------------------------------------------
+
+    def set_flags(self, name: str, *, drained: bool, paused: bool) -> None:
+        pipe = self.client.pipeline(transaction=True)
+        for flag, on in (("drained", drained), ("paused", paused)):
+            if on:
+                pipe.hset(self._key(name), flag, "1")
+            else:
+                pipe.hdel(self._key(name), flag)
+        pipe.execute()
+
+    # ---- what is live there --------------------------------------------------------------------------
+
+    def live(self, name: str) -> dict[str, Live]:
+        """Job -> what an observer needs to ask for its attempt."""
+        raw = self.client.hgetall(f"{self.prefix}live:{name}")
+        return {job_id.decode(): Live.load(text.decode()) for job_id, text in raw.items()}
+
+    def live_count(self, name: str) -> int:
+        return int(self.client.hlen(f"{self.prefix}live:{name}"))
+
+    def note_fingerprint(self, name: str, job_id: str, live: Live) -> None:
+        """Nothing changed but native words; only if the entry is still there."""
+        key = f"{self.prefix}live:{name}"
+        if self.client.hexists(key, job_id):
+            self.client.hset(key, job_id, live.dump())
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}backend:{name}"
+
+
+def _record(name: str, raw: Mapping[str, str]) -> BackendRecord:
+    def number(key: str) -> int | None:
+        return int(raw[key]) if key in raw else None
+
+    return BackendRecord(
+        name=name,
+        type=raw.get("type", ""),
+        inventory=json.loads(raw["inventory"]) if "inventory" in raw else None,
+        load=json.loads(raw["load"]) if "load" in raw else None,
+        snapshot_at=number("snapshot_at"),
+        seen_at=number("seen_at"),
+        reachable={"1": True, "0": False}.get(raw.get("reachable", "")),
+        message=raw.get("message"),
+        drained=raw.get("drained") == "1",
+        paused=raw.get("paused") == "1",
+        failures=number("failures") or 0,
+        not_before=number("not_before") or 0,
+        assigned=number("assigned") or 0,
+    )

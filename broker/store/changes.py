@@ -1,0 +1,101 @@
+"""What a guarded write may say: who writes (``Guard``) and what changes (``Change``).  Plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from api_spec.states import JobState
+from broker.store.records import AttemptRecord, dump_attempt, write_value
+
+Event = tuple[str, Mapping[str, Any]]  # (type, data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """The write is refused unless all that is set still holds when it arrives."""
+
+    epoch: int | None = None  # of the claim: somebody else has claimed the job since
+    version: int | None = None  # of the record that was read
+    states: tuple[JobState, ...] = ()
+    lease: tuple[str, int] | None = None  # name and epoch of the lease that the writer holds
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        if self.epoch is not None:
+            out["epoch"] = str(self.epoch)
+        if self.version is not None:
+            out["version"] = str(self.version)
+        if self.states:
+            out["states"] = list(self.states)
+        if self.lease is not None:
+            out["lease"] = [self.lease[0], str(self.lease[1])]
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """One value of ``live:<backend>``: what an observer needs to ask, and what it saw last."""
+
+    attempt: int
+    handle: Mapping[str, Any] | None = None
+    fingerprint: str = ""
+
+    def dump(self) -> str:
+        return json.dumps([self.attempt, self.fingerprint, self.handle], separators=(",", ":"), default=dict)
+
+    @classmethod
+    def load(cls, text: str) -> Live:
+        attempt, fingerprint, handle = json.loads(text)
+        return cls(attempt=attempt, fingerprint=fingerprint, handle=handle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """``set`` holds fields of ``JobRecord``; a value of None removes the field."""
+
+    set: Mapping[str, Any] = field(default_factory=dict)
+    attempt: AttemptRecord | None = None
+    decision: tuple[int, bytes] | None = None  # number of the attempt, packed
+    spec: bytes | None = None
+    tasks: bytes | None = None
+    live: tuple[str, Live] | None = None  # backend
+    not_live: str | None = None  # backend
+    due: tuple[str, float] | None = None  # queue, seconds from now
+    no_due: bool = False
+    events: tuple[Event, ...] = ()
+    quiet: bool = False  # only due times or live entries change: the version stays
+    wake: bool = False  # dependants, because something that they may wait for has happened
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "set": {name: write_value(value) for name, value in self.set.items() if value is not None},
+            "del": [name for name, value in self.set.items() if value is None],
+            "events": [
+                [kind, json.dumps(dict(data), separators=(",", ":"), ensure_ascii=False)]
+                for kind, data in self.events
+            ],
+        }
+        if self.attempt:
+            out["attempt"] = [str(self.attempt.number), dump_attempt(self.attempt)]
+        if self.decision:
+            out["decision"] = str(self.decision[0])
+        if self.live:
+            out["live"] = [self.live[0], self.live[1].dump()]
+        if self.due:
+            out["due"] = [self.due[0], int(self.due[1] * 1000)]
+        flags = {
+            "spec": self.spec is not None,
+            "tasks": self.tasks is not None,
+            "not_live": self.not_live,
+            "no_due": self.no_due,
+            "quiet": self.quiet,
+            "wake": self.wake,
+        }
+        return {**out, **{name: flag for name, flag in flags.items() if flag}}
+
+    @property
+    def blobs(self) -> tuple[bytes, bytes, bytes]:
+        return (self.decision[1] if self.decision else b"", self.spec or b"", self.tasks or b"")

@@ -1,0 +1,103 @@
+"""The way to Redis, and what a server must be before the broker trusts it with jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from api_spec.errors import InvalidConfiguration, StoreUnavailable
+
+Client = Any
+"""A ``redis.Redis``.  Its own annotations are unions over both protocols and both decodings, of which one is
+true here (bytes); checking against all of them would need a cast at each call."""
+
+RECORD_VERSIONS = (1, 1)  # the oldest and the newest record that this release reads
+FLOOR = (7, 0)
+FULL_AT = 0.85  # of maxmemory: new jobs are refused, so that observing and cancelling go on
+
+
+def connect(url: str) -> Client:
+    """Every option that redis-py 8 changed its mind about is set here, none is left to a default."""
+    if "cluster" in url.partition("://")[0]:
+        raise InvalidConfiguration("Redis Cluster cannot be used: Celery has no transport for it")
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        health_check_interval=15,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+        retry_on_error=[redis.ConnectionError],
+        legacy_responses=True,
+        decode_responses=False,
+    )
+
+
+@contextmanager
+def errors_in_our_words() -> Iterator[None]:
+    """Nothing of redis-py leaves the store, except as ``__cause__``."""
+    try:
+        yield
+    except redis.exceptions.OutOfMemoryError as error:
+        raise StoreUnavailable("the store is full") from error
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"the store does not answer as it should: {error}") from error
+
+
+def refuse_unfit_server(client: Client, allow_volatile: bool) -> None:
+    """Raises ``InvalidConfiguration`` with all that is wrong; ``allow_volatile`` forgives volatility."""
+    info: dict[str, Any] = client.info()
+    faults = []
+    version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
+    if version < FLOOR:
+        faults.append(f"its version is {info['redis_version']}; 7.0 or later is needed")
+    if info.get("cluster_enabled"):
+        faults.append("it runs in cluster mode")
+    if info.get("maxmemory_policy", "noeviction") != "noeviction":
+        faults.append(f"maxmemory-policy is {info['maxmemory_policy']}; only noeviction keeps jobs")
+    if not info.get("aof_enabled") and not allow_volatile:
+        faults.append("appendonly is off, so a restart loses jobs; allow_volatile accepts that")
+    if faults:
+        raise InvalidConfiguration("the Redis server cannot be used: " + "; ".join(faults))
+
+
+def is_durable(client: Client) -> bool:
+    """Does every acknowledged write survive a crash?  Unknown (CONFIG forbidden) counts as no."""
+    try:
+        settings = client.config_get("append*")
+    except redis.ResponseError:
+        return False
+    plain = {_text(name): _text(value) for name, value in settings.items()}
+    return plain.get("appendonly") == "yes" and plain.get("appendfsync") == "always"
+
+
+class FullGuard:
+    """Looks at ``maxmemory`` at most once a second."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._looked_at = 0.0
+        self._full: str | None = None
+
+    def refuse_when_full(self) -> None:
+        if time.monotonic() - self._looked_at > 1:
+            self._looked_at = time.monotonic()
+            self._full = self._look()
+        if self._full:
+            raise StoreUnavailable(self._full)
+
+    def _look(self) -> str | None:
+        info: dict[str, Any] = self._client.info("memory")
+        limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+        if limit and used > FULL_AT * limit:
+            return f"the store uses {used >> 20} of {limit >> 20} MiB; no new jobs until there is room"
+        return None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,94 @@
+"""Ordered streams: one a project, written in the script that makes the change, and one for operators.
+
+An event's id is ``<incarnation>-<sequence>``: exactly what a Redis stream takes for an id.  The sequence is
+dense, so a reader sees at once whether something is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from api_spec.errors import Gone, InvalidRequest
+from api_spec.views import EventView, Page
+from broker.store.connection import Client
+
+_ID = re.compile(r"(\d{1,15})-(\d{1,15})")
+
+
+@dataclass(frozen=True)
+class Events:
+    client: Client
+    prefix: str
+    kept: int
+
+    def of_project(self, project: str, after: str | None, limit: int) -> Page[EventView]:
+        """The events after the one with the id ``after`` (None: from the oldest kept).  Raises ``Gone``."""
+        return self._read(f"{self.prefix}events:{project}", after, limit)
+
+    def of_operator(self, after: str | None, limit: int) -> Page[EventView]:
+        return self._read(f"{self.prefix}operator", after, limit, dense=False)
+
+    def tell_operator(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Backends, policy and tokens: what an operator did or must know."""
+        at = self.client.time()
+        record = {
+            "at": str(at[0] * 1000 + at[1] // 1000),
+            "type": kind,
+            "job": "",
+            "data": json.dumps(dict(data)),
+        }
+        self.client.xadd(f"{self.prefix}operator", record, maxlen=self.kept, approximate=True)
+
+    def last_id(self, project: str) -> str | None:
+        newest = self.client.xrevrange(f"{self.prefix}events:{project}", count=1)
+        return newest[0][0].decode() if newest else None
+
+    def _read(self, key: str, after: str | None, limit: int, dense: bool = True) -> Page[EventView]:
+        if after is not None and not _ID.fullmatch(after):
+            raise InvalidRequest(f'"{after[:40]}" is not the id of an event')
+        if dense and after is not None:
+            self._refuse_a_gap(key, after)
+        rows = self.client.xrange(key, min=f"({after}" if after else "-", count=limit)
+        events = tuple(_event(event_id, raw) for event_id, raw in rows)
+        return Page(events, events[-1].id if events else after)
+
+    def _refuse_a_gap(self, key: str, after: str) -> None:
+        """What followed ``after`` must still be there; a new incarnation is a gap of its own."""
+        rows = self.client.xrange(key, count=1)
+        oldest = rows[0][0].decode() if rows else None
+        if oldest is None:
+            return
+        (seen_run, seen), (run, first) = _numbers(after), _numbers(oldest)
+        if (seen_run, seen) >= (run, first - 1):
+            return
+        if seen_run < run and seen >= first - 1:
+            return
+        raise Gone(f"events up to {after} are no longer kept; the oldest is {oldest}", oldest=oldest)
+
+
+def of_job(history: Sequence[str]) -> tuple[EventView, ...]:
+    """From the lines of ``history:<id>``: id, time, type and data, parted by blanks."""
+    out = []
+    for line in history:
+        event_id, at, kind, data = line.split(" ", 3)
+        out.append(EventView(id=event_id, at=int(at) / 1000, type=kind, job=None, data=json.loads(data)))
+    return tuple(out)
+
+
+def _event(event_id: bytes, raw: Mapping[bytes, bytes]) -> EventView:
+    return EventView(
+        id=event_id.decode(),
+        at=int(raw[b"at"]) / 1000,
+        type=raw[b"type"].decode(),
+        job=raw[b"job"].decode() or None,
+        data=json.loads(raw[b"data"]),
+    )
+
+
+def _numbers(event_id: str) -> tuple[int, int]:
+    run, _, sequence = event_id.partition("-")
+    return int(run), int(sequence)

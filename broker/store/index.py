@@ -1,0 +1,112 @@
+"""Lists of jobs by state, kind, backend, owner, name, label and time, newest first, without SCAN or KEYS.
+
+One sorted set a project holds ``<field>=<value>\\0<id>``, all with score 0, so that a range by bytes is
+a list in order of id, and ids begin with their time.  Counting a range costs O(log n): the condition with
+the fewest jobs drives, the others are checked on the records, under a budget.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from api_spec.errors import InvalidRequest
+from api_spec.ids import RANDOM_BYTES, is_id, new_id
+from api_spec.views import JobQuery, Page
+from broker.store.connection import Client
+from broker.store.jobs import Jobs
+from broker.store.records import JobRecord
+
+BUDGET = 1000  # records looked at for one page; a page that needs more is short
+CHUNK = 200
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One of ``values`` must hold; each is the part of an index member before its NUL."""
+
+    values: tuple[str, ...]
+
+
+def conditions(query: JobQuery) -> list[Condition]:
+    out = [Condition(("j",))]
+    if query.state:
+        out.append(Condition(tuple(f"s={state}" for state in query.state)))
+    single = {"k": query.kind, "b": query.backend, "o": query.owner, "n": query.name}
+    out += [Condition((f"{letter}={value}",)) for letter, value in single.items() if value is not None]
+    out += [Condition((f"l={name}={value}",)) for name, value in query.labels.items()]
+    return out
+
+
+def holds(record: JobRecord, query: JobQuery) -> bool:
+    return (
+        (not query.state or record.state in query.state)
+        and (query.kind is None or record.kind == query.kind)
+        and (query.backend is None or record.backend == query.backend)
+        and (query.owner is None or record.owner == query.owner)
+        and (query.name is None or record.name == query.name)
+        and all(record.labels.get(name) == value for name, value in query.labels.items())
+    )
+
+
+@dataclass(frozen=True)
+class Index:
+    client: Client
+    jobs: Jobs
+    prefix: str
+
+    def list_jobs(self, query: JobQuery) -> Page[JobRecord]:
+        if query.cursor is not None and not is_id(query.cursor):
+            raise InvalidRequest("the cursor is not one that this list gave out")
+        found: list[JobRecord] = []
+        last = None
+        ids = islice(self._ids(self._driver(query), query), BUDGET)
+        while chunk := list(islice(ids, min(CHUNK, query.limit + 1))):
+            for job_id, record in zip(chunk, self.jobs.read_many(chunk), strict=True):
+                if len(found) == query.limit:
+                    return Page(tuple(found), last)
+                last = job_id
+                if record is not None and holds(record, query):
+                    found.append(record)
+        exhausted = next(self._ids(self._driver(query), query, below=last), None) is None if last else True
+        return Page(tuple(found), None if exhausted else last)
+
+    def count(self, project: str, value: str) -> int:
+        key, low, high = f"{self.prefix}index:{project}", f"[{value}\0", f"[{value}\0\x7f"
+        return int(self.client.zlexcount(key, low, high))
+
+    def _driver(self, query: JobQuery) -> Condition:
+        def size(condition: Condition) -> int:
+            return sum(self.count(query.project, value) for value in condition.values)
+
+        return min(conditions(query), key=size)
+
+    def _ids(self, driver: Condition, query: JobQuery, below: str | None = None) -> Iterator[str]:
+        """Newest first.  ``below``: only ids before this one."""
+        streams = [self._one(value, query, below) for value in driver.values]
+        return heapq.merge(*streams, reverse=True)
+
+    def _one(self, value: str, query: JobQuery, below: str | None) -> Iterator[str]:
+        key = f"{self.prefix}index:{query.project}"
+        low = f"[{value}\0{_lowest_id(query.created_after)}"
+        upper = below or query.cursor
+        high = f"({value}\0{upper}" if upper else f"({value}\0{_highest_id(query.created_before)}"
+        while True:
+            members = self.client.zrange(
+                key, high, low, bylex=True, desc=True, offset=0, num=min(CHUNK, query.limit + 1)
+            )
+            yield from (member.rpartition(b"\0")[2].decode() for member in members)
+            if len(members) < min(CHUNK, query.limit + 1):
+                return
+            high = "(" + members[-1].decode()
+
+
+def _lowest_id(created_after: float | None) -> str:
+    return "" if created_after is None else new_id(created_after, bytes(RANDOM_BYTES))
+
+
+def _highest_id(created_before: float | None) -> str:
+    """Byte 0x7f sorts after every id."""
+    return "\x7f" if created_before is None else new_id(created_before, b"\xff" * RANDOM_BYTES)

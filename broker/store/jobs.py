@@ -1,0 +1,222 @@
+"""The steps of a job's life, each one script, and the reading of what they wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from broker.store.archive import Parts, unpack_parts
+from broker.store.changes import Change, Guard
+from broker.store.connection import Client
+from broker.store.records import AttemptRecord, Edge, JobRecord, read_attempt, read_job, write_value
+from broker.store.scripts import Scripts
+
+IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000
+
+
+class Written(StrEnum):
+    """What became of a guarded write."""
+
+    OK = "ok"
+    MISSING = "missing"
+    STALE = "stale"  # the writer's epoch is over
+    CHANGED = "changed"  # somebody else was faster
+    STATE = "state"  # the job is not, or no longer, in a state that allows it
+    CANCELLED = "cancelled"  # a cancel came first
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """One job to accept.  ``fields`` are those of ``JobRecord`` that the store does not set itself."""
+
+    id: str
+    fields: Mapping[str, Any]
+    spec: bytes
+    decision: bytes
+    queue: str
+    deps: tuple[Edge, ...] = ()
+    event: str = "{}"
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class AcceptAnswer:
+    """``verdict``: ok, replay (``ids`` are the earlier jobs), conflict, or no_such_job (``ids``: which)."""
+
+    verdict: str
+    ids: tuple[str, ...] = ()
+    at_ms: int = 0
+    waits: tuple[bool, ...] = ()  # of each new job: for a predecessor
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this worker holds until its lease is over; ``record.epoch`` is the fencing token."""
+
+    record: JobRecord
+    spec: bytes
+    attempt: AttemptRecord | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimLimits:
+    count: int
+    lease_s: float
+    max_live: int | None = None
+    per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Jobs:
+    client: Client
+    scripts: Scripts
+    prefix: str
+
+    # ---- writing -------------------------------------------------------------------------------------
+
+    def accept(self, new: Sequence[NewJob], idempotency: Idempotency | None = None) -> AcceptAnswer:
+        request: dict[str, Any] = {"jobs": [_new_to_json(job) for job in new]}
+        if idempotency:
+            request["idempotency"] = {
+                "key": idempotency.key,
+                "digest": idempotency.digest,
+                "ttl_ms": IDEMPOTENCY_TTL_MS,
+            }
+        blobs = [blob for job in new for blob in (job.spec, job.decision)]
+        answer = [_text(part) for part in self.scripts.run("accept", request, *blobs)]
+        if answer[0] == "ok":
+            waits = tuple(flag == "1" for flag in answer[2:])
+            return AcceptAnswer("ok", tuple(job.id for job in new), int(answer[1]), waits)
+        return AcceptAnswer(answer[0], tuple(answer[1:]))
+
+    def claim(self, lane: str, backend: str, limits: ClaimLimits) -> list[Claim]:
+        """What is due in one queue, projects in turn; each is due again when its lease is over."""
+        request: dict[str, Any] = {
+            "queue": f"{lane}:{backend}",
+            "backend": backend,
+            "limit": limits.count,
+            "lease_ms": int(limits.lease_s * 1000),
+        }
+        if lane == "submit" and backend != "-":
+            request |= {"max_live": limits.max_live, "per_s": limits.per_s}
+        request = {name: value for name, value in request.items() if value is not None}
+        return [_claim(row) for row in self.scripts.run("claim", request)]
+
+    def move(self, job_id: str, guard: Guard, change: Change) -> Written:
+        return self._write("move", job_id, guard, change)
+
+    def end(self, job_id: str, guard: Guard, change: Change) -> Written:
+        """``change.set['state']`` is the final state."""
+        return self._write("end", job_id, guard, change)
+
+    def cancel(self, job_id: str, by: str) -> str:
+        """'ended' (it is over now), 'asked', 'final' (it was over) or 'missing'."""
+        event = '{"reason":"Cancelled","by":' + _quoted(by) + "}"
+        return _text(self.scripts.run("cancel", {"id": job_id, "by": by, "event": event}))
+
+    def release(self, limit: int = 100) -> tuple[int, tuple[str, ...]]:
+        """Judge waiting dependants anew: how many were looked at, and the queues that got work."""
+        event = '{"reason":"DependencyFailed"}'
+        looked_at, *queues = self.scripts.run("release", {"limit": limit, "fail_event": event})
+        return int(looked_at), tuple(_text(queue) for queue in queues)
+
+    def _write(self, script: str, job_id: str, guard: Guard, change: Change) -> Written:
+        request = {"id": job_id, "guard": guard.to_json(), "change": change.to_json()}
+        return Written(_text(self.scripts.run(script, request, *change.blobs)))
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    def read(self, job_id: str) -> JobRecord | None:
+        raw = self.client.hgetall(f"{self.prefix}job:{job_id}")
+        if raw:
+            return read_job(job_id, texts(raw))
+        parts = self._packed(job_id)
+        return parts.record if parts else None
+
+    def read_many(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        pipe = self.client.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hgetall(f"{self.prefix}job:{job_id}")
+        rows = pipe.execute()
+        return [
+            read_job(job_id, texts(raw)) if raw else self.read(job_id)
+            for job_id, raw in zip(job_ids, rows, strict=True)
+        ]
+
+    def parts(self, job_id: str) -> Parts | None:
+        """All that is known of one job, wherever it stands."""
+        pipe = self.client.pipeline(transaction=True)
+        p = self.prefix
+        pipe.hgetall(f"{p}job:{job_id}")
+        pipe.get(f"{p}spec:{job_id}")
+        pipe.hgetall(f"{p}attempts:{job_id}")
+        pipe.hgetall(f"{p}decisions:{job_id}")
+        pipe.lrange(f"{p}history:{job_id}", 0, -1)
+        pipe.get(f"{p}tasks:{job_id}")
+        raw, spec, attempts, decisions, history, tasks = pipe.execute()
+        if not raw:
+            return self._packed(job_id)
+        return Parts(
+            raw=texts(raw),
+            job_id=job_id,
+            spec=spec,
+            attempts_json={int(n): _text(text) for n, text in attempts.items()},
+            decisions={int(n): blob for n, blob in decisions.items()},
+            history=tuple(_text(line) for line in history),
+            tasks=tasks,
+        )
+
+    def read_with_spec(self, job_id: str) -> tuple[JobRecord, bytes] | None:
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hgetall(f"{self.prefix}job:{job_id}")
+        pipe.get(f"{self.prefix}spec:{job_id}")
+        raw, spec = pipe.execute()
+        if raw:
+            return read_job(job_id, texts(raw)), spec
+        parts = self._packed(job_id)
+        return (parts.record, parts.spec) if parts else None
+
+    def attempt(self, job_id: str, number: int) -> AttemptRecord | None:
+        text = self.client.hget(f"{self.prefix}attempts:{job_id}", str(number))
+        return read_attempt(_text(text)) if text else None
+
+    def _packed(self, job_id: str) -> Parts | None:
+        blob = self.client.hget(f"{self.prefix}packed:{job_id}", "blob")
+        return unpack_parts(job_id, blob) if blob else None
+
+
+def _new_to_json(job: NewJob) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "id": job.id,
+        "set": {name: write_value(value) for name, value in job.fields.items() if value is not None},
+        "queue": job.queue,
+        "event": job.event,
+    }
+    if job.deps:
+        out["deps"] = [list(edge) for edge in job.deps]
+    return out
+
+
+def _claim(row: list[Any]) -> Claim:
+    job_id, flat, spec, attempt = row
+    raw = {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
+    return Claim(read_job(_text(job_id), raw), spec, read_attempt(_text(attempt)) if attempt else None)
+
+
+def texts(raw: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in raw.items()}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,165 @@
+"""A job and its attempts as they stand in Redis.  Every value there is a string; here they have types.
+
+Records carry ``v``.  ``UPGRADES`` holds one pure function a version, applied when a record is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from api_spec.jobs import Kind
+from api_spec.reasons import Reason
+from api_spec.states import FINAL, AttemptState, JobState
+
+VERSION = 1
+UPGRADES: dict[int, Callable[[dict[str, str]], dict[str, str]]] = {}
+
+Edge = tuple[str, str]  # (id of the predecessor, when)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """The hash ``job:<id>``.  Times in milliseconds."""
+
+    id: str
+    version: int
+    epoch: int
+    kind: Kind
+    name: str
+    project: str
+    owner: str
+    submitter: str
+    state: JobState
+    created: int
+    updated: int
+    digest: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    reason: Reason | None = None
+    message: str | None = None
+    started: int | None = None
+    ended: int | None = None
+    backend: str | None = None
+    attempt: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    ended_by: str | None = None
+    cancel: str | None = None  # who asked
+    held: bool = False
+    act: bool = False  # an intent (scale, revision, hold) is still to be carried out
+    waits: bool = False  # for a predecessor
+    deps: tuple[Edge, ...] = ()
+    ready: bool = False
+    revision: int = 1
+    replicas: int | None = None
+    service: Mapping[str, Any] | None = None
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    tries: int = 0  # claims since something last went well
+    reroutes: int = 0
+    excluded: tuple[str, ...] = ()  # backends that rejected it
+    groups: tuple[str, ...] = ()  # of the owner's token, for the policy
+    lease: int = 0
+    queue: str | None = None
+    next_queue: str | None = None
+    recovered: bool = False
+    resubmit_of: str | None = None
+
+    @property
+    def ended_for_good(self) -> bool:
+        return self.state in FINAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptRecord:
+    """One value of ``attempts:<id>``.  Times in seconds on the clock they came from."""
+
+    number: int
+    marker: str
+    backend: str
+    state: AttemptState
+    submitted_at: float  # the last time a submit was about to be called; Redis' clock
+    sent: bool = True  # False: proven that the backend has not acted
+    outcome: JobState | None = None
+    reason: Reason | None = None
+    message: str | None = None
+    handle: Mapping[str, Any] | None = None
+    native_state: str | None = None
+    native_reason: str | None = None
+    restarts: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    nodes: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    task_indices: str | None = None  # None: all of them
+    absent_since: float | None = None
+
+
+def _json(text: str) -> Any:
+    return json.loads(text)
+
+
+def _edges(text: str) -> tuple[Edge, ...]:
+    return tuple((edge[0], edge[1]) for edge in json.loads(text))
+
+
+# How each field that is not plain text is read.
+READ: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(["version", "epoch", "created", "updated", "started", "ended", "attempt"], int),
+    **dict.fromkeys(["exit_code", "signal", "revision", "replicas", "tries", "reroutes", "lease"], int),
+    **dict.fromkeys(["held", "act", "waits", "ready", "recovered"], lambda text: text == "1"),
+    **dict.fromkeys(["labels", "service", "tasks"], _json),
+    "kind": Kind,
+    "state": JobState,
+    "reason": Reason,
+    "deps": _edges,
+    "excluded": lambda text: tuple(text.split()),
+    "groups": lambda text: tuple(text.split()),
+}
+KNOWN = {f.name for f in fields(JobRecord)}
+
+
+def read_job(job_id: str, raw: Mapping[str, str]) -> JobRecord:
+    """Fields that this release does not know (written by a newer one) are left alone."""
+    current = dict(raw)
+    for version in range(int(current.get("v", VERSION)), VERSION):
+        current = UPGRADES[version](current)
+    known = {name: READ.get(name, str)(text) for name, text in current.items() if name in KNOWN}
+    return JobRecord(**{**known, "id": job_id})
+
+
+def write_value(value: Any) -> str:
+    """The inverse of ``READ``."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value), separators=(",", ":"), ensure_ascii=False)
+    if isinstance(value, tuple):
+        return " ".join(value)
+    return str(value)
+
+
+def dump_attempt(attempt: AttemptRecord) -> str:
+    """Compact JSON without what stands at its default (a plain falsy test would drop exit code 0)."""
+    short = {
+        f.name: value
+        for f in fields(attempt)
+        if (value := getattr(attempt, f.name)) is not f.default and value not in ({}, ())
+    }
+    return json.dumps(short, separators=(",", ":"), ensure_ascii=False, default=dict)
+
+
+def read_attempt(text: str) -> AttemptRecord:
+    raw = json.loads(text)
+    raw["state"] = AttemptState(raw["state"])
+    raw["nodes"] = tuple(raw.get("nodes", ()))
+    if "outcome" in raw:
+        raw["outcome"] = JobState(raw["outcome"])
+    if "reason" in raw:
+        raw["reason"] = Reason(raw["reason"])
+    raw.setdefault("submitted_at", 0.0)
+    return AttemptRecord(**raw)

@@ -1,0 +1,33 @@
+"""Loads the Lua scripts and runs them; every call of a script goes through ``Scripts.run``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+from broker.store.connection import Client
+
+Watcher = Callable[[str], None]
+
+
+class Scripts:
+    """``watch`` is called with the name of each script just before it runs (tests count effects with it)."""
+
+    def __init__(self, client: Client, prefix: str) -> None:
+        self.prefix = prefix
+        self.watch: Watcher | None = None
+        folder = resources.files("broker.store") / "scripts"
+        common = (folder / "common.lua").read_text()
+        self._scripts = {
+            path.name.removesuffix(".lua"): client.register_script(common + "\n" + path.read_text())
+            for path in folder.iterdir()
+            if path.name.endswith(".lua") and path.name != "common.lua"
+        }
+
+    def run(self, name: str, request: dict[str, Any], *blobs: bytes) -> Any:
+        if self.watch:
+            self.watch(name)
+        argument = json.dumps(request, separators=(",", ":"), ensure_ascii=False)
+        return self._scripts[name](keys=[self.prefix], args=[argument, *blobs])

@@ -1,0 +1,63 @@
+-- One job or a bundle, whole or not at all.
+-- ARGV[1]: {jobs = [{id, set, deps, queue, event}], idempotency = {key, digest, ttl_ms}}
+-- ARGV[2 ...]: the packed spec and the packed decision of each job, in turn.
+-- Returns {'ok', now, whether each waits ('1') ...} | {'replay', id ...} | {'conflict'} | {'no_such_job', id}
+local request = cjson.decode(ARGV[1])
+local now = now_ms()
+
+if request.idempotency then
+  local seen = redis.call('HMGET', P .. 'idempotency:' .. request.idempotency.key, 'digest', 'ids')
+  if seen[1] then
+    if seen[1] ~= request.idempotency.digest then return { 'conflict' } end
+    local answer = { 'replay' }
+    for id in string.gmatch(seen[2], '%S+') do answer[#answer + 1] = id end
+    return answer
+  end
+end
+
+local ours, ids = {}, {}
+for _, new in ipairs(request.jobs) do ours[new.id] = true; ids[#ids + 1] = new.id end
+for _, new in ipairs(request.jobs) do
+  for _, edge in ipairs(new.deps or {}) do
+    if not ours[edge[1]] then
+      local p = read_predecessor(edge[1])
+      if p == nil or p.project ~= new.set.project then return { 'no_such_job', edge[1] } end
+    end
+  end
+end
+
+for i, new in ipairs(request.jobs) do
+  local flat = { 'v', '1', 'version', '1', 'epoch', '0', 'created', int(now), 'updated', int(now),
+                 'next_queue', new.queue }
+  for name, value in pairs(new.set) do flat[#flat + 1] = name; flat[#flat + 1] = value end
+  if new.deps then flat[#flat + 1] = 'deps'; flat[#flat + 1] = cjson.encode(new.deps) end
+  redis.call('HSET', job_key(new.id), unpack(flat))
+  redis.call('SET', P .. 'spec:' .. new.id, ARGV[2 * i])
+  redis.call('HSET', P .. 'decisions:' .. new.id, '0', ARGV[2 * i + 1])
+end
+
+local waits = {}
+for _, new in ipairs(request.jobs) do
+  local job = read_job(new.id)
+  for _, edge in ipairs(new.deps or {}) do redis.call('SADD', P .. 'dependants:' .. edge[1], new.id) end
+  add_to_index(job)
+  emit(job, 'accepted', new.event, now)
+  local verdict = judge(new.deps or {})
+  waits[#waits + 1] = verdict == 'met' and '0' or '1'
+  if verdict == 'met' then
+    if not job.held then set_due(job, new.queue, now) end
+  else
+    redis.call('HSET', job_key(new.id), 'waits', '1')
+    if not job.held then redis.call('HSET', job_key(new.id), 'reason', 'DependencyNotMet') end
+    if verdict == 'never' then
+      redis.call('ZADD', P .. 'release', 'NX', now, new.id .. '!')
+    end
+  end
+end
+
+if request.idempotency then
+  local key = P .. 'idempotency:' .. request.idempotency.key
+  redis.call('HSET', key, 'digest', request.idempotency.digest, 'ids', table.concat(ids, ' '))
+  redis.call('PEXPIRE', key, request.idempotency.ttl_ms)
+end
+return { 'ok', int(now), unpack(waits) }

@@ -1,0 +1,51 @@
+-- Take what is due in one queue: each job gets a lease and a new epoch, and becomes due again when the
+-- lease is over, so a worker that dies gives it back by doing nothing.  Projects take turns.
+-- ARGV[1]: {queue, limit, lease_ms, backend, max_live, per_s}
+-- Returns a list of {id, epoch, fields ..., spec, attempt}; see broker/store/jobs.py.
+local request = cjson.decode(ARGV[1])
+local now = now_ms()
+local limit = request.limit
+
+if request.max_live then
+  limit = math.min(limit, request.max_live - redis.call('HLEN', P .. 'live:' .. request.backend))
+end
+local backend = P .. 'backend:' .. request.backend
+if request.per_s then
+  local bucket = redis.call('HMGET', backend, 'tokens', 'tokens_at')
+  local tokens = tonumber(bucket[1] or request.per_s)
+  tokens = math.min(request.per_s, tokens + (now - tonumber(bucket[2] or now)) * request.per_s / 1000)
+  limit = math.min(limit, math.floor(tokens))
+  redis.call('HSET', backend, 'tokens', tostring(tokens), 'tokens_at', int(now))
+end
+
+local claimed = {}
+local turns = P .. 'turns:' .. request.queue
+local projects = redis.call('ZRANGE', turns, 0, -1)
+while #claimed < limit and #projects > 0 do
+  local waiting = {}
+  for _, project in ipairs(projects) do
+    local due = due_key(request.queue, project)
+    local id = #claimed < limit and redis.call('ZRANGE', due, '-inf', int(now), 'BYSCORE', 'LIMIT', 0, 1)[1]
+    if id then
+      local key = job_key(id)
+      if redis.call('EXISTS', key) == 0 then
+        redis.call('ZREM', due, id)
+      else
+        local epoch = redis.call('HINCRBY', key, 'epoch', 1)
+        redis.call('HINCRBY', key, 'tries', 1)
+        redis.call('HSET', key, 'lease', int(now + request.lease_ms))
+        redis.call('ZADD', due, now + request.lease_ms, id)
+        redis.call('ZADD', turns, now, project)
+        local n = redis.call('HGET', key, 'attempt')
+        claimed[#claimed + 1] = { id, redis.call('HGETALL', key), redis.call('GET', P .. 'spec:' .. id),
+                                  n and redis.call('HGET', P .. 'attempts:' .. id, n) or false }
+      end
+      waiting[#waiting + 1] = project
+    elseif redis.call('ZCARD', due) == 0 then
+      redis.call('ZREM', turns, project)
+    end
+  end
+  projects = waiting
+end
+if request.per_s and #claimed > 0 then redis.call('HINCRBYFLOAT', backend, 'tokens', -#claimed) end
+return claimed

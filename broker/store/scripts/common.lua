@@ -1,0 +1,212 @@
+-- Put in front of every script.  The layout of the keys is documented in broker/store/layout.py.
+-- Values that only Python reads (attempts, events' data, specs) pass through as opaque strings, because
+-- cjson cannot tell an empty list from an empty object.
+local P = KEYS[1]
+
+local FINAL = { COMPLETED = true, FAILED = true, CANCELLED = true }
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function int(n) return string.format('%.0f', n) end
+
+local function fields(key)
+  local flat, out = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do out[flat[i]] = flat[i + 1] end
+  return out
+end
+
+local function job_key(id) return P .. 'job:' .. id end
+
+local function read_job(id)
+  local job = fields(job_key(id))
+  if job.state == nil then return nil end
+  job.id = id
+  return job
+end
+
+-- ---- indexes: one sorted set a project, members <field>=<value>\0<id>, all with score 0 --------------
+
+local function members(job)
+  local id = '\0' .. job.id
+  local out = { 'j' .. id, 's=' .. job.state .. id, 'k=' .. job.kind .. id, 'o=' .. job.owner .. id,
+                'n=' .. job.name .. id }
+  if (job.backend or '') ~= '' then out[#out + 1] = 'b=' .. job.backend .. id end
+  if job.labels then
+    for name, value in pairs(cjson.decode(job.labels)) do
+      out[#out + 1] = 'l=' .. name .. '=' .. value .. id
+    end
+  end
+  return out
+end
+
+local function index_key(job) return P .. 'index:' .. job.project end
+
+local function add_to_index(job)
+  for _, member in ipairs(members(job)) do redis.call('ZADD', index_key(job), 0, member) end
+end
+
+local function reindex(job, letter, before, after)
+  if before == after then return end
+  local id = '\0' .. job.id
+  if (before or '') ~= '' then redis.call('ZREM', index_key(job), letter .. '=' .. before .. id) end
+  if (after or '') ~= '' then redis.call('ZADD', index_key(job), 0, letter .. '=' .. after .. id) end
+end
+
+-- ---- due times: a job stands in one queue at most, named <lane>:<backend> ----------------------------
+
+local function due_key(queue, project) return P .. 'due:' .. queue .. ':' .. project end
+
+local function clear_due(job)
+  if (job.queue or '') == '' then return end
+  redis.call('ZREM', due_key(job.queue, job.project), job.id)
+  redis.call('HDEL', job_key(job.id), 'queue')
+  job.queue = nil
+end
+
+local function set_due(job, queue, at)
+  if job.queue ~= queue then
+    clear_due(job)
+    redis.call('HSET', job_key(job.id), 'queue', queue)
+    job.queue = queue
+  end
+  redis.call('ZADD', due_key(queue, job.project), at, job.id)
+  redis.call('ZADD', P .. 'turns:' .. queue, 'NX', 0, job.project)
+end
+
+-- ---- events ------------------------------------------------------------------------------------------
+
+local function emit(job, kind, data, now)
+  local limits = fields(P .. 'limits')
+  local incarnation = redis.call('HGET', P .. 'meta', 'incarnation') or '1'
+  local stream = P .. 'events:' .. job.project
+  local id = incarnation .. '-' .. redis.call('HINCRBY', P .. 'sequences', job.project, 1)
+  redis.call('XADD', stream, 'MAXLEN', '~', limits.events_kept or 10000, id,
+             'at', int(now), 'type', kind, 'job', job.id, 'data', data or '{}')
+  redis.call('PEXPIRE', stream, limits.retention_ms or 2592000000)
+  local history = P .. 'history:' .. job.id
+  redis.call('RPUSH', history, id .. ' ' .. int(now) .. ' ' .. kind .. ' ' .. (data or '{}'))
+  redis.call('LTRIM', history, -100, -1)
+end
+
+-- ---- the guarded write: everything that changes about one job, at once ---------------------------------
+
+local function count(name) redis.call('HINCRBY', P .. 'counters', name, 1) end
+
+-- nil when the writer may write; otherwise why not.
+local function refusal(job, guard)
+  if job == nil then return 'missing' end
+  if guard.lease and redis.call('HGET', P .. 'lease:' .. guard.lease[1], 'epoch') ~= guard.lease[2] then
+    count('stale_writes'); return 'stale'
+  end
+  if guard.epoch and job.epoch ~= guard.epoch then count('stale_writes'); return 'stale' end
+  if guard.version and job.version ~= guard.version then return 'changed' end
+  if guard.states then
+    for _, state in ipairs(guard.states) do if state == job.state then return nil end end
+    return 'state'
+  end
+  return nil
+end
+
+local function put_parts(job, change)
+  local id = job.id
+  if change.attempt then redis.call('HSET', P .. 'attempts:' .. id, change.attempt[1], change.attempt[2]) end
+  if change.decision then redis.call('HSET', P .. 'decisions:' .. id, change.decision, ARGV[2]) end
+  if change.spec then redis.call('SET', P .. 'spec:' .. id, ARGV[3]) end
+  if change.tasks then redis.call('SET', P .. 'tasks:' .. id, ARGV[4]) end
+  if change.live then redis.call('HSET', P .. 'live:' .. change.live[1], id, change.live[2]) end
+  if change.not_live then redis.call('HDEL', P .. 'live:' .. change.not_live, id) end
+end
+
+local function put_fields(job, change, now)
+  -- A quiet write only postpones: nothing that a reader sees has changed.
+  if change.quiet then return end
+  local flat = { 'version', int(tonumber(job.version) + 1), 'updated', int(now) }
+  for name, value in pairs(change.set or {}) do
+    flat[#flat + 1] = name; flat[#flat + 1] = value
+  end
+  local before_state, before_backend = job.state, job.backend
+  redis.call('HSET', job_key(job.id), unpack(flat))
+  if change.del and #change.del > 0 then redis.call('HDEL', job_key(job.id), unpack(change.del)) end
+  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  for _, name in ipairs(change.del or {}) do job[name] = nil end
+  reindex(job, 's', before_state, job.state)
+  reindex(job, 'b', before_backend, job.backend)
+end
+
+local function wake_dependants(job, now)
+  if redis.call('EXISTS', P .. 'dependants:' .. job.id) == 1 then
+    redis.call('ZADD', P .. 'release', 'NX', now, job.id)
+    redis.call('SUNIONSTORE', P .. 'releasing:' .. job.id, P .. 'releasing:' .. job.id, P .. 'dependants:' .. job.id)
+  end
+end
+
+local function write(job, change, now)
+  put_fields(job, change, now)
+  put_parts(job, change)
+  if change.due then
+    set_due(job, change.due[1], now + change.due[2])
+  elseif change.no_due then
+    clear_due(job)
+  end
+  -- An intent that came while somebody else held the job is acted on as soon as it stands at a backend.
+  if (job.cancel or job.act) and (job.state == 'QUEUED' or job.state == 'RUNNING') and not change.due then
+    set_due(job, 'act:' .. job.backend, now)
+  end
+  for _, event in ipairs(change.events or {}) do emit(job, event[1], event[2], now) end
+  if change.wake then wake_dependants(job, now) end
+end
+
+local PARTS = { 'job:', 'spec:', 'attempts:', 'decisions:', 'history:', 'tasks:' }
+
+local function finish(job, change, now)
+  change.set.ended = int(now)
+  change.no_due, change.due = true, nil
+  change.del = change.del or {}
+  for _, name in ipairs({ 'cancel', 'act', 'lease', 'tries' }) do change.del[#change.del + 1] = name end
+  if (job.backend or '') ~= '' then change.not_live = job.backend end
+  write(job, change, now)
+  for _, edge in ipairs(job.deps and cjson.decode(job.deps) or {}) do
+    redis.call('SREM', P .. 'dependants:' .. edge[1], job.id)
+  end
+  redis.call('ZADD', P .. 'ended', now, job.id)
+  wake_dependants(job, now)
+  -- A net under the sweeper, which removes them in order once the retention is over.
+  local net = 2 * tonumber(redis.call('HGET', P .. 'limits', 'retention_ms') or 2592000000)
+  for _, part in ipairs(PARTS) do redis.call('PEXPIRE', P .. part .. job.id, net) end
+end
+
+-- ---- dependencies --------------------------------------------------------------------------------------
+
+-- The predecessor as far as dependants care: its record, or what is left of it once it is packed.
+local function read_predecessor(id)
+  local job = redis.call('HMGET', job_key(id), 'state', 'started', 'ready', 'project')
+  if not job[1] then job = redis.call('HMGET', P .. 'packed:' .. id, 'state', 'started', 'ready', 'project') end
+  if not job[1] then return nil end
+  return { state = job[1], started = job[2], ready = job[3], project = job[4] }
+end
+
+local MET = {
+  started   = function(p) return p.started or p.state == 'COMPLETED' end,
+  succeeded = function(p) return p.state == 'COMPLETED' end,
+  failed    = function(p) return p.state == 'FAILED' end,
+  ended     = function(p) return FINAL[p.state] end,
+  ready     = function(p) return p.ready == '1' and not FINAL[p.state] end,
+}
+
+-- 'met', 'never' or 'waits', and the edge that decides it.
+local function judge(edges)
+  local waits = nil
+  for _, edge in ipairs(edges) do
+    local p = read_predecessor(edge[1])
+    if p == nil then return 'never', edge end
+    if not MET[edge[2]](p) then
+      if FINAL[p.state] then return 'never', edge end
+      waits = waits or edge
+    end
+  end
+  if waits then return 'waits', waits end
+  return 'met', nil
+end

@@ -1,0 +1,9 @@
+-- A guarded write that ends a job: out of every queue, into the ended ones, dependants are woken.
+-- ARGV as in move.lua; change.set.state is the final state.
+local request = cjson.decode(ARGV[1])
+local job = read_job(request.id)
+local why = refusal(job, request.guard)
+if why then return why end
+if FINAL[job.state] then return 'state' end
+finish(job, request.change, now_ms())
+return 'ok'

@@ -1,0 +1,11 @@
+-- A restart (another run_id) of a server that may have lost writes begins a new incarnation.
+-- ARGV[1]: {run_id, durable}.  Returns 1 when one has just begun.
+local request = cjson.decode(ARGV[1])
+local key = P .. 'meta'
+local known = redis.call('HMGET', key, 'run_id', 'incarnation')
+if known[1] == request.run_id then return 0 end
+redis.call('HSET', key, 'run_id', request.run_id)
+if known[2] and request.durable then return 0 end
+redis.call('HINCRBY', key, 'incarnation', 1)
+redis.call('HSET', key, 'incarnation_began', known[2] and int(now_ms()) or '0')
+return 1

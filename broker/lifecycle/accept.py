@@ -1,0 +1,231 @@
+"""Accept: one submission, a job or a bundle, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from api_spec.decisions import Decision, Outcome
+from api_spec.errors import Fault, Forbidden, IdempotencyConflict, InvalidSpec, NothingFits
+from api_spec.ids import new_id
+from api_spec.jobs import Dependency, Input, JobSpec, OutputOf, When
+from api_spec.reasons import Reason
+from api_spec.schemas import pack_spec, spec_digest, unpack_spec
+from api_spec.states import JobState
+from api_spec.views import Accepted
+from broker.access import Principal, Scope
+from broker.lifecycle.context import SUBMIT, UNPLACED, Context
+from broker.lifecycle.points import point
+from broker.lifecycle.snapshots import Snapshots
+from broker.lifecycle.views import job_view
+from broker.store.jobs import AcceptAnswer, Idempotency, NewJob
+from broker.store.records import JobRecord
+from policies.engine import decide, why_waiting
+from policies.records import pack, unpack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What came in one request.  ``key``: the client's idempotency key, with the digest of the body."""
+
+    specs: Sequence[JobSpec]
+    key: str | None = None
+    body_digest: str = ""
+    resubmit_of: str | None = None
+
+
+def preview(context: Context, snapshots: Snapshots, spec: JobSpec, who: Principal) -> Decision:
+    """The decision that accept would make now; nothing is written."""
+    facts = snapshots.facts(_in_project(spec, who), who.owner, who.groups)
+    return decide(spec, facts, context.policy, binding=False)
+
+
+def accept(context: Context, snapshots: Snapshots, submission: Submission, who: Principal) -> Accepted:
+    """Raises ``NothingFits`` with the decision when it is proven that no backend can run one of the jobs."""
+    who.need(Scope.JOBS_WRITE)
+    context.store.full.refuse_when_full()
+    now = context.store.now()
+    ids = [new_id(now, os.urandom(10)) for _ in submission.specs]
+    specs = resolve_names([_in_project(spec, who) for spec in submission.specs], ids)
+    _refuse_missing_outputs(context, specs, ids)
+    decisions = [preview(context, snapshots, spec, who) for spec in specs]
+    _refuse_impossible(decisions)
+    point("accept_decided")
+    new = [
+        _new_job(job_id, spec, decision, who, submission.resubmit_of)
+        for job_id, spec, decision in zip(ids, specs, decisions, strict=True)
+    ]
+    answer = context.store.jobs.accept(new, _idempotency(submission, who))
+    if answer.verdict != "ok":
+        return _other_answer(context, answer)
+    point("accepted")
+    for queue in {job.queue for job, waits in zip(new, answer.waits, strict=True) if not waits}:
+        context.hint("drain:" + queue.partition(":")[2])
+    records = [_record(job, answer.at_ms, waits) for job, waits in zip(new, answer.waits, strict=True)]
+    views = tuple(job_view(record, spec) for record, spec in zip(records, specs, strict=True))
+    return Accepted(views, tuple(decisions))
+
+
+# ---- what the request says ---------------------------------------------------------------------------
+
+
+def _in_project(spec: JobSpec, who: Principal) -> JobSpec:
+    if spec.project is None:
+        return replace(spec, project=who.project)
+    if spec.project != who.project:
+        raise Forbidden(f"the token is for the project {who.project}, not {spec.project}")
+    return spec
+
+
+def resolve_names(specs: Sequence[JobSpec], ids: Sequence[str]) -> list[JobSpec]:
+    """Names of jobs in the same submission become ids; an input from a job is a dependency on its success."""
+    by_name: dict[str, str] = {}
+    faults = []
+    for i, (spec, job_id) in enumerate(zip(specs, ids, strict=True)):
+        if spec.name in by_name and len(specs) > 1:
+            faults.append(Fault(f"/jobs/{i}/name", f"two jobs of this submission are named {spec.name}"))
+        by_name[spec.name] = job_id
+    resolved = [_resolve_one(i, spec, by_name, faults, len(specs)) for i, spec in enumerate(specs)]
+    if not faults:
+        faults += _cycles(resolved, ids)
+    if faults:
+        raise InvalidSpec("the jobs of this submission do not fit together", faults=faults)
+    return resolved
+
+
+def _resolve_one(
+    i: int, spec: JobSpec, by_name: Mapping[str, str], faults: list[Fault], count: int
+) -> JobSpec:
+    at = f"/jobs/{i}" if count > 1 else ""
+    edges: dict[tuple[str, When], Dependency] = {}
+    for n, dependency in enumerate(spec.depends_on):
+        job_id = dependency.job or by_name.get(dependency.name or "")
+        if job_id is None:
+            message = (
+                f"no job of this submission is named {dependency.name}; for another one give its id as job"
+            )
+            faults.append(Fault(f"{at}/depends_on/{n}/name", message))
+            continue
+        edges[job_id, dependency.when] = Dependency(job=job_id, when=dependency.when)
+    inputs = []
+    for item in spec.inputs:
+        source = item.from_output
+        if source is not None:
+            job_id = by_name.get(source.job, source.job)
+            item = Input(name=item.name, from_output=OutputOf(job=job_id, output=source.output))
+            edges.setdefault((job_id, When.SUCCEEDED), Dependency(job=job_id, when=When.SUCCEEDED))
+        inputs.append(item)
+    return replace(spec, depends_on=tuple(edges.values()), inputs=tuple(inputs))
+
+
+def _cycles(specs: Sequence[JobSpec], ids: Sequence[str]) -> list[Fault]:
+    before = {
+        job_id: {d.job for d in spec.depends_on if d.job in ids}
+        for job_id, spec in zip(ids, specs, strict=True)
+    }
+    while free := [job_id for job_id, edges in before.items() if not edges]:
+        for job_id in free:
+            del before[job_id]
+        for edges in before.values():
+            edges.difference_update(free)
+    return [
+        Fault(f"/jobs/{ids.index(job_id)}/depends_on", "these jobs wait for each other in a circle")
+        for job_id in before
+    ]
+
+
+def _refuse_missing_outputs(context: Context, specs: Sequence[JobSpec], ids: Sequence[str]) -> None:
+    """An input from a job that promises no such output would fail hours later."""
+    ours = dict(zip(ids, specs, strict=True))
+    faults = []
+    for i, spec in enumerate(specs):
+        for n, item in enumerate(spec.inputs):
+            if item.from_output is None:
+                continue
+            source = ours.get(item.from_output.job) or _known_spec(context, item.from_output.job)
+            names = [output.name for output in source.outputs] if source else []
+            if source is not None and item.from_output.output not in names:
+                message = f"{source.name} has no output {item.from_output.output}; it has {names or 'none'}"
+                pointer = f"/jobs/{i}/inputs/{n}/from" if len(specs) > 1 else f"/inputs/{n}/from"
+                faults.append(Fault(pointer, message))
+    if faults:
+        raise InvalidSpec("an input names an output that does not exist", faults=faults)
+
+
+def _known_spec(context: Context, job_id: str) -> JobSpec | None:
+    found = context.store.jobs.read_with_spec(job_id)
+    return unpack_spec(found[1]) if found else None
+
+
+def _refuse_impossible(decisions: Sequence[Decision]) -> None:
+    for i, decision in enumerate(decisions):
+        if decision.outcome is Outcome.NOTHING_FITS:
+            which = f"job {i + 1} of {len(decisions)}: " if len(decisions) > 1 else ""
+            raise NothingFits(which + decision.summary, decision=decision)
+
+
+# ---- what the store gets, and what comes back --------------------------------------------------------
+
+
+def _idempotency(submission: Submission, who: Principal) -> Idempotency | None:
+    if submission.key is None:
+        return None
+    return Idempotency(f"{who.project}:{who.subject}:{submission.key}", submission.body_digest)
+
+
+def _new_job(
+    job_id: str, spec: JobSpec, decision: Decision, who: Principal, resubmit_of: str | None
+) -> NewJob:
+    waiting = why_waiting(decision)
+    reason = Reason.HELD if spec.hold else waiting.code if waiting else None
+    fields = {
+        "kind": spec.kind,
+        "name": spec.name,
+        "project": who.project,
+        "owner": who.owner,
+        "submitter": who.subject,
+        "state": JobState.ACCEPTED,
+        "digest": spec_digest(spec)[:16],
+        "labels": spec.labels or None,
+        "reason": reason,
+        "message": waiting.message if waiting and not spec.hold else None,
+        "held": True if spec.hold else None,
+        "groups": tuple(sorted(who.groups)) or None,
+        "replicas": spec.service.replicas.min if spec.service else None,
+        "resubmit_of": resubmit_of,
+    }
+    event = {"name": spec.name, "kind": spec.kind, "owner": who.owner, "backend": decision.chosen}
+    return NewJob(
+        id=job_id,
+        fields=fields,
+        spec=pack_spec(spec),
+        decision=pack(decision),
+        queue=f"{SUBMIT}:{decision.chosen or UNPLACED}",
+        deps=tuple((d.job or "", str(d.when)) for d in spec.depends_on),
+        event=json.dumps(event, separators=(",", ":")),
+    )
+
+
+def _record(job: NewJob, at_ms: int, waits: bool) -> JobRecord:
+    """What the script has just written, without reading it back."""
+    known = {name: value for name, value in job.fields.items() if value is not None}
+    if waits and not known.get("held"):
+        known["reason"] = Reason.DEPENDENCY_NOT_MET
+    return JobRecord(id=job.id, version=1, epoch=0, created=at_ms, updated=at_ms, waits=waits, **known)
+
+
+def _other_answer(context: Context, answer: AcceptAnswer) -> Accepted:
+    if answer.verdict == "conflict":
+        raise IdempotencyConflict("this idempotency key was used for a request with another body")
+    if answer.verdict == "no_such_job":
+        message = f"there is no job {answer.ids[0]} in this project to depend on"
+        raise InvalidSpec(message, faults=[Fault("/depends_on", message)])
+    views, decisions = [], []
+    for job_id in answer.ids:
+        parts = context.store.jobs.parts(job_id)
+        if parts is not None:
+            views.append(job_view(parts.record, unpack_spec(parts.spec)))
+            decisions.append(unpack(parts.decisions[min(parts.decisions)]))
+    return Accepted(tuple(views), tuple(decisions), replayed=True)

@@ -1,0 +1,87 @@
+"""Act: carry out what a user wants of a job that stands at a backend: cancel, scale, update, hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from adapters.base import BackendError, Busy, Holds, OutcomeUnknown, Rejected, Updates
+from api_spec.schemas import unpack_spec
+from api_spec.states import AttemptState, JobState
+from broker.lifecycle.context import ACT, Context, ref_of
+from broker.lifecycle.points import point
+from broker.store.changes import Change, Guard
+from broker.store.jobs import Claim
+from broker.store.records import AttemptRecord, JobRecord
+
+INSIST_S = 5.0  # between two calls of cancel, until the backend says that it is gone
+LATER_S = 2.0
+
+
+def act(context: Context, claim: Claim) -> None:
+    record, attempt = claim.record, claim.attempt
+    if attempt is None or not (record.cancel or record.act):
+        context.store.jobs.move(record.id, Guard(epoch=record.epoch), Change(quiet=True, no_due=True))
+    elif record.cancel:
+        _withdraw(context, record, attempt)
+    else:
+        _carry_out(context, claim, attempt)
+
+
+def _withdraw(context: Context, record: JobRecord, attempt: AttemptRecord) -> None:
+    """Called again and again until an observation shows the end; cancel is idempotent."""
+    try:
+        context.adapter(attempt.backend).cancel(ref_of(record, attempt))
+    except BackendError as error:
+        return _later(context, record, attempt, error)
+    point("cancel_returned")
+    change = Change(
+        attempt=replace(attempt, state=AttemptState.WITHDRAWING),
+        due=(f"{ACT}:{attempt.backend}", INSIST_S),
+        quiet=attempt.state is AttemptState.WITHDRAWING,
+    )
+    context.store.jobs.move(record.id, _guard(record), change)
+    point("step_done")
+    # Its end is looked for soon, not at the next poll.
+    context.hint(f"observe:{attempt.backend}")
+    return None
+
+
+def _carry_out(context: Context, claim: Claim, attempt: AttemptRecord) -> None:
+    record = claim.record
+    adapter, ref = context.adapter(attempt.backend), ref_of(record, attempt)
+    spec = unpack_spec(claim.spec)
+    try:
+        if spec.is_service and isinstance(adapter, Updates):
+            adapter.update(ref, spec)
+        elif isinstance(adapter, Holds):
+            adapter.hold(ref) if record.held else adapter.release(ref)
+    except Rejected as error:
+        return _refused(context, record, error)
+    except (Busy, OutcomeUnknown) as error:
+        return _later(context, record, attempt, error)
+    point("update_returned")
+    # Guarded by the version too: what was asked for in the meantime is still to be carried out.
+    guard = Guard(epoch=record.epoch, version=record.version)
+    change = Change(set={"act": None, "tries": 0}, no_due=True)
+    context.store.jobs.move(record.id, guard, change)
+    return None
+
+
+def _refused(context: Context, record: JobRecord, error: Rejected) -> None:
+    change = Change(
+        set={"act": None, "message": str(error)[:500]},
+        no_due=True,
+        events=(("refused", {"message": str(error)[:500]}),),
+    )
+    context.store.jobs.move(record.id, _guard(record), change)
+
+
+def _later(context: Context, record: JobRecord, attempt: AttemptRecord, error: BackendError) -> None:
+    context.store.backends.failed(attempt.backend, str(error), int(context.store.now() * 1000))
+    delay_s = error.retry_after_s if isinstance(error, Busy) else LATER_S
+    change = Change(quiet=True, due=(f"{ACT}:{attempt.backend}", delay_s))
+    context.store.jobs.move(record.id, _guard(record), change)
+
+
+def _guard(record: JobRecord) -> Guard:
+    return Guard(epoch=record.epoch, states=(JobState.QUEUED, JobState.RUNNING))

@@ -1,0 +1,245 @@
+"""The broker as one object: what the web, the workers and the controller call.  One method a verb."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import adapters.base as base
+from api_spec.decisions import Decision, Refusal
+from api_spec.jobs import JobSpec
+from api_spec.schemas import unpack_spec
+from api_spec.states import FINAL
+from api_spec.views import (
+    Accepted,
+    AttemptView,
+    BackendView,
+    EventView,
+    JobQuery,
+    JobSummary,
+    JobView,
+    Page,
+    TaskView,
+)
+from broker.access import Principal, Scope
+from broker.auth import Tokens
+from broker.lifecycle import accept as accepting
+from broker.lifecycle import intents, reading
+from broker.lifecycle.context import UNPLACED, Context
+from broker.lifecycle.dispatch import drain
+from broker.lifecycle.observe import observe
+from broker.lifecycle.refresh import refresh
+from broker.lifecycle.release import release_dependants
+from broker.lifecycle.snapshots import Snapshots
+from broker.lifecycle.sweep import Sweeper, tick
+from broker.store.connection import errors_in_our_words
+from broker.store.events import of_job
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WAIT_PROBE_S = 0.1
+
+
+def over_the_store(method: Callable[P, T]) -> Callable[P, T]:
+    """What Redis raises becomes ``StoreUnavailable``."""
+
+    @wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        with errors_in_our_words():
+            return method(*args, **kwargs)
+
+    return wrapped
+
+
+class Broker:
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.store = context.store
+        self.snapshots = Snapshots(context)
+        self.tokens = Tokens(context.store.tokens)
+
+    # ---- submit --------------------------------------------------------------------------------------
+
+    @over_the_store
+    def preview(self, spec: JobSpec, who: Principal) -> Decision:
+        who.need(Scope.JOBS_READ)
+        return accepting.preview(self.context, self.snapshots, spec, who)
+
+    @over_the_store
+    def accept(
+        self, specs: Sequence[JobSpec], who: Principal, *, key: str | None = None, body_digest: str = ""
+    ) -> Accepted:
+        submission = accepting.Submission(specs=specs, key=key, body_digest=body_digest)
+        return accepting.accept(self.context, self.snapshots, submission, who)
+
+    @over_the_store
+    def resubmit(self, job_id: str, who: Principal) -> Accepted:
+        """The same spec again, as a new job; who submitted the first one does not matter."""
+        parts = reading.visible(self.context, job_id, who)
+        submission = accepting.Submission(specs=[unpack_spec(parts.spec)], resubmit_of=job_id)
+        return accepting.accept(self.context, self.snapshots, submission, who)
+
+    @over_the_store
+    def render(self, spec: JobSpec, backend: str, who: Principal) -> str:
+        """The exact script or manifest that the backend would get, under a marker made of zeros."""
+        who.need(Scope.JOBS_READ)
+        nobody = "0" * 26
+        ref = base.AttemptRef(
+            marker=self.context.marker(nobody, 1),
+            job_id=nobody,
+            project=who.project,
+            owner=who.owner,
+            kind=spec.kind,
+            name=spec.name,
+        )
+        return self.context.adapter(backend).render(spec, ref)
+
+    # ---- read ----------------------------------------------------------------------------------------
+
+    @over_the_store
+    def get(self, job_id: str, who: Principal) -> JobView:
+        return reading.get(self.context, job_id, who)
+
+    def wait(self, job_id: str, who: Principal, seconds: float) -> JobView:
+        """As soon as it has ended, or as it is when the time is over."""
+        give_up_at = time.monotonic() + seconds
+        while (view := self.get(job_id, who)).state not in FINAL and time.monotonic() < give_up_at:
+            time.sleep(WAIT_PROBE_S)
+        return view
+
+    @over_the_store
+    def list_jobs(self, query: JobQuery, who: Principal) -> Page[JobSummary]:
+        return reading.list_jobs(self.context, query, who)
+
+    @over_the_store
+    def attempts(self, job_id: str, who: Principal) -> tuple[AttemptView, ...]:
+        return reading.attempts(self.context, job_id, who)
+
+    @over_the_store
+    def tasks(self, job_id: str, who: Principal, cursor: str | None, limit: int) -> Page[TaskView]:
+        return reading.task_page(self.context, job_id, who, cursor, limit)
+
+    @over_the_store
+    def decisions(self, job_id: str, who: Principal) -> tuple[Decision, ...]:
+        return reading.decisions(self.context, job_id, who)
+
+    @over_the_store
+    def job_events(self, job_id: str, who: Principal) -> tuple[EventView, ...]:
+        return of_job(reading.visible(self.context, job_id, who).history)
+
+    @over_the_store
+    def events(self, who: Principal, after: str | None, limit: int) -> Page[EventView]:
+        who.need(Scope.JOBS_READ)
+        return self.store.events.of_project(who.project, after, limit)
+
+    @over_the_store
+    def pending(self, job_id: str, who: Principal) -> tuple[Refusal, ...]:
+        return reading.pending(self.context, job_id, who)
+
+    @over_the_store
+    def log(
+        self, job_id: str, who: Principal, query: base.LogQuery, attempt: int | None = None
+    ) -> base.LogPage:
+        return reading.log_page(self.context, job_id, who, query, attempt)
+
+    # ---- act -----------------------------------------------------------------------------------------
+
+    @over_the_store
+    def cancel(self, job_id: str, who: Principal) -> JobView:
+        intents.cancel(self.context, job_id, who)
+        return self.get(job_id, who)
+
+    @over_the_store
+    def hold(self, job_id: str, who: Principal) -> JobView:
+        intents.hold(self.context, job_id, who)
+        return self.get(job_id, who)
+
+    @over_the_store
+    def release(self, job_id: str, who: Principal) -> JobView:
+        intents.release(self.context, job_id, who)
+        return self.get(job_id, who)
+
+    @over_the_store
+    def update(
+        self,
+        job_id: str,
+        who: Principal,
+        *,
+        replicas: int | None = None,
+        spec: JobSpec | None = None,
+        if_version: int | None = None,
+    ) -> JobView:
+        wanted = intents.Update(replicas=replicas, spec=spec, if_version=if_version)
+        intents.update(self.context, job_id, who, wanted)
+        return self.get(job_id, who)
+
+    # ---- backends ------------------------------------------------------------------------------------
+
+    @over_the_store
+    def backends(self, who: Principal) -> tuple[BackendView, ...]:
+        return reading.backends(self.context, who)
+
+    @over_the_store
+    def backend(self, name: str, who: Principal) -> BackendView:
+        return reading.backend(self.context, name, who)
+
+    def drain_backend(self, name: str, who: Principal) -> BackendView:
+        """No new placements; what is queued for it is placed elsewhere or waits."""
+        return self._flags(name, who, drained=True, paused=False)
+
+    def pause_backend(self, name: str, who: Principal) -> BackendView:
+        """No submits; cancels work."""
+        return self._flags(name, who, drained=False, paused=True)
+
+    def resume_backend(self, name: str, who: Principal) -> BackendView:
+        return self._flags(name, who, drained=False, paused=False)
+
+    @over_the_store
+    def _flags(self, name: str, who: Principal, *, drained: bool, paused: bool) -> BackendView:
+        who.need(Scope.BACKENDS_ADMIN)
+        self.context.adapter(name)
+        self.store.backends.set_flags(name, drained=drained, paused=paused)
+        flags = {"backend": name, "drained": drained, "paused": paused, "by": who.owner}
+        self.store.events.tell_operator("backend_flags", flags)
+        for queue in (name, UNPLACED):
+            self.context.hint(f"drain:{queue}")
+        return reading.backend(self.context, name, who)
+
+    # ---- operations ----------------------------------------------------------------------------------
+
+    @over_the_store
+    def ready(self) -> None:
+        """Raises ``StoreUnavailable``."""
+        self.store.client.ping()
+
+    @over_the_store
+    def figures(self) -> Mapping[str, Mapping[tuple[str, ...], float]]:
+        return reading.figures(self.context)
+
+    # ---- what workers and the controller do ----------------------------------------------------------
+
+    def perform(self, hint: str) -> None:
+        """``drain:<backend>``, ``observe:<backend>``, ``refresh:<backend>`` or ``release``."""
+        verb, _, backend = hint.partition(":")
+        with errors_in_our_words():
+            if verb == "drain":
+                drain(self.context, self.snapshots, backend)
+            elif verb == "observe":
+                observe(self.context, backend)
+            elif verb == "refresh":
+                refresh(self.context, backend)
+            elif verb == "release":
+                release_dependants(self.context)
+            else:
+                raise ValueError(f"{hint} is no hint")
+
+    @over_the_store
+    def tick(self) -> int:
+        return tick(self.context)
+
+    @over_the_store
+    def sweep(self) -> None:
+        Sweeper(self.context).sweep()

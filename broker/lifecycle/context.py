@@ -1,0 +1,68 @@
+"""What every verb needs, passed in: store, adapters, policy, settings, and the way to send hints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from adapters.base import Adapter, AttemptRef
+from api_spec.errors import NotFound
+from api_spec.ids import marker
+from broker.lifecycle.points import point
+from broker.settings import Settings
+from broker.store import Store
+from broker.store.records import AttemptRecord, JobRecord
+from policies.rules import Policy
+
+log = logging.getLogger("broker.lifecycle")
+
+UNPLACED = "-"  # the queue of jobs that no backend could take when they were last decided
+SUBMIT, ACT = "submit", "act"  # the lanes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """``publish`` sends a hint such as ``drain:hpc``; it may fail or be lost, the sweeper sends it again."""
+
+    store: Store
+    adapters: Mapping[str, Adapter]
+    policy: Policy
+    settings: Settings
+    publish: Callable[[str], None]
+    holder: str  # this process, for leases
+
+    def hint(self, name: str) -> None:
+        """Best effort, and at most one is outstanding."""
+        if self.store.leases.hint(name):
+            point("hint_marked")
+            self.publish(name)
+
+    def adapter(self, backend: str) -> Adapter:
+        if backend not in self.adapters:
+            raise NotFound(f"there is no backend {backend} in the configuration")
+        return self.adapters[backend]
+
+    def marker(self, job_id: str, number: int) -> str:
+        return marker(self.settings.instance, job_id, number)
+
+
+def ref_of(record: JobRecord, attempt: AttemptRecord) -> AttemptRef:
+    """What an adapter gets to know of an attempt."""
+    from api_spec.quantities import expand_indices
+
+    return AttemptRef(
+        marker=attempt.marker,
+        handle=attempt.handle,
+        submitted_at=attempt.submitted_at,
+        job_id=record.id,
+        number=attempt.number,
+        project=record.project,
+        owner=record.owner,
+        kind=record.kind,
+        name=record.name,
+        digest=record.digest,
+        task_indices=expand_indices(attempt.task_indices) if attempt.task_indices else (),
+        revision=record.revision,
+        replicas=record.replicas,
+    )

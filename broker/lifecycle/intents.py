@@ -1,0 +1,171 @@
+"""What users want of a job that exists: cancel, hold, release, resubmit, scale, update.
+
+An intent is written apart from what is observed, and a worker carries it out.  Nothing here calls a backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adapters.base import Capability
+from api_spec.errors import Conflict, InvalidSpec, NotFound, NotSupported, PreconditionFailed
+from api_spec.jobs import JobSpec, Replicas, Service
+from api_spec.reasons import Reason
+from api_spec.schemas import pack_spec, spec_digest, unpack_spec
+from api_spec.states import JobState
+from broker.access import Principal, must_act_on
+from broker.lifecycle.context import ACT, SUBMIT, Context
+from broker.lifecycle.points import point
+from broker.store.changes import Change, Event, Guard
+from broker.store.jobs import Written
+from broker.store.records import JobRecord
+
+AT_A_BACKEND = (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """None: as it is."""
+
+    replicas: int | None = None
+    spec: JobSpec | None = None
+    if_version: int | None = None
+
+
+def mine(context: Context, job_id: str, who: Principal) -> JobRecord:
+    """The record of a job that this principal may act on."""
+    record = context.store.jobs.read(job_id)
+    if record is None:
+        raise NotFound(f"there is no job {job_id}")
+    must_act_on(who, job_id, record.project, record.owner)
+    return record
+
+
+def cancel(context: Context, job_id: str, who: Principal) -> None:
+    """Cancelling twice, or what has ended, changes nothing."""
+    record = mine(context, job_id, who)
+    answer = context.store.jobs.cancel(job_id, f"user:{who.owner}")
+    point("accepted")
+    if answer == "ended":
+        context.hint("release")
+    elif answer == "asked" and record.backend:
+        context.hint(f"drain:{record.backend}")
+
+
+def hold(context: Context, job_id: str, who: Principal) -> None:
+    record = mine(context, job_id, who)
+    if record.held:
+        return
+    if record.state is JobState.ACCEPTED:
+        change = Change(
+            set={"held": True, "reason": Reason.HELD, "message": None},
+            no_due=True,
+            events=(_by("held", who),),
+        )
+        _write(context, record, change)
+    elif record.state is JobState.QUEUED and _can(context, record, Capability.HOLD):
+        _intend(context, record, {"held": True}, _by("held", who))
+    else:
+        raise Conflict(_why_not(context, record, "held"))
+
+
+def release(context: Context, job_id: str, who: Principal) -> None:
+    record = mine(context, job_id, who)
+    if not record.held:
+        return
+    if record.state is JobState.ACCEPTED:
+        reason = Reason.DEPENDENCY_NOT_MET if record.waits else None
+        queue = record.next_queue or f"{SUBMIT}:-"
+        change = Change(
+            set={"held": None, "reason": reason, "message": None, "tries": 0},
+            due=None if record.waits else (queue, 0),
+            events=(_by("released", who),),
+        )
+        _write(context, record, change)
+        context.hint("drain:" + queue.partition(":")[2])
+    elif record.state is JobState.QUEUED and _can(context, record, Capability.HOLD):
+        _intend(context, record, {"held": None}, _by("released", who))
+    else:
+        raise Conflict(_why_not(context, record, "released"))
+
+
+def update(context: Context, job_id: str, who: Principal, wanted: Update) -> None:
+    """Scale, or a new revision of the spec, of an inference job."""
+    record = mine(context, job_id, who)
+    if wanted.if_version is not None and wanted.if_version != record.version:
+        raise PreconditionFailed(f"the job is at version {record.version}, not {wanted.if_version}")
+    if record.ended_for_good:
+        raise Conflict(f"the job has ended ({record.state})")
+    found = context.store.jobs.read_with_spec(job_id)
+    spec = unpack_spec(found[1]) if found else None
+    if spec is None or spec.service is None:
+        raise Conflict(f"only an inference job can be scaled or updated; {job_id} is a {record.kind} job")
+    if record.backend and not _can(context, record, Capability.UPDATE):
+        raise NotSupported(f"the backend {record.backend} cannot scale or update a job")
+    fields, changed = _updated(record, spec, spec.service, wanted)
+    if not fields:
+        return
+    event = ("updated", {**{n: v for n, v in fields.items() if n != "digest"}, "by": who.owner})
+    _intend(context, record, fields, event, pack_spec(changed) if changed != spec else None)
+
+
+def _updated(
+    record: JobRecord, spec: JobSpec, service: Service, wanted: Update
+) -> tuple[dict[str, Any], JobSpec]:
+    fields: dict[str, Any] = {}
+    changed = spec
+    if wanted.spec is not None:
+        changed = replace(wanted.spec, project=spec.project, depends_on=spec.depends_on)
+        if (changed.kind, changed.name) != (spec.kind, spec.name):
+            raise InvalidSpec("an update cannot change the kind or the name of a job")
+        if changed != spec:
+            fields |= {"revision": record.revision + 1, "digest": spec_digest(changed)[:16]}
+    if wanted.replicas is not None and wanted.replicas != record.replicas:
+        fields["replicas"] = wanted.replicas
+        limits = (changed.service or service).replicas
+        if wanted.replicas > limits.max:
+            # A user who scales by hand beyond the range that was given once means the larger number.
+            widened = Replicas(min=limits.min, max=wanted.replicas)
+            changed = replace(changed, service=replace(changed.service or service, replicas=widened))
+    return fields, changed
+
+
+# ---- how an intent is written ------------------------------------------------------------------------
+
+
+def _intend(
+    context: Context, record: JobRecord, fields: dict[str, Any], event: Event, spec: bytes | None = None
+) -> None:
+    at_a_backend = record.state in AT_A_BACKEND
+    change = Change(
+        set={**fields, "act": True if record.state is not JobState.ACCEPTED else None},
+        spec=spec,
+        due=(f"{ACT}:{record.backend}", 0) if at_a_backend else None,
+        events=(event,),
+    )
+    _write(context, record, change)
+    if record.backend:
+        context.hint(f"drain:{record.backend}")
+
+
+def _write(context: Context, record: JobRecord, change: Change) -> None:
+    written = context.store.jobs.move(record.id, Guard(version=record.version), change)
+    point("accepted")
+    if written is not Written.OK:
+        raise Conflict("the job has changed in this very moment; look at it and try again")
+
+
+def _can(context: Context, record: JobRecord, capability: Capability) -> bool:
+    adapter = context.adapters.get(record.backend or "")
+    return adapter is not None and capability in adapter.capabilities
+
+
+def _why_not(context: Context, record: JobRecord, verb: str) -> str:
+    if record.state is JobState.QUEUED:
+        return f"the backend {record.backend} cannot hold a job"
+    return f"a job that is {record.state} cannot be {verb}"
+
+
+def _by(kind: str, who: Principal) -> Event:
+    return (kind, {"by": who.owner})

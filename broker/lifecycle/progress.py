@@ -1,0 +1,302 @@
+"""What an observation changes about a job.  Pure: the two state machines, requeues, retries and endings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adapters.base import Observation, ServiceObservation
+from api_spec.jobs import JobSpec
+from api_spec.quantities import compact_indices
+from api_spec.reasons import Reason
+from api_spec.states import ATTEMPT_MOVES, AttemptState, JobState, may_move
+from broker.lifecycle import tasks
+from broker.lifecycle.context import SUBMIT, UNPLACED
+from broker.store.changes import Change, Event, Live
+from broker.store.records import AttemptRecord, JobRecord
+
+RETRY_AFTER_S = 1.0  # before the next attempt; doubles with each
+RETRY_MAX_S = 300.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change to write; ``ends``: the job is over with it."""
+
+    change: Change
+    ends: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One job as stored, and what its backend says of its attempt."""
+
+    record: JobRecord
+    attempt: AttemptRecord
+    spec: JobSpec
+    table: tasks.Table | None
+    observation: Observation
+
+
+def fingerprint(observation: Observation) -> str:
+    """Two observations with the same one say the same, but for their age."""
+    return hashlib.blake2b(repr(observation).encode(), digest_size=6).hexdigest()
+
+
+def progress(seen: Seen) -> Step | None:
+    """None: nothing to write.  An unknown native word moves nothing, but is kept to be seen."""
+    observation = seen.observation
+    if observation.state is None or _is_a_step_back(seen):
+        return _native_words_only(seen)
+    if observation.state is AttemptState.ENDED:
+        return _ended(seen)
+    return _moved(seen)
+
+
+def _is_a_step_back(seen: Seen) -> bool:
+    """RUNNING -> QUEUED is a requeue only if the backend counts one; otherwise the answer was a stale one."""
+    back = seen.attempt.state is AttemptState.RUNNING and seen.observation.state is AttemptState.QUEUED
+    return back and seen.observation.restarts <= seen.attempt.restarts
+
+
+def _native_words_only(seen: Seen) -> Step | None:
+    observation = seen.observation
+    attempt = replace(
+        seen.attempt, native_state=observation.native_state, native_reason=observation.native_reason
+    )
+    return None if attempt == seen.attempt else Step(Change(attempt=attempt, live=_live(seen)))
+
+
+# ---- under way ---------------------------------------------------------------------------------------
+
+
+def _moved(seen: Seen) -> Step:
+    record, observation = seen.record, seen.observation
+    target = JobState.RUNNING if observation.state is AttemptState.RUNNING else JobState.QUEUED
+    fields: dict[str, Any] = {}
+    events: list[Event] = []
+    wake = False
+    if record.state is not target and may_move(record.state, target):
+        fields["state"] = target
+        events.append(_move_event(seen, target))
+        if target is JobState.RUNNING and record.started is None:
+            fields["started"] = _ms(observation.started_at) or record.updated
+            wake = True
+    waiting = observation.reason if target is JobState.QUEUED or record.cancel else None
+    fields |= {"reason": waiting, "message": observation.message if waiting else None}
+    if observation.service is not None:
+        service_fields, ready_changed = _service(record, observation.service)
+        fields |= service_fields
+        if ready_changed:
+            wake = wake or observation.service.ready > 0
+            events.append(
+                ("ready" if observation.service.ready else "not_ready", _service_json(observation.service))
+            )
+    table, fields = _tasks(seen, fields)
+    return Step(
+        Change(
+            set=fields,
+            attempt=_attempt(seen),
+            tasks=table,
+            live=_live(seen),
+            events=tuple(events),
+            wake=wake,
+            no_due=record.state is JobState.SUBMITTING,
+        )
+    )
+
+
+def _move_event(seen: Seen, target: JobState) -> Event:
+    observation = seen.observation
+    if seen.record.state is JobState.RUNNING:
+        return ("requeued", {"restarts": observation.restarts, "reason": observation.reason})
+    data: dict[str, Any] = {"backend": seen.attempt.backend, "attempt": seen.attempt.number}
+    if observation.nodes:
+        data["nodes"] = list(observation.nodes[:16])
+    return (target.lower(), data)
+
+
+def _service(record: JobRecord, service: ServiceObservation) -> tuple[dict[str, Any], bool]:
+    ready = service.ready > 0
+    return {"service": _service_json(service), "ready": True if ready else None}, ready != record.ready
+
+
+def _service_json(service: ServiceObservation) -> dict[str, Any]:
+    return {
+        "endpoint": service.endpoint,
+        "wanted": service.wanted,
+        "updated": service.updated,
+        "ready": service.ready,
+        "revision": service.revision,
+        "message": service.message,
+    }
+
+
+def _tasks(seen: Seen, fields: Mapping[str, Any]) -> tuple[bytes | None, dict[str, Any]]:
+    if seen.table is None or not seen.observation.tasks:
+        return None, dict(fields)
+    table = tasks.apply(seen.table, seen.attempt.number, seen.observation.tasks)
+    return tasks.pack_table(table), {**fields, "tasks": tasks.counts(table)}
+
+
+def _attempt(seen: Seen) -> AttemptRecord:
+    observation, attempt = seen.observation, seen.attempt
+    state = observation.state or attempt.state
+    if state is not attempt.state and state not in ATTEMPT_MOVES[attempt.state]:
+        state = attempt.state  # WITHDRAWING stays what it is until it has ended
+    return replace(
+        attempt,
+        state=state,
+        handle=observation.handle or attempt.handle,
+        native_state=observation.native_state,
+        native_reason=observation.native_reason,
+        restarts=max(observation.restarts, attempt.restarts),
+        exit_code=observation.exit_code,
+        signal=observation.signal,
+        started_at=observation.started_at or attempt.started_at,
+        nodes=observation.nodes,
+        reason=observation.reason,
+        message=observation.message,
+        absent_since=None,
+    )
+
+
+def _live(seen: Seen) -> tuple[str, Live]:
+    handle = seen.observation.handle or seen.attempt.handle
+    live = Live(attempt=seen.attempt.number, handle=handle, fingerprint=fingerprint(seen.observation))
+    return seen.attempt.backend, live
+
+
+# ---- over --------------------------------------------------------------------------------------------
+
+
+def _ended(seen: Seen) -> Step:
+    record, observation = seen.record, seen.observation
+    outcome, reason = _outcome(record, observation)
+    attempt = replace(
+        _attempt(seen),
+        state=AttemptState.ENDED,
+        outcome=outcome,
+        reason=reason,
+        ended_at=observation.ended_at,
+        outputs=observation.outputs,
+    )
+    table = seen.table
+    if table is not None and observation.tasks:
+        table = tasks.apply(table, attempt.number, observation.tasks)
+        attempt = _as_the_whole_array(attempt, table)
+    if _is_retried(seen, outcome, reason):
+        return _retry(seen, attempt, table)
+    return Step(_end_change(seen, attempt, table), ends=True)
+
+
+def _as_the_whole_array(attempt: AttemptRecord, table: tasks.Table) -> AttemptRecord:
+    """The last attempt ran some tasks only; one that failed earlier and was not retried counts as well."""
+    if attempt.outcome is not JobState.COMPLETED:
+        return attempt
+    failed = next((row for _, row in sorted(table.items()) if row.state is JobState.FAILED), None)
+    if failed is None:
+        return attempt
+    message = f"task {failed.index} failed"
+    return replace(attempt, outcome=JobState.FAILED, reason=failed.reason, message=message)
+
+
+def _outcome(record: JobRecord, observation: Observation) -> tuple[JobState, Reason]:
+    """What was cancelled and then died of a signal was cancelled; what completed first has completed."""
+    outcome = observation.outcome or JobState.FAILED
+    reason = observation.reason or _DEFAULT_REASON[outcome]
+    if record.cancel and reason in (Reason.SIGNALLED, Reason.LOST):
+        return JobState.CANCELLED, Reason.CANCELLED
+    return outcome, reason
+
+
+_DEFAULT_REASON = {
+    JobState.COMPLETED: Reason.COMPLETED,
+    JobState.FAILED: Reason.NON_ZERO_EXIT,
+    JobState.CANCELLED: Reason.CANCELLED,
+}
+
+
+def _is_retried(seen: Seen, outcome: JobState, reason: Reason) -> bool:
+    retry = seen.spec.retry
+    if outcome is not JobState.FAILED or seen.record.cancel or seen.attempt.number >= retry.max_attempts:
+        return False
+    if seen.table is None or not seen.observation.tasks:
+        return reason in retry.on
+    wanted = [Reason(name) for name in retry.on]
+    return bool(
+        tasks.failed_for(tasks.apply(seen.table, seen.attempt.number, seen.observation.tasks), wanted)
+    )
+
+
+def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Step:
+    """The attempt is over, the job is not: another attempt follows after a while."""
+    delay_s = min(RETRY_MAX_S, RETRY_AFTER_S * 2 ** (attempt.number - 1))
+    fields: dict[str, Any] = {
+        "state": JobState.ACCEPTED,
+        "backend": None,
+        "reason": attempt.reason,
+        "message": f"attempt {attempt.number} ended: {attempt.reason}; another follows in {delay_s:g} s",
+        "ready": None,
+        "service": None,
+        "act": None,
+    }
+    if table is not None:
+        wanted = [Reason(name) for name in seen.spec.retry.on]
+        attempt = replace(attempt, task_indices=compact_indices(tasks.failed_for(table, wanted)))
+        fields["tasks"] = tasks.counts(table)
+    return Step(
+        Change(
+            set=fields,
+            attempt=attempt,
+            tasks=tasks.pack_table(table) if table is not None else None,
+            not_live=attempt.backend,
+            due=(f"{SUBMIT}:{UNPLACED}", delay_s),
+            events=(("retried", {"attempt": attempt.number, "reason": attempt.reason}),),
+        )
+    )
+
+
+def _end_change(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Change:
+    record, observation = seen.record, seen.observation
+    outcome = attempt.outcome or JobState.FAILED
+    by = record.cancel if outcome is JobState.CANCELLED and record.cancel else f"backend:{attempt.backend}"
+    fields: dict[str, Any] = {
+        "state": outcome,
+        "reason": attempt.reason,
+        "message": observation.message[:500] if observation.message else None,
+        "exit_code": observation.exit_code,
+        "signal": observation.signal,
+        "ended_by": by,
+        "ready": None,
+    }
+    if record.started is None and observation.started_at is not None:
+        fields["started"] = _ms(observation.started_at)
+    if observation.service is not None:
+        fields["service"] = _service_json(observation.service)
+    if table is not None:
+        fields["tasks"] = tasks.counts(table)
+    data = {"reason": attempt.reason, "exit_code": observation.exit_code, "signal": observation.signal}
+    return Change(
+        set=fields,
+        attempt=attempt,
+        tasks=tasks.pack_table(table) if table is not None else None,
+        events=((outcome.lower(), {name: value for name, value in data.items() if value is not None}),),
+    )
+
+
+def lost(marker: str) -> Observation:
+    """The observation that stands for a proven absence: nobody knows how the attempt ended."""
+    return Observation(
+        marker=marker,
+        state=AttemptState.ENDED,
+        outcome=JobState.FAILED,
+        reason=Reason.LOST,
+        message="the backend no longer knows it, and nobody knows how it ended",
+    )
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1000)

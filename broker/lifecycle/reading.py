@@ -1,0 +1,169 @@
+"""Reading: everything about jobs and backends, from the store alone.  Logs are the one exception."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from adapters.base import BackendError, Explains, LogPage, LogQuery, ReadsLogs
+from api_spec.decisions import Decision, Refusal
+from api_spec.errors import BackendUnavailable, Conflict, InvalidRequest, NotFound, NotSupported
+from api_spec.reasons import SENTENCES, Reason
+from api_spec.schemas import unpack_spec
+from api_spec.states import FINAL, JobState
+from api_spec.views import AttemptView, BackendView, JobQuery, JobSummary, JobView, Page, TaskView
+from broker.access import Principal, Scope, must_see
+from broker.lifecycle import tasks
+from broker.lifecycle.context import Context, ref_of
+from broker.lifecycle.views import attempt_view, backend_view, job_summary, job_view, task_view
+from broker.store.archive import Parts
+from broker.store.records import JobRecord
+from policies.records import unpack
+
+
+def visible(context: Context, job_id: str, who: Principal) -> Parts:
+    """Raises ``NotFound`` for a job of another project as for one that does not exist."""
+    parts = context.store.jobs.parts(job_id)
+    if parts is None:
+        raise NotFound(f"there is no job {job_id}")
+    must_see(who, job_id, parts.raw["project"])
+    return parts
+
+
+def get(context: Context, job_id: str, who: Principal) -> JobView:
+    found = context.store.jobs.read_with_spec(job_id)
+    if found is None:
+        raise NotFound(f"there is no job {job_id}")
+    record, spec = found
+    must_see(who, job_id, record.project)
+    backend = context.store.backends.read(record.backend) if record.backend else None
+    return job_view(record, unpack_spec(spec), backend)
+
+
+def list_jobs(context: Context, query: JobQuery, who: Principal) -> Page[JobSummary]:
+    who.need(Scope.JOBS_READ)
+    if query.project != who.project:
+        raise NotFound(f"there is no project {query.project}")
+    page = context.store.index.list_jobs(query)
+    return Page(tuple(job_summary(record) for record in page.items), page.next)
+
+
+def attempts(context: Context, job_id: str, who: Principal) -> tuple[AttemptView, ...]:
+    return tuple(attempt_view(attempt) for attempt in visible(context, job_id, who).attempts)
+
+
+def decisions(context: Context, job_id: str, who: Principal) -> tuple[Decision, ...]:
+    """Oldest first: the provisional one of accept, then the binding ones of the attempts."""
+    packed = visible(context, job_id, who).decisions
+    return tuple(unpack(packed[number]) for number in sorted(packed))
+
+
+def task_page(
+    context: Context, job_id: str, who: Principal, cursor: str | None, limit: int
+) -> Page[TaskView]:
+    parts = visible(context, job_id, who)
+    spec = unpack_spec(parts.spec)
+    table = tasks.table_of(spec, parts.tasks)
+    if table is None:
+        raise Conflict(f"job {job_id} is not an array job")
+    after = -1
+    if cursor is not None:
+        if not cursor.isdecimal():
+            raise InvalidRequest("the cursor is not one that this list gave out")
+        after = int(cursor)
+    rows = [table[index] for index in sorted(table) if index > after]
+    items = tuple(task_view(row) for row in rows[:limit])
+    return Page(items, str(items[-1].index) if len(rows) > limit else None)
+
+
+def log_page(context: Context, job_id: str, who: Principal, query: LogQuery, number: int | None) -> LogPage:
+    """The one call of a backend that the API makes itself."""
+    parts = visible(context, job_id, who)
+    wanted = number or parts.record.attempt
+    attempt = next((one for one in parts.attempts if one.number == wanted), None)
+    if attempt is None or attempt.handle is None:
+        if number is not None and number > parts.record.attempt:
+            raise NotFound(f"job {job_id} has no attempt {number}")
+        ended = parts.record.state in FINAL
+        note = "the job never reached a backend" if ended else "the job has not reached a backend yet"
+        return LogPage(data=b"", cursor=query.cursor or "", at_end=True, complete=ended, note=note)
+    adapter = context.adapter(attempt.backend)
+    if not isinstance(adapter, ReadsLogs):
+        raise NotSupported(f"the backend {attempt.backend} gives no logs")
+    try:
+        return adapter.logs(ref_of(parts.record, attempt), query)
+    except BackendError as error:
+        raise BackendUnavailable(str(error)) from error
+
+
+def pending(context: Context, job_id: str, who: Principal) -> tuple[Refusal, ...]:
+    """Why it is not running, the best reason first; empty for a job that runs or has ended."""
+    parts = visible(context, job_id, who)
+    record = parts.record
+    if record.state in FINAL or record.state is JobState.RUNNING:
+        return ()
+    if record.state is JobState.QUEUED:
+        return _backend_reasons(context, parts)
+    if record.waits:
+        edges = ", ".join(f"{job} to have {when}" for job, when in record.deps)
+        return (Refusal(Reason.DEPENDENCY_NOT_MET, f"waits for {edges}"),)
+    return (_own_reason(record),)
+
+
+def _own_reason(record: JobRecord) -> Refusal:
+    reason = record.reason or Reason.STARTING
+    return Refusal(reason, record.message or SENTENCES[reason])
+
+
+def _backend_reasons(context: Context, parts: Parts) -> tuple[Refusal, ...]:
+    record = parts.record
+    attempt = parts.attempts[-1]
+    adapter = context.adapters.get(attempt.backend)
+    if isinstance(adapter, Explains):
+        try:
+            told = tuple(adapter.explain_pending(ref_of(record, attempt)))
+        except BackendError as error:
+            return (Refusal(Reason.BACKEND_DOWN, str(error)),)
+        if told:
+            return told
+    return (_own_reason(record),)
+
+
+def backends(context: Context, who: Principal) -> tuple[BackendView, ...]:
+    """Every configured one, and those taken out of the configuration that still hold live jobs."""
+    who.need(Scope.JOBS_READ)
+    store = context.store.backends
+    names = tuple(sorted({*context.adapters, *store.names()}))
+    views = (
+        backend_view(record, context.adapters.get(record.name), store.live_count(record.name))
+        for record in store.read_many(names)
+    )
+    return tuple(view for view in views if view.configured or view.live_jobs)
+
+
+def backend(context: Context, name: str, who: Principal) -> BackendView:
+    found = next((view for view in backends(context, who) if view.name == name), None)
+    if found is None:
+        raise NotFound(f"there is no backend {name}")
+    return found
+
+
+def figures(context: Context) -> Mapping[str, Mapping[tuple[str, ...], float]]:
+    """For /metrics: name -> labels -> value.  Read at scrape time, so that all processes tell the same."""
+    store = context.store
+    records = store.backends.read_many(tuple(context.adapters))
+    now_ms = store.now() * 1000
+    live: dict[tuple[str, ...], float] = {}
+    states: dict[tuple[str, ...], float] = {}
+    for project in store.projects():
+        for state in JobState:
+            states[project, str(state)] = store.index.count(project, f"s={state}")
+    for record in records:
+        live[(record.name,)] = store.backends.live_count(record.name)
+    out: dict[str, dict[tuple[str, ...], float]] = {"jobs": states, "live_jobs": live}
+    out["backend_reachable"] = {(r.name,): float(bool(r.reachable)) for r in records}
+    out["observer_lag_seconds"] = {
+        (r.name,): max(0.0, (now_ms - r.seen_at) / 1000) for r in records if r.seen_at is not None
+    }
+    out["due_jobs"] = {(queue,): count for queue, count in store.due_counts(int(now_ms)).items()}
+    out["counters"] = {(name,): float(value) for name, value in store.counters().items()}
+    return out

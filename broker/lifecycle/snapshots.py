@@ -1,0 +1,122 @@
+"""What is known of the backends, between the store's JSON, the adapters' words and the policy's facts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from adapters.base import Inventory, Load, NodeShape, ShapeLoad
+from api_spec.decisions import Refusal
+from api_spec.jobs import JobSpec
+from api_spec.reasons import Reason
+from broker.lifecycle.context import Context
+from broker.store.backends import BackendRecord
+from policies.facts import BackendFacts, Facts, ShapeFacts
+
+CACHE_S = 0.5  # a snapshot is seconds old anyway
+
+
+def dump_snapshot(inventory: Inventory, load: Load) -> dict[str, str]:
+    return {"inventory": _json(asdict(inventory)), "load": _json(asdict(load))}
+
+
+def inventory_of(raw: Mapping[str, Any] | None) -> Inventory | None:
+    if raw is None:
+        return None
+    shapes = [NodeShape(**{**shape, "features": frozenset(shape["features"])}) for shape in raw["shapes"]]
+    return Inventory(
+        as_of=raw["as_of"], shapes=tuple(shapes), features=frozenset(raw["features"]), limits=raw["limits"]
+    )
+
+
+def load_of(raw: Mapping[str, Any] | None) -> Load | None:
+    if raw is None:
+        return None
+    return Load(**{**raw, "shapes": tuple(ShapeLoad(**shape) for shape in raw["shapes"])})
+
+
+class Snapshots:
+    """The records of the configured backends, read at most every ``CACHE_S`` seconds."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._read_at = float("-inf")
+        self._records: tuple[BackendRecord, ...] = ()
+        self._live: dict[str, int] = {}
+
+    def facts(self, spec: JobSpec, owner: str, groups: frozenset[str], excluded: Sequence[str] = ()) -> Facts:
+        """``excluded``: backends that have rejected this very job."""
+        self._refresh()
+        now = self._context.store.now()
+        backends = tuple(
+            self._backend(record, spec, now, record.name in excluded) for record in self._records
+        )
+        return Facts(backends=backends, owner=owner, groups=groups, project=spec.project or "", now=now)
+
+    def forget(self) -> None:
+        """The next look is at the store."""
+        self._read_at = float("-inf")
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._read_at < CACHE_S:
+            return
+        store = self._context.store.backends
+        names = tuple(self._context.adapters)
+        self._records = store.read_many(names)
+        self._live = {name: store.live_count(name) for name in names}
+        self._read_at = time.monotonic()
+
+    def _backend(self, record: BackendRecord, spec: JobSpec, now: float, rejected: bool) -> BackendFacts:
+        adapter = self._context.adapters[record.name]
+        inventory, load = inventory_of(record.inventory), load_of(record.load)
+        refusals = tuple(adapter.refusals(spec, inventory))
+        if rejected:
+            refusals += (Refusal(Reason.REJECTED, "has refused this job for good"),)
+        return BackendFacts(
+            name=record.name,
+            type=adapter.type,
+            capabilities=frozenset(adapter.capabilities),
+            reachable=record.reachable,
+            message=record.message,
+            drained=record.drained,
+            paused=record.paused,
+            shapes=_shapes(inventory, load) if inventory else None,
+            features=inventory.features if inventory else frozenset(),
+            limits=inventory.limits if inventory else {},
+            queued_count=load.queued_count if load else None,
+            running_count=load.running_count if load else None,
+            snapshot_age_s=max(0.0, now - record.snapshot_at / 1000) if record.snapshot_at else None,
+            refusals=refusals,
+            assigned_since_snapshot=record.assigned,
+            live_jobs=self._live.get(record.name, 0),
+        )
+
+
+def _shapes(inventory: Inventory, load: Load | None) -> tuple[ShapeFacts, ...]:
+    free = {shape.name: shape for shape in load.shapes} if load else {}
+    out = []
+    for shape in inventory.shapes:
+        now = free.get(shape.name)
+        out.append(
+            ShapeFacts(
+                name=shape.name,
+                count=shape.count,
+                cpus=shape.cpus,
+                memory_mib=shape.memory_mib,
+                gpus=shape.gpus,
+                gpu_type=shape.gpu_type,
+                features=shape.features,
+                free_nodes=now.free_nodes if now else 0,
+                free_cpus=now.free_cpus if now else 0,
+                free_memory_mib=now.free_memory_mib if now else 0,
+                free_gpus=now.free_gpus if now else 0,
+            )
+        )
+    return tuple(out)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), default=sorted)

@@ -1,0 +1,195 @@
+"""Submit: hand an attempt over exactly once, whatever was lost on the way.
+
+An attempt that stands in ``SUBMITTING`` may or may not have reached its backend.  Only a proof that it did
+not (``sent`` False, or ``Absent`` from a look-up after the settle time) lets it be submitted again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from adapters.base import Absent, Busy, Found, Handle, OutcomeUnknown, Rejected, Unsettled
+from api_spec.jobs import JobSpec
+from api_spec.reasons import Reason
+from api_spec.schemas import unpack_spec
+from api_spec.states import AttemptState, JobState
+from broker.lifecycle.context import SUBMIT, UNPLACED, Context, ref_of
+from broker.lifecycle.points import point
+from broker.store.changes import Change, Guard, Live
+from broker.store.jobs import Claim, Written
+from broker.store.records import AttemptRecord, JobRecord
+from policies.engine import with_options
+from policies.records import unpack
+
+UNCONFIRMED_S = 1.0  # until the first look-up after an answer was lost
+
+
+def resolve(context: Context, claim: Claim) -> None:
+    """A job was found in ``SUBMITTING``: a worker died, a backend was busy, or an answer was lost."""
+    attempt = claim.attempt
+    if attempt is None:
+        raise LookupError(f"job {claim.record.id} is SUBMITTING without an attempt")
+    spec = _as_decided(context, claim, attempt)
+    if attempt.sent:
+        look_up(context, claim.record, attempt, spec)
+    else:
+        _again(context, claim.record, attempt, spec)
+
+
+def look_up(context: Context, record: JobRecord, attempt: AttemptRecord, spec: JobSpec) -> None:
+    adapter = context.adapter(attempt.backend)
+    try:
+        answer = adapter.find(attempt.marker, attempt.submitted_at)
+    except (Busy, OutcomeUnknown) as error:
+        return _wait(context, record, attempt, error)
+    point("looked_up")
+    if isinstance(answer, Found):
+        _handed_over(context, record, attempt, answer.handle)
+    elif isinstance(answer, Absent):
+        _again(context, record, attempt, spec)
+    else:
+        _unconfirmed(context, record, attempt, answer)
+
+
+def send(context: Context, record: JobRecord, attempt: AttemptRecord, spec: JobSpec) -> None:
+    """The intent is written.  What the backend answers decides what is written next."""
+    adapter = context.adapter(attempt.backend)
+    try:
+        handle = adapter.submit(ref_of(record, attempt), spec)
+    except Rejected as error:
+        point("submit_returned")
+        return _rejected(context, record, attempt, error)
+    except Busy as error:
+        point("submit_returned")
+        return _wait(context, record, replace(attempt, sent=False), error)
+    except OutcomeUnknown:
+        point("submit_returned")
+        return _unconfirmed(context, record, attempt, Unsettled(context.store.now() + UNCONFIRMED_S))
+    point("submit_returned")
+    return _handed_over(context, record, attempt, handle)
+
+
+def _again(context: Context, record: JobRecord, attempt: AttemptRecord, spec: JobSpec) -> None:
+    """Proven that the backend does not have it: the same attempt, with its intent written anew."""
+    if record.cancel:
+        return _withdrawn(context, record, attempt)
+    renewed = replace(attempt, sent=True, submitted_at=context.store.now())
+    change = Change(attempt=renewed, set={"reason": None, "message": None})
+    if context.store.jobs.move(record.id, _guard(record), change) is not Written.OK:
+        return None
+    point("intent_written")
+    return send(context, record, renewed, spec)
+
+
+# ---- what is written after an answer -----------------------------------------------------------------
+
+
+def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, handle: Handle) -> None:
+    held = replace(attempt, state=AttemptState.QUEUED, handle=handle, sent=True)
+    change = Change(
+        set={"state": JobState.QUEUED, "reason": None, "message": None, "tries": 0, "lease": None},
+        attempt=held,
+        live=(attempt.backend, Live(attempt=attempt.number, handle=handle)),
+        no_due=True,
+        events=(("queued", {"backend": attempt.backend, "attempt": attempt.number}),),
+    )
+    written = context.store.jobs.move(record.id, _guard(record), change)
+    point("handle_written")
+    context.store.backends.answered(attempt.backend)
+    if written is Written.OK and record.cancel:
+        context.hint(f"drain:{attempt.backend}")
+
+
+def _rejected(context: Context, record: JobRecord, attempt: AttemptRecord, error: Rejected) -> None:
+    """Final at this backend.  Another one may take the job, as another attempt."""
+    ended = replace(
+        attempt,
+        state=AttemptState.ENDED,
+        outcome=JobState.FAILED,
+        reason=error.reason,
+        message=str(error),
+        ended_at=context.store.now(),
+    )
+    change = Change(
+        set={
+            "state": JobState.ACCEPTED,
+            "backend": None,
+            "message": str(error)[:500],
+            "excluded": (*record.excluded, attempt.backend),
+        },
+        attempt=ended,
+        not_live=attempt.backend,
+        due=(f"{SUBMIT}:{UNPLACED}", 0),
+        events=(("rejected", {"backend": attempt.backend, "message": str(error)[:500]}),),
+    )
+    written = context.store.jobs.move(record.id, _guard(record), change)
+    point("handle_written")
+    if written is Written.OK:
+        context.hint(f"drain:{UNPLACED}")
+
+
+def _wait(context: Context, record: JobRecord, attempt: AttemptRecord, error: Busy | OutcomeUnknown) -> None:
+    """The backend did not act, or cannot be asked whether it did."""
+    reason = error.reason if isinstance(error, Busy) else Reason.BACKEND_DOWN
+    delay_s = error.retry_after_s if isinstance(error, Busy) else UNCONFIRMED_S
+    if attempt.sent:
+        reason = Reason.SUBMIT_UNCONFIRMED
+    if reason is not Reason.CAPACITY and reason is not Reason.QUOTA_EXCEEDED:
+        context.store.backends.failed(attempt.backend, str(error), int(context.store.now() * 1000))
+    change = Change(
+        set={"reason": reason, "message": str(error)[:500]},
+        attempt=attempt,
+        due=(f"{SUBMIT}:{attempt.backend}", delay_s),
+        quiet=record.reason is reason and attempt.sent,
+    )
+    context.store.jobs.move(record.id, _guard(record), change)
+    point("handle_written")
+
+
+def _unconfirmed(context: Context, record: JobRecord, attempt: AttemptRecord, answer: Unsettled) -> None:
+    """Not seen, but the request may still be on its way: ask again then, and not before."""
+    delay_s = max(0.05, answer.until - context.store.now())
+    change = Change(
+        set={"reason": Reason.SUBMIT_UNCONFIRMED},
+        due=(f"{SUBMIT}:{attempt.backend}", delay_s),
+        quiet=record.reason is Reason.SUBMIT_UNCONFIRMED,
+    )
+    context.store.jobs.move(record.id, _guard(record), change)
+    point("handle_written")
+
+
+def _withdrawn(context: Context, record: JobRecord, attempt: AttemptRecord) -> None:
+    """Cancelled while it was unconfirmed, and now proven that it never arrived."""
+    ended = replace(
+        attempt,
+        state=AttemptState.ENDED,
+        outcome=JobState.CANCELLED,
+        reason=Reason.CANCELLED,
+        ended_at=context.store.now(),
+    )
+    change = Change(
+        set={
+            "state": JobState.CANCELLED,
+            "reason": Reason.CANCELLED,
+            "message": None,
+            "ended_by": record.cancel,
+        },
+        attempt=ended,
+        events=(("cancelled", {"reason": Reason.CANCELLED}),),
+    )
+    context.store.jobs.end(record.id, _guard(record), change)
+    point("handle_written")
+
+
+def _guard(record: JobRecord) -> Guard:
+    return Guard(epoch=record.epoch, states=(JobState.SUBMITTING,))
+
+
+def _as_decided(context: Context, claim: Claim, attempt: AttemptRecord) -> JobSpec:
+    """The spec as the first submit of this attempt had it: options of the policy, inputs as resolved."""
+    spec = unpack_spec(claim.spec)
+    inputs = tuple(replace(item, uri=attempt.inputs.get(item.name, item.uri)) for item in spec.inputs)
+    parts = context.store.jobs.parts(claim.record.id)
+    packed = parts.decisions.get(attempt.number) if parts else None
+    spec = replace(spec, inputs=inputs)
+    return with_options(spec, unpack(packed)) if packed else spec

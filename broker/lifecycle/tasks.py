@@ -1,0 +1,121 @@
+"""The table of an array job's tasks: 20 bytes each, in order of index, packed as one value.  Pure.
+
+States and reasons stand there by their place in ``JobState`` and ``Reason``: new ones are added at the end.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from adapters.base import TaskObservation
+from api_spec.jobs import JobSpec
+from api_spec.reasons import Reason
+from api_spec.states import AttemptState, JobState
+
+_ROW = struct.Struct("<IBBBxhhii")  # index, state, reason, attempt, exit code, signal, started, ended
+_STATES = list(JobState)
+_REASONS = [None, *Reason]
+_NONE = -32768  # no exit code, no signal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRow:
+    index: int
+    state: JobState = JobState.QUEUED
+    attempt: int = 1
+    reason: Reason | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+Table = dict[int, TaskRow]
+
+
+def table_of(spec: JobSpec, packed: bytes | None) -> Table | None:
+    """None: not an array job.  Before anything was observed every task waits."""
+    if spec.array is None:
+        return None
+    if packed is None:
+        return {index: TaskRow(index=index) for index in spec.array.task_indices}
+    return unpack_table(packed)
+
+
+def pack_table(table: Table) -> bytes:
+    return zlib.compress(b"".join(_pack(row) for _, row in sorted(table.items())), 1)
+
+
+def unpack_table(packed: bytes) -> Table:
+    rows = (_unpack(row) for row in _ROW.iter_unpack(zlib.decompress(packed)))
+    return {row.index: row for row in rows}
+
+
+def counts(table: Table) -> dict[str, int]:
+    return dict(Counter(str(row.state) for row in table.values()))
+
+
+def apply(table: Table, attempt: int, seen: Mapping[int, TaskObservation]) -> Table:
+    """What an observation of ``attempt`` says; a task that has ended in it stays as it ended."""
+    out = dict(table)
+    for index, task in seen.items():
+        row = out.get(index, TaskRow(index=index))
+        if row.state in _ENDED and row.attempt >= attempt:
+            continue
+        out[index] = replace(
+            row,
+            attempt=attempt,
+            state=_state(task),
+            reason=task.reason,
+            exit_code=task.exit_code,
+            signal=task.signal,
+            started_at=task.started_at,
+            ended_at=task.ended_at,
+        )
+    return out
+
+
+def failed_for(table: Table, reasons: Iterable[Reason]) -> list[int]:
+    """The tasks that another attempt has to run."""
+    wanted = set(reasons)
+    return [i for i, row in sorted(table.items()) if row.state is JobState.FAILED and row.reason in wanted]
+
+
+_ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+
+
+def _state(task: TaskObservation) -> JobState:
+    if task.state is AttemptState.ENDED:
+        return task.outcome or JobState.FAILED
+    return JobState.RUNNING if task.state is AttemptState.RUNNING else JobState.QUEUED
+
+
+def _pack(row: TaskRow) -> bytes:
+    return _ROW.pack(
+        row.index,
+        _STATES.index(row.state),
+        _REASONS.index(row.reason),
+        min(row.attempt, 255),
+        _NONE if row.exit_code is None else row.exit_code,
+        _NONE if row.signal is None else row.signal,
+        int(row.started_at or 0),
+        int(row.ended_at or 0),
+    )
+
+
+def _unpack(raw: tuple[int, ...]) -> TaskRow:
+    index, state, reason, attempt, exit_code, signal, started, ended = raw
+    return TaskRow(
+        index=index,
+        state=_STATES[state],
+        reason=_REASONS[reason],
+        attempt=attempt,
+        exit_code=None if exit_code == _NONE else exit_code,
+        signal=None if signal == _NONE else signal,
+        started_at=float(started) if started else None,
+        ended_at=float(ended) if ended else None,
+    )

@@ -1,0 +1,134 @@
+"""Records as people see them.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from adapters.base import Adapter
+from api_spec.jobs import JobSpec
+from api_spec.reasons import Reason
+from api_spec.states import FINAL
+from api_spec.views import AttemptView, BackendView, JobSummary, JobView, ServiceView, TaskView
+from broker.lifecycle.tasks import TaskRow
+from broker.store.backends import BackendRecord
+from broker.store.records import AttemptRecord, JobRecord
+
+
+def job_view(record: JobRecord, spec: JobSpec, backend: BackendRecord | None = None) -> JobView:
+    """``backend``: what is known of the job's backend now; it tells how old the job's state may be."""
+    reachable, observed_at = _freshness(record, backend)
+    reason, message = record.reason, record.message
+    if reachable is False and record.state not in FINAL and reason is None:
+        reason, message = Reason.BACKEND_DOWN, backend.message if backend else None
+    return JobView(
+        id=record.id,
+        version=record.version,
+        spec=spec,
+        project=record.project,
+        owner=record.owner,
+        submitter=record.submitter,
+        state=record.state,
+        reason=reason,
+        message=message,
+        backend=record.backend,
+        attempt=record.attempt,
+        created_at=record.created / 1000,
+        updated_at=record.updated / 1000,
+        started_at=_seconds(record.started),
+        ended_at=_seconds(record.ended),
+        exit_code=record.exit_code,
+        signal=record.signal,
+        ended_by=record.ended_by,
+        cancel_requested=record.cancel is not None,
+        held=record.held,
+        revision=record.revision,
+        replicas_wanted=record.replicas,
+        service=ServiceView(**record.service) if record.service else None,
+        tasks=record.tasks,
+        observed_at=observed_at,
+        backend_reachable=reachable,
+        recovered=record.recovered,
+        resubmit_of=record.resubmit_of,
+    )
+
+
+def _freshness(record: JobRecord, backend: BackendRecord | None) -> tuple[bool | None, float | None]:
+    """An ended job is as fresh as it will ever be; one at no backend has nothing to be fresh about."""
+    if backend is None or record.state in FINAL or record.backend is None:
+        return None, None
+    return backend.reachable, _seconds(backend.seen_at)
+
+
+def job_summary(record: JobRecord) -> JobSummary:
+    return JobSummary(
+        id=record.id,
+        kind=record.kind,
+        name=record.name,
+        project=record.project,
+        owner=record.owner,
+        state=record.state,
+        reason=record.reason,
+        backend=record.backend,
+        labels=record.labels,
+        created_at=record.created / 1000,
+        ended_at=_seconds(record.ended),
+    )
+
+
+def attempt_view(attempt: AttemptRecord) -> AttemptView:
+    return AttemptView(
+        number=attempt.number,
+        marker=attempt.marker,
+        backend=attempt.backend,
+        state=attempt.state,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        message=attempt.message,
+        native_id=_native_id(attempt.handle),
+        native_state=attempt.native_state,
+        native_reason=attempt.native_reason,
+        restarts=attempt.restarts,
+        exit_code=attempt.exit_code,
+        signal=attempt.signal,
+        submitted_at=attempt.submitted_at,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        nodes=attempt.nodes,
+        inputs=attempt.inputs,
+        outputs=attempt.outputs,
+        task_indices=attempt.task_indices,
+    )
+
+
+def _native_id(handle: Mapping[str, Any] | None) -> str | None:
+    """Adapters put what people would look for under ``id``."""
+    return None if handle is None or "id" not in handle else str(handle["id"])
+
+
+def task_view(row: TaskRow) -> TaskView:
+    return TaskView(**asdict(row))
+
+
+def backend_view(record: BackendRecord, adapter: Adapter | None, live_jobs: int) -> BackendView:
+    """``adapter`` None: taken out of the configuration; its live jobs are kept."""
+    removed = "it was taken out of the configuration; its jobs are kept as they were last seen"
+    return BackendView(
+        name=record.name,
+        type=adapter.type if adapter else record.type,
+        reachable=record.reachable if adapter else False,
+        message=record.message if adapter else removed,
+        drained=record.drained,
+        paused=record.paused,
+        configured=adapter is not None,
+        capabilities=tuple(sorted(adapter.capabilities)) if adapter else (),
+        seen_at=_seconds(record.seen_at),
+        live_jobs=live_jobs,
+        inventory=record.inventory,
+        load=record.load,
+    )
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000

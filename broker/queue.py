@@ -1,0 +1,70 @@
+"""The Celery application.  A message is a hint: losing, doubling or delaying it costs time, never a job.
+
+Every setting here answers a failure that was seen; ``docs/decisions`` says which.
+"""
+
+from __future__ import annotations
+
+import celery
+from kombu import Queue
+
+from broker.settings import Settings
+
+RELEASE_QUEUE = "release"
+VISIBILITY_S = 120  # more than four times the longest task, which ends after half a lease
+
+
+def queue_of(hint: str) -> str:
+    """One queue a backend, so that one that hangs does not keep the others from their turn."""
+    verb, _, backend = hint.partition(":")
+    return f"backend.{backend}" if backend else verb
+
+
+def queues(backends: list[str]) -> list[str]:
+    return [RELEASE_QUEUE, "backend.-", *(f"backend.{name}" for name in backends)]
+
+
+def make_app(settings: Settings, url: str) -> celery.Celery:
+    app = celery.Celery("broker", broker=_kombu_url(url))
+    names = queues([backend.name for backend in settings.backends])
+    app.conf.update(
+        task_queues=[Queue(name) for name in names],
+        task_default_queue=RELEASE_QUEUE,
+        task_create_missing_queues=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_S,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "health_check_interval": 10,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": not url.startswith("unix"),
+            "global_keyprefix": "wb:celery:",
+        },
+        visibility_timeout=VISIBILITY_S,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_ignore_result=True,
+        result_backend=None,
+        task_serializer="json",
+        accept_content=["json"],
+        task_publish_retry=False,  # the store already holds what the hint is about
+        worker_pool="threads",  # with prefork a warm stop was seen to hang
+        worker_concurrency=settings.worker_threads,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_soft_shutdown_timeout=10.0,
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+    )
+    return app
+
+
+def _kombu_url(url: str) -> str:
+    """redis-py says unix:, kombu says redis+socket:."""
+    if url.startswith("unix://"):
+        return "redis+socket://" + url.removeprefix("unix://").replace("?db=", "?virtual_host=")
+    return url

@@ -1,0 +1,88 @@
+"""Puts the parts together.  Alone names concrete adapters; each is loaded when it is enabled."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import entry_points
+
+from adapters.base import Adapter, BackendConfig
+from api_spec.errors import InvalidConfiguration
+from broker.lifecycle.broker import Broker
+from broker.lifecycle.context import Context
+from broker.policy_files import policy_at
+from broker.settings import Settings
+from broker.store import Store, open_store
+from broker.store.store import StoreOptions
+
+# type -> module and class.  Others register the entry point group "workload_broker.adapters".
+ADAPTERS = {
+    "local": "adapters.local.adapter:LocalAdapter",
+    "fake": "adapters.fake.adapter:FakeAdapter",  # tests only
+}
+
+
+def adapter_class(kind: str) -> Callable[[BackendConfig], Adapter]:
+    for entry in entry_points(group="workload_broker.adapters", name=kind):
+        found: Callable[[BackendConfig], Adapter] = entry.load()
+        return found
+    if kind not in ADAPTERS:
+        raise InvalidConfiguration(f"there is no adapter for the backend type {kind}")
+    module, _, name = ADAPTERS[kind].partition(":")
+    made: Callable[[BackendConfig], Adapter] = getattr(importlib.import_module(module), name)
+    return made
+
+
+def make_adapters(settings: Settings) -> dict[str, Adapter]:
+    """Each gets a directory of its own below the data directory."""
+    out = {}
+    for config in settings.backends:
+        own = replace(
+            config,
+            instance=settings.instance,
+            data_dir=config.data_dir or str(settings.data_dir / "backends" / config.name),
+        )
+        out[config.name] = adapter_class(config.type)(own)
+    return out
+
+
+def store_options(settings: Settings) -> StoreOptions:
+    return StoreOptions(
+        instance=settings.instance,
+        allow_volatile=settings.allow_volatile,
+        events_kept=settings.events_kept,
+        retention_s=settings.retention_s,
+        sweep_s=settings.sweep_s,
+    )
+
+
+def build(
+    settings: Settings, publish: Callable[[str], None] | None = None, store: Store | None = None
+) -> Broker:
+    """A broker on its store.  Without ``publish`` hints go out over Celery."""
+    adapters = make_adapters(settings)
+    if store is None:
+        store = open_store(settings.redis_url, store_options(settings))
+    for name, adapter in adapters.items():
+        store.backends.declare(name, adapter.type)
+    return Broker(
+        Context(
+            store=store,
+            adapters=adapters,
+            policy=policy_at(settings.policy_file),
+            settings=settings,
+            publish=publish or _celery_publisher(settings),
+            holder=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}",
+        )
+    )
+
+
+def _celery_publisher(settings: Settings) -> Callable[[str], None]:
+    from broker.queue import make_app
+    from broker.tasks import publisher
+
+    return publisher(make_app(settings, settings.redis_url))

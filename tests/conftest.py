@@ -1,0 +1,40 @@
+"""Fixtures of every test: a real server for the state, and no network but this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from broker.embedded.server import EmbeddedServer
+
+
+def only_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "socket.connect" or not isinstance(arguments[1], tuple):
+        return  # a path: a Unix socket
+    host = str(arguments[1][0])
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        raise PermissionError(f"a test must not call {host}")
+
+
+def pytest_configure() -> None:
+    sys.addaudithook(only_this_machine)  # a hook cannot be patched away by a library
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """The URL of a server that all tests of this process share."""
+    # everysec: the tests of durability start their own; the others need not wait for the disk.
+    with EmbeddedServer(tmp_path_factory.mktemp("redis"), appendfsync="everysec") as server:
+        yield server.url
+
+
+@pytest.fixture
+def clean_redis(redis_server):
+    """The same URL, with nothing in it."""
+    with Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server

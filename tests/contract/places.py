@@ -1,0 +1,143 @@
+"""One harness for each adapter: how to make it, what to run on it, and which faults it can be made to show.
+
+``shows`` holds capabilities and faults.  A test names what it needs with ``@needs`` and is run for the places
+that show it; so nothing is skipped, and a place that shows nothing more is still held to the rest.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any, ClassVar, TypeVar
+
+from adapters.base import (
+    Adapter,
+    AttemptRef,
+    Capability,
+    Observation,
+    Observations,
+)
+from api_spec.jobs import JobSpec
+from api_spec.states import AttemptState
+from tests.fakes import INSTANCE
+from tests.helpers import wait_until
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Fault(StrEnum):
+    """What a place can be made to do, and what its hook is called."""
+
+    LOST_SUBMIT = "submit_and_lose_the_answer"
+    LOST_WRITE = "lose_next_answer"
+    LATE = "accept_late"
+    PARTIAL = "list_partially"
+    REUSED_ID = "reuse_ids"
+    REFUSES = "refuse_next"
+    BUSY = "be_busy"
+    UNKNOWN_WORD = "say_an_unknown_word"
+    REQUEUE = "requeue"
+    HANGS = "hang"
+
+
+def needs(*what: Fault | Capability) -> Callable[[T], T]:
+    def mark(test: T) -> T:
+        test.needs = frozenset(what)  # type: ignore[attr-defined]
+        return test
+
+    return mark
+
+
+def new_ref(spec: JobSpec, **changes: Any) -> AttemptRef:
+    """The first attempt of a new job."""
+    job_id = f"01{uuid.uuid4().hex[:24]}"
+    ref = AttemptRef(
+        marker=f"wb-{INSTANCE}-{job_id}-1",
+        submitted_at=time.time(),
+        job_id=job_id,
+        project="vision",
+        owner="ana",
+        kind=spec.kind.value,
+        name=spec.name,
+        digest="d" * 64,
+        task_indices=spec.array.task_indices if spec.array else (),
+        replicas=spec.service.replicas.min if spec.service else None,
+    )
+    return replace(ref, **changes)
+
+
+class Place(ABC):
+    """A running backend and its adapter, shared by the tests of a session: each uses markers of its own."""
+
+    name: ClassVar[str]
+    shows: ClassVar[frozenset[str]]
+    unique_names: ClassVar[bool]  # a second submit of one marker makes no second job
+    breakages: ClassVar[tuple[str, ...]]  # what ``broken`` can make
+    adapter: Adapter
+
+    @abstractmethod
+    def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
+        """It ends at once, or ``runs`` until it is cancelled."""
+
+    @abstractmethod
+    def job_that_says(self, text: str) -> JobSpec: ...
+
+    @abstractmethod
+    def array(self, indices: str, failing: int | None = None, runs: bool = False) -> JobSpec: ...
+
+    @abstractmethod
+    def service(self, replicas: int) -> JobSpec: ...
+
+    @abstractmethod
+    def submit_waiting(self) -> tuple[AttemptRef, Callable[[], None]]:
+        """A job that cannot start yet, and what lets it start."""
+
+    @abstractmethod
+    def starts(self, marker: str) -> int:
+        """From the backend's own ledger: how many processes were started under this name."""
+
+    @abstractmethod
+    def copies(self, marker: str) -> int:
+        """From the backend's own ledger: how many jobs were accepted under this name."""
+
+    @abstractmethod
+    def round_trips(self) -> int:
+        """How many there were so far."""
+
+    @abstractmethod
+    def broken(self, breakage: str) -> Any:
+        """A context manager: an adapter whose backend is broken in this way."""
+
+    def __init__(self) -> None:
+        self._submitted: list[AttemptRef] = []
+
+    def calm(self) -> None:
+        """No faults any more, and nothing runs that a test has left."""
+        while self._submitted:
+            self.adapter.cancel(self._submitted.pop())
+
+    def submit(self, spec: JobSpec, **changes: Any) -> AttemptRef:
+        ref = new_ref(spec, **changes)
+        self._submitted.append(ref)
+        return replace(ref, handle=self.adapter.submit(ref, spec))
+
+    def look(self, ref: AttemptRef) -> Observation:
+        """What one complete pass says of one attempt."""
+        pass_: Observations = self.adapter.observe([ref])
+        assert pass_.complete
+        return pass_.found[ref.marker]
+
+    def until(self, ref: AttemptRef, state: AttemptState) -> Observation:
+        """Its observation, once it is there."""
+        seen: list[Observation] = []
+
+        def arrived() -> bool:
+            seen.append(self.look(ref))
+            return seen[-1].state is state
+
+        wait_until(arrived, why=f"{ref.marker} is {state}")
+        return seen[-1]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adapters.base import BackendError, Busy, Holds, OutcomeUnknown, Rejected, Updates
-from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import ACT, Context, ref_of
 from broker.lifecycle.points import point
+from broker.lifecycle.submit import as_decided
 from broker.store.changes import Change, Guard
 from broker.store.jobs import Claim
 from broker.store.records import AttemptRecord, JobRecord
@@ -49,7 +49,7 @@ def _withdraw(context: Context, record: JobRecord, attempt: AttemptRecord) -> No
 def _carry_out(context: Context, claim: Claim, attempt: AttemptRecord) -> None:
     record = claim.record
     adapter, ref = context.adapter(attempt.backend), ref_of(record, attempt)
-    spec = unpack_spec(claim.spec)
+    spec = as_decided(context, claim, attempt)
     try:
         if spec.is_service and isinstance(adapter, Updates):
             adapter.update(ref, spec)

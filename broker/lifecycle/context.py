@@ -37,6 +37,7 @@ class Context:
         if self.store.leases.hint(name):
             point("hint_marked")
             self.publish(name)
+            point("hint_sent")
 
     def adapter(self, backend: str) -> Adapter:
         if backend not in self.adapters:

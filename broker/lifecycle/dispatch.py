@@ -72,7 +72,7 @@ def _claim(context: Context, lane: str, backend: str) -> list[Claim]:
         per_s=settings.max_submits_per_s,
     )
     claims = context.store.jobs.claim(lane, backend, limits)
-    point("claimed")
+    point("claimed" if claims else "nothing_due")
     return claims
 
 

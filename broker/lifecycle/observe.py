@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 
 from adapters.base import Absent, AttemptRef, BackendError, Found, Observation
 from api_spec.errors import StoreUnavailable
 from api_spec.schemas import unpack_spec
-from api_spec.states import JobState
 from broker.lifecycle import tasks
 from broker.lifecycle.context import Context, log
 from broker.lifecycle.points import point
@@ -17,7 +15,6 @@ from broker.lifecycle.progress import Seen, Step, fingerprint, lost, progress
 from broker.store.changes import Guard, Live
 from broker.store.jobs import Written
 
-LEASE_S = 30.0
 SLOWER_WHEN_DOWN = 5  # a backend that does not answer is asked less often
 
 
@@ -28,7 +25,7 @@ def observe(context: Context, backend: str) -> int:
     if backend not in context.adapters:
         return 0
     name, holder = f"observe:{backend}", f"{context.holder}:{uuid.uuid4().hex[:8]}"
-    epoch = context.store.leases.acquire(name, holder, LEASE_S)
+    epoch = context.store.leases.acquire(name, holder, context.settings.lease_s)
     if epoch is None:
         return 0
     point("observe_leased")
@@ -38,6 +35,7 @@ def observe(context: Context, backend: str) -> int:
         return written
     finally:
         context.store.leases.release(name, holder)
+        point("observe_left")
 
 
 class _Pass:
@@ -51,7 +49,8 @@ class _Pass:
         store, settings = self.context.store, self.context.settings
         now = store.now()
         # Read before the backend is asked: what is submitted later is not absent, only newer than the pass.
-        live = store.backends.live(self.backend)
+        # An attempt without a handle is an unconfirmed submission: the dispatcher's, with its settle time.
+        live = {id_: entry for id_, entry in store.backends.live(self.backend).items() if entry.handle}
         refs = {job_id: self._ref(job_id, entry) for job_id, entry in live.items()}
         try:
             seen = self.adapter.observe(list(refs.values()))
@@ -104,14 +103,9 @@ class _Pass:
         return self._write(seen, step)
 
     def _read(self, job_id: str, entry: Live, observation: Observation) -> Seen | None:
-        """None: the job has gone on since, or its submission is not confirmed (that is the dispatcher's)."""
+        """None: the job has gone on since."""
         parts = self.context.store.jobs.parts(job_id)
         if parts is None or parts.record.ended_for_good or parts.record.attempt != entry.attempt:
-            return None
-        if parts.record.state is JobState.SUBMITTING and observation.handle is None:
-            return None
-        attempts: Mapping[int, object] = parts.attempts_json
-        if entry.attempt not in attempts:
             return None
         spec = unpack_spec(parts.spec)
         attempt = next(one for one in parts.attempts if one.number == entry.attempt)
@@ -134,8 +128,6 @@ class _Pass:
 
     def _investigate(self, job_id: str, entry: Live) -> int:
         """A complete pass did not show it.  It is absent only if a look-up for its marker proves that."""
-        if entry.handle is None:
-            return 0  # an unconfirmed submission: the dispatcher looks for it, with its settle time
         attempt = self.context.store.jobs.attempt(job_id, entry.attempt)
         if attempt is None:
             return 0
@@ -143,9 +135,11 @@ class _Pass:
             answer = self.adapter.find(attempt.marker, attempt.submitted_at)
         except BackendError:
             return 0
+        finally:
+            point("looked_up")
         if isinstance(answer, Absent):
             point("absence_proven")
             return self._apply(job_id, entry, lost(attempt.marker))
-        if isinstance(answer, Found) and dict(answer.handle) != dict(entry.handle):
+        if isinstance(answer, Found) and dict(answer.handle) != dict(entry.handle or {}):
             log.warning("%s is now known as %s", attempt.marker, dict(answer.handle))
         return 0

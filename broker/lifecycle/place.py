@@ -12,7 +12,7 @@ from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import SUBMIT, UNPLACED, Context
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import Snapshots
-from broker.lifecycle.submit import look_up, send
+from broker.lifecycle.submit import Order, look_up, send
 from broker.store.changes import Change, Guard, Live
 from broker.store.jobs import Claim, Written
 from broker.store.records import AttemptRecord, JobRecord
@@ -129,11 +129,11 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
     point("intent_written")
     context.store.backends.assigned(backend)
     begun = replace(record, state=JobState.SUBMITTING, backend=backend, attempt=number)
+    order = Order(record=begun, attempt=attempt, spec=with_options(resolved, decision), send_by=claim.send_by)
     if record.created / 1000 < context.store.incarnation_began():
-        # Redis may have lost that this very attempt was submitted before.
-        look_up(context, begun, attempt, with_options(resolved, decision))
+        look_up(context, order)  # Redis may have lost that this very attempt was submitted before
     else:
-        send(context, begun, attempt, with_options(resolved, decision))
+        send(context, order)
 
 
 def resolve_inputs(context: Context, spec: JobSpec) -> JobSpec:

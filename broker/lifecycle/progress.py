@@ -103,7 +103,6 @@ def _moved(seen: Seen) -> Step:
             live=_live(seen),
             events=tuple(events),
             wake=wake,
-            no_due=record.state is JobState.SUBMITTING,
         )
     )
 

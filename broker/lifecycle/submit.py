@@ -6,14 +6,15 @@ not (``sent`` False, or ``Absent`` from a look-up after the settle time) lets it
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 
 from adapters.base import Absent, Busy, Found, Handle, OutcomeUnknown, Rejected, Unsettled
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
-from broker.lifecycle.context import SUBMIT, UNPLACED, Context, ref_of
+from broker.lifecycle.context import SUBMIT, UNPLACED, Context, log, ref_of
 from broker.lifecycle.points import point
 from broker.store.changes import Change, Guard, Live
 from broker.store.jobs import Claim, Written
@@ -21,7 +22,17 @@ from broker.store.records import AttemptRecord, JobRecord
 from policies.engine import with_options
 from policies.records import unpack
 
-UNCONFIRMED_S = 1.0  # until the first look-up after an answer was lost
+UNCONFIRMED_S = 0.1  # until the first look-up after an answer was lost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One attempt that is to be handed over, by the holder of a claim."""
+
+    record: JobRecord
+    attempt: AttemptRecord
+    spec: JobSpec  # with the policy's options and the inputs as resolved
+    send_by: float
 
 
 def resolve(context: Context, claim: Claim) -> None:
@@ -29,14 +40,16 @@ def resolve(context: Context, claim: Claim) -> None:
     attempt = claim.attempt
     if attempt is None:
         raise LookupError(f"job {claim.record.id} is SUBMITTING without an attempt")
-    spec = _as_decided(context, claim, attempt)
+    spec = as_decided(context, claim, attempt)
+    order = Order(record=claim.record, attempt=attempt, spec=spec, send_by=claim.send_by)
     if attempt.sent:
-        look_up(context, claim.record, attempt, spec)
+        look_up(context, order)
     else:
-        _again(context, claim.record, attempt, spec)
+        _again(context, order)
 
 
-def look_up(context: Context, record: JobRecord, attempt: AttemptRecord, spec: JobSpec) -> None:
+def look_up(context: Context, order: Order) -> None:
+    record, attempt = order.record, order.attempt
     adapter = context.adapter(attempt.backend)
     try:
         answer = adapter.find(attempt.marker, attempt.submitted_at)
@@ -46,16 +59,21 @@ def look_up(context: Context, record: JobRecord, attempt: AttemptRecord, spec: J
     if isinstance(answer, Found):
         _handed_over(context, record, attempt, answer.handle)
     elif isinstance(answer, Absent):
-        _again(context, record, attempt, spec)
+        _again(context, order)
     else:
         _unconfirmed(context, record, attempt, answer)
 
 
-def send(context: Context, record: JobRecord, attempt: AttemptRecord, spec: JobSpec) -> None:
+def send(context: Context, order: Order) -> None:
     """The intent is written.  What the backend answers decides what is written next."""
+    record, attempt = order.record, order.attempt
     adapter = context.adapter(attempt.backend)
+    if time.monotonic() > order.send_by:
+        # This worker was held up.  Another one may be looking for the attempt already, and would not find it.
+        log.warning("%s was not sent: the lease of this worker is nearly over", attempt.marker)
+        return None
     try:
-        handle = adapter.submit(ref_of(record, attempt), spec)
+        handle = adapter.submit(ref_of(record, attempt), order.spec)
     except Rejected as error:
         point("submit_returned")
         return _rejected(context, record, attempt, error)
@@ -69,8 +87,9 @@ def send(context: Context, record: JobRecord, attempt: AttemptRecord, spec: JobS
     return _handed_over(context, record, attempt, handle)
 
 
-def _again(context: Context, record: JobRecord, attempt: AttemptRecord, spec: JobSpec) -> None:
+def _again(context: Context, order: Order) -> None:
     """Proven that the backend does not have it: the same attempt, with its intent written anew."""
+    record, attempt = order.record, order.attempt
     if record.cancel:
         return _withdrawn(context, record, attempt)
     renewed = replace(attempt, sent=True, submitted_at=context.store.now())
@@ -78,7 +97,7 @@ def _again(context: Context, record: JobRecord, attempt: AttemptRecord, spec: Jo
     if context.store.jobs.move(record.id, _guard(record), change) is not Written.OK:
         return None
     point("intent_written")
-    return send(context, record, renewed, spec)
+    return send(context, replace(order, attempt=renewed))
 
 
 # ---- what is written after an answer -----------------------------------------------------------------
@@ -185,7 +204,7 @@ def _guard(record: JobRecord) -> Guard:
     return Guard(epoch=record.epoch, states=(JobState.SUBMITTING,))
 
 
-def _as_decided(context: Context, claim: Claim, attempt: AttemptRecord) -> JobSpec:
+def as_decided(context: Context, claim: Claim, attempt: AttemptRecord) -> JobSpec:
     """The spec as the first submit of this attempt had it: options of the policy, inputs as resolved."""
     spec = unpack_spec(claim.spec)
     inputs = tuple(replace(item, uri=attempt.inputs.get(item.name, item.uri)) for item in spec.inputs)

@@ -18,6 +18,7 @@ def tick(context: Context) -> int:
     point("hint_marked")
     for hint in hints:
         context.publish(hint)
+        point("hint_sent")
     return len(hints)
 
 
@@ -31,6 +32,7 @@ class Sweeper:
         context = self.context
         if context.store.leases.acquire("sweeper", context.holder, 6 * context.settings.sweep_s) is None:
             return
+        point("swept")
         if context.store.notice_restart():
             log.warning(
                 "a new incarnation of the store has begun; attempts are looked up before they are sent"

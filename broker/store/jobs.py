@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,10 @@ from broker.store.records import AttemptRecord, Edge, JobRecord, read_attempt, r
 from broker.store.scripts import Scripts
 
 IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000
+
+SEND_WITHIN = 0.5
+"""A claim's holder may submit during this share of its lease.  Whoever claims the job next looks for it at
+the end of the lease; the rest of it is the time that a request may be on its way and still be found."""
 
 
 class Written(StrEnum):
@@ -63,6 +68,7 @@ class Claim:
     record: JobRecord
     spec: bytes
     attempt: AttemptRecord | None
+    send_by: float  # on the local monotonic clock; see ``SEND_WITHIN``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +113,8 @@ class Jobs:
         if lane == "submit" and backend != "-":
             request |= {"max_live": limits.max_live, "per_s": limits.per_s}
         request = {name: value for name, value in request.items() if value is not None}
-        return [_claim(row) for row in self.scripts.run("claim", request)]
+        send_by = time.monotonic() + SEND_WITHIN * limits.lease_s
+        return [_claim(row, send_by) for row in self.scripts.run("claim", request)]
 
     def move(self, job_id: str, guard: Guard, change: Change) -> Written:
         return self._write("move", job_id, guard, change)
@@ -204,10 +211,11 @@ def _new_to_json(job: NewJob) -> dict[str, Any]:
     return out
 
 
-def _claim(row: list[Any]) -> Claim:
+def _claim(row: list[Any], send_by: float) -> Claim:
     job_id, flat, spec, attempt = row
     raw = {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
-    return Claim(read_job(_text(job_id), raw), spec, read_attempt(_text(attempt)) if attempt else None)
+    record = read_job(_text(job_id), raw)
+    return Claim(record, spec, read_attempt(_text(attempt)) if attempt else None, send_by)
 
 
 def texts(raw: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -1,0 +1,93 @@
+"""The backends of the crash table, each with a ledger that the broker cannot write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from adapters.base import BackendConfig
+from adapters.local.daemon import stop_everything
+from tests.crash.table import SETTLE_S, Case
+from tests.fakes import INSTANCE, Fake
+
+
+class FakeGround:
+    """One fake for all cases, and one of its own for each case that makes it lose answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fakes: dict[str, Fake] = {}
+        self._shared = self._start("shared")
+
+    def _start(self, name: str) -> Fake:
+        (self._folder / name).mkdir()
+        fake = Fake(self._folder / name, run_s=0.02)
+        fake.start()
+        self._fakes[name] = fake
+        return fake
+
+    def _fake(self, case: Case) -> Fake:
+        return self._fakes.get(str(case), self._shared)
+
+    def begin(self, case: Case) -> tuple[BackendConfig, ...]:
+        fake = self._shared
+        if case.scenario.fault:
+            fake = self._start(str(case))
+            case.scenario.fault(fake.faults)
+        settle_s = 0.0 if case.mutant == "no settle time" else SETTLE_S
+        return (fake.config(settle_s=settle_s, timeout_s=2),)
+
+    def environment(self, case: Case) -> dict[str, str]:
+        return {}
+
+    def starts(self, case: Case, job_id: str, marker: str) -> int:
+        """A service is one job to the fake, whatever its replicas."""
+        return self._fake(case).starts(marker) * case.scenario.starts
+
+    def forget(self, case: Case, marker: str) -> None:
+        self._fake(case).faults.forget(marker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for fake in self._fakes.values():
+            fake.close()
+
+
+class LocalGround:
+    """One agent for all cases; each process that starts leaves a line in a file named after its job."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ledger = folder / "ledger"
+
+    def begin(self, case: Case) -> tuple[BackendConfig, ...]:
+        options = {"settle_s": SETTLE_S, "cpus": 200, "grace_s": 1.0}
+        data_dir = str(self._folder / "local")
+        return (
+            BackendConfig(name="local", type="local", instance=INSTANCE, data_dir=data_dir, options=options),
+        )
+
+    def environment(self, case: Case) -> dict[str, str]:
+        return {"LEDGER": str(self._ledger)}
+
+    def starts(self, case: Case, job_id: str, marker: str) -> int:
+        try:
+            return len(Path(f"{self._ledger}.{job_id}").read_text().splitlines())
+        except FileNotFoundError:
+            return 0
+
+    def forget(self, case: Case, marker: str) -> None:
+        raise NotImplementedError("the agent does not forget")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stop_everything(str(self._folder / "local"))

@@ -1,0 +1,136 @@
+"""What a broker does while it is killed: each scenario passes some of the named points.
+
+``prepare`` and ``drive`` are called by every process of the broker, also by one that replaced a dead one, so
+they look at what there is and do what is next, as users and their portals do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from api_spec.jobs import Dependency, Health, JobSpec, Kind, Service
+from api_spec.states import FINAL, JobState
+from broker.lifecycle.broker import Broker
+from tests.builders import spec
+from tests.fakes import Faults
+from tests.kit import ANA
+
+S = JobState
+Environment = Mapping[str, str]
+# Each start leaves a line, so that a second one shows; the fake keeps a ledger of its own instead.
+NOTE_THE_START = 'echo started >> "$LEDGER.$BROKER_JOB_ID"; '
+
+
+def nothing(broker: Broker, job_id: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    name: str
+    jobs: Callable[[Environment], tuple[JobSpec, ...]]
+    outcomes: tuple[JobState, ...]  # empty: nothing is left of the job in the end
+    starts: int = 1  # of each attempt: replicas count
+    prepare: Callable[[Broker, str], None] = nothing
+    drive: Callable[[Broker, str], None] = nothing
+    fault: Callable[[Faults], None] | None = None  # the backend has it before anything begins
+    forgets: bool = False  # the backend is made to forget the first attempt once it runs
+    afterwards_s: float = 0.2  # what comes late must not start anything either
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+    def is_over(self, broker: Broker, ids: list[str]) -> bool:
+        records = [broker.store.jobs.read(job_id) for job_id in ids]
+        if not self.outcomes:
+            return not any(records)
+        return all(record is not None and record.state in FINAL for record in records)
+
+
+def _job(name: str, environment: Environment, then: str = "true", **more: object) -> JobSpec:
+    return spec(name=name, command=("sh", "-c", NOTE_THE_START + then), environment=environment, **more)
+
+
+def _two(given: Environment) -> tuple[JobSpec, ...]:
+    return _job("first", given), _job("second", given, depends_on=(Dependency(name="first"),))
+
+
+def _one(given: Environment) -> tuple[JobSpec, ...]:
+    return (_job("only", given),)
+
+
+def _endless(given: Environment) -> tuple[JobSpec, ...]:
+    return (_job("endless", {**given, "FAKE_RUN_S": "forever"}, "exec sleep 1000"),)
+
+
+def _service(given: Environment) -> tuple[JobSpec, ...]:
+    serve = 'exec python3 -m http.server --bind 127.0.0.1 "$BROKER_PORT"'
+    service = Service(port=8000, health=Health(path="/"))
+    return (_job("service", given, serve, kind=Kind.INFERENCE, service=service),)
+
+
+def _cancel_when_running(broker: Broker, job_id: str) -> None:
+    job = broker.get(job_id, ANA)
+    if job.state is S.RUNNING and not job.cancel_requested:
+        broker.cancel(job_id, ANA)
+
+
+def _scale_then_cancel(broker: Broker, job_id: str) -> None:
+    job = broker.get(job_id, ANA)
+    if job.state is not S.RUNNING or job.service is None or job.cancel_requested:
+        return
+    if job.replicas_wanted == 1:
+        broker.update(job_id, ANA, replicas=2)
+    elif job.service.ready == 2:
+        broker.cancel(job_id, ANA)
+
+
+def _drain_the_first_choice(broker: Broker, job_id: str) -> None:
+    first = broker.decisions(job_id, ANA)[0].chosen
+    broker.store.backends.set_flags(first, drained=True, paused=False)
+    broker.snapshots.forget()
+
+
+def _sweep(broker: Broker, job_id: str) -> None:
+    broker.sweep()
+
+
+SCENARIOS = {
+    one.name: one
+    for one in (
+        Scenario(name="run", jobs=_two, outcomes=(S.COMPLETED, S.COMPLETED)),
+        Scenario(
+            name="lost request", jobs=_one, outcomes=(S.COMPLETED,), fault=lambda f: f.drop(of="submit")
+        ),
+        Scenario(name="late request", jobs=_one, outcomes=(S.COMPLETED,), fault=lambda f: f.accept_late(0.2)),
+        Scenario(
+            name="very late request",
+            jobs=_one,
+            outcomes=(S.COMPLETED,),
+            fault=lambda f: f.accept_late(0.8),
+            afterwards_s=1.5,
+        ),
+        Scenario(name="reroute", jobs=_one, outcomes=(S.COMPLETED,), prepare=_drain_the_first_choice),
+        Scenario(name="cancel", jobs=_endless, outcomes=(S.CANCELLED,), drive=_cancel_when_running),
+        Scenario(name="scale", jobs=_service, outcomes=(S.CANCELLED,), starts=2, drive=_scale_then_cancel),
+        Scenario(name="forget", jobs=_endless, outcomes=(S.FAILED,), forgets=True),
+        Scenario(
+            name="archive",
+            jobs=_one,
+            outcomes=(),
+            drive=_sweep,
+            settings={"pack_after_s": 0.01, "retention_s": 0.3},
+        ),
+    )
+}
+
+# Which scenario passes a point; every other one is passed by "run".
+PASSED_BY = {
+    "looked_up": "lost request",
+    "rerouted": "reroute",
+    "cancel_returned": "cancel",
+    "update_returned": "scale",
+    "absence_proven": "forget",
+    "swept": "archive",
+    "cleaned_up": "archive",
+}
+# What a local process cannot be made to do: lose the answer of a call into a library, forget an attempt.
+ONLY_THE_FAKE = {"looked_up", "absence_proven"}

@@ -1,0 +1,73 @@
+"""Whatever dies wherever: the job ends right, and each attempt was started once.
+
+The same table turns red when one of the three things that it rests on is taken away.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.lifecycle.points import POINTS
+from tests.crash.grounds import FakeGround, LocalGround
+from tests.crash.scenarios import ONLY_THE_FAKE
+from tests.crash.table import DELAY_S, Case, cases, run_table
+
+DELAY = f"delay{DELAY_S}"
+ON_THE_FAKE = [*cases(without=set()), Case("accept_decided", "exception", None, "late request")]
+ON_LOCAL = cases(without=ONLY_THE_FAKE)
+MUTANTS = [
+    Case("submit_returned", "kill", "no look-up"),
+    Case("intent_written", DELAY, "no epoch check"),
+    Case("accept_decided", "exception", "no settle time", "very late request"),
+]
+
+
+@pytest.fixture(scope="module")
+def results(redis_server, tmp_path_factory):
+    """All cases of one backend, several at a time: ask for a backend by its name."""
+    done = {}
+
+    def results_on(name, ground_class, wanted):
+        if name not in done:
+            folder = tmp_path_factory.mktemp(name)
+            with ground_class(folder) as ground:
+                found = run_table(ground, redis_server, folder, wanted)
+            done[name] = {str(result.case): result for result in found}
+        return done[name]
+
+    return results_on
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.xdist_group("crash-fake")
+@pytest.mark.parametrize("case", ON_THE_FAKE, ids=str)
+def test_on_the_fake(results, case):
+    assert results("fake", FakeGround, ON_THE_FAKE)[str(case)].faults == ()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.xdist_group("crash-local")
+@pytest.mark.parametrize("case", ON_LOCAL, ids=str)
+def test_on_the_local_backend(results, case):
+    assert results("local", LocalGround, ON_LOCAL)[str(case)].faults == ()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.xdist_group("crash-fake")
+def test_a_stale_write_was_refused(results):
+    """Otherwise no case was ever late enough to prove anything."""
+    on_the_fake = results("fake", FakeGround, ON_THE_FAKE).values()
+
+    assert sum(result.stale_writes for result in on_the_fake) > 0
+
+
+@pytest.mark.xdist_group("crash-fake")
+@pytest.mark.parametrize("case", MUTANTS, ids=str)
+def test_the_table_turns_red_for_a_mutant(results, case):
+    assert results("mutants", FakeGround, MUTANTS)[str(case)].faults != ()
+
+
+def test_the_table_leaves_no_point_out(capsys):
+    assert {case.point for case in ON_THE_FAKE} == set(POINTS)
+    with capsys.disabled():
+        print(f"\n[crash table: {len(POINTS)} points, {len(ON_THE_FAKE)} + {len(ON_LOCAL)} cases]", end=" ")

@@ -1,0 +1,119 @@
+"""``broker dev`` as its user meets it: one command, and any kill is followed by the same command again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker.client.client import Client
+from broker.embedded.lock import DirectoryLock
+from tests.helpers import wait_until
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+READY_WITHIN_S = 90.0
+
+
+def processes_of(directory):
+    """The pids of what works for the broker in this directory; the local backend's are not the broker's."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        of_ours = (
+            f"BROKER_DATA_DIR={directory}\0".encode() in environment
+            or f"{directory}/redis".encode() in command
+        )
+        if of_ours and b"adapters.local" not in command:
+            found.append(int(folder.name))
+    return found
+
+
+class Dev:
+    def __init__(self, directory):
+        self.directory = directory
+        self.process = None
+
+    def start(self):
+        """Returns once ``dev.json`` of this run is there, which says that the API is ready."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "broker.cli.main", "dev", "--data-dir", str(self.directory)],
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(
+            lambda: self.process.poll() is not None or self.facts(), READY_WITHIN_S, "broker dev is ready"
+        )
+        return self.facts()
+
+    def facts(self):
+        try:
+            facts = json.loads((self.directory / "dev.json").read_text())
+        except OSError:
+            return None
+        return facts if facts["pid"] == self.process.pid else None
+
+    def end(self, number):
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def dev(tmp_path):
+    dev = Dev(tmp_path / "state")
+    yield dev
+    if dev.process.poll() is None:
+        dev.end(signal.SIGTERM)
+    agent = [sys.executable, "-m", "adapters.local.agent", str(dev.directory / "backends/local"), "--stop"]
+    subprocess.run(agent, check=False, capture_output=True)
+
+
+def test_a_killed_one_leaves_nothing_behind_and_the_next_goes_on(dev):
+    """Its jobs do run on: they belong to the backend."""
+    before = dev.start()
+    with Client(before["url"], before["token"]) as client:
+        (accepted,) = client.submit([{"kind": "batch", "name": "one", "command": ["true"]}])
+    assert len(processes_of(dev.directory)) >= 4, "the server, the API, a worker, the controller"
+
+    dev.end(signal.SIGKILL)
+
+    wait_until(lambda: not processes_of(dev.directory), 20.0, "all of it is gone")
+    after = dev.start()
+    assert after["token"] == before["token"]
+    with Client(after["url"], after["token"]) as client:
+        wait_until(lambda: client.get(accepted["job"]["id"])["state"] == "COMPLETED", 60.0)
+
+
+def test_asked_to_stop_it_stops_everything_and_says_so(dev):
+    dev.start()
+
+    code = dev.end(signal.SIGTERM)
+
+    assert code == 0
+    assert not processes_of(dev.directory)
+    assert not (dev.directory / "dev.json").exists()
+
+
+def test_a_second_one_in_the_same_directory_is_refused(tmp_path):
+    lock = DirectoryLock(tmp_path / "dev.lock", "broker dev")
+    lock.acquire()
+    try:
+        refused = subprocess.run(
+            [sys.executable, "-m", "broker.cli.main", "dev", "--data-dir", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        lock.release()
+
+    assert refused.returncode != 0
+    assert f"already runs in {tmp_path} (process {os.getpid()})" in refused.stderr
+    assert not (tmp_path / "redis").exists(), "nothing was started"

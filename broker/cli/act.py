@@ -1,0 +1,125 @@
+"""The commands that change jobs: one, or all that are chosen, after saying how many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.cli.jobs import filter_options, select
+from broker.cli.session import Session, pass_session
+
+Json = Mapping[str, Any]
+
+LIVE = ("ACCEPTED", "SUBMITTING", "QUEUED", "RUNNING")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+yes_option = click.option(
+    "-y", "--yes", is_flag=True, help="Do not ask before acting on jobs that are chosen."
+)
+
+
+def on_many(
+    session: Session,
+    ids: Sequence[str],
+    options: Mapping[str, Any],
+    states: Sequence[str],
+    act: Callable[[str], Json],
+) -> None:
+    """Go on after a refusal; the exit code tells that there was one."""
+    from broker.cli.failures import REFUSED, report
+    from broker.client.errors import Refused
+
+    context = click.get_current_context()
+    chosen = list(select(session, ids, options, states))
+    if not chosen:
+        click.echo("no jobs match", err=True)
+        return
+    if not ids and not options["yes"]:
+        count = f"{len(chosen)} job" + ("s" if len(chosen) > 1 else "")
+        click.confirm(f"{context.info_name} {count}?", abort=True, err=True)
+    refused = False
+    for job_id in chosen:
+        try:
+            job = act(job_id)
+        except Refused as error:
+            refused = True
+            report(error)
+        else:
+            click.echo(said(job_id, job))
+    if refused:
+        context.exit(REFUSED)
+
+
+def said(job_id: str, job: Json) -> str:
+    if "decision" in job:  # a new job in place of the old one
+        return f"{job['job']['id']} {job['job']['state']} (from {job_id}): {job['decision']['summary']}"
+    asked = ", cancel requested" if job.get("cancel_requested") and job["state"] in LIVE else ""
+    held = ", held" if job.get("held") else ""
+    return f"{job_id} {job['state']}{asked}{held}"
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@filter_options
+@yes_option
+@pass_session
+def cancel(session: Session, /, ids: tuple[str, ...], **options: Any) -> None:
+    """Cancel jobs: those named, or all live ones that the filters leave."""
+    on_many(session, ids, options, LIVE, lambda job_id: session.client.cancel(job_id))
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@filter_options
+@yes_option
+@pass_session
+def hold(session: Session, /, ids: tuple[str, ...], **options: Any) -> None:
+    """Keep jobs that have not started from being started."""
+    on_many(session, ids, options, LIVE[:3], lambda job_id: session.client.hold(job_id))
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@filter_options
+@yes_option
+@pass_session
+def release(session: Session, /, ids: tuple[str, ...], **options: Any) -> None:
+    """Let held jobs go on."""
+    on_many(session, ids, options, LIVE[:3], lambda job_id: session.client.release(job_id))
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@filter_options
+@yes_option
+@pass_session
+def resubmit(session: Session, /, ids: tuple[str, ...], **options: Any) -> None:
+    """Submit the specs of jobs again, as new jobs; with filters, those that have ended."""
+    on_many(session, ids, options, ENDED, lambda job_id: session.client.resubmit(job_id))
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.argument("replicas", type=click.IntRange(0))
+@pass_session
+def scale(session: Session, job_id: str, replicas: int) -> None:
+    """Change how many replicas the inference job ID has."""
+    job = session.client.scale(job_id, replicas)
+    click.echo(f"{job_id} {job['state']}, {job['replicas_wanted']} replicas wanted")
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@pass_session
+def update(session: Session, job_id: str, file: str) -> None:
+    """Roll out the changes in FILE (a part of a spec, YAML or JSON) as a new revision of the job ID."""
+    from broker.yaml_files import read_documents
+
+    documents = read_documents(Path(file).read_text(), file)
+    if len(documents) != 1 or not isinstance(documents[0].data, dict):
+        raise click.UsageError(f"{file} must hold one mapping with the fields that change")
+    job = session.client.update(job_id, documents[0].data)
+    click.echo(f"{job_id} {job['state']}, revision {job['revision']}")

@@ -1,0 +1,56 @@
+"""``broker explain`` and ``broker render``: why a job is where it is, and what a backend would be sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from broker.cli.output import output_option, show, state_word
+from broker.cli.session import Session, pass_session
+
+LIVE = ("ACCEPTED", "SUBMITTING", "QUEUED", "RUNNING")
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--all", "all_decisions", is_flag=True, help="Every decision, oldest first.")
+@output_option
+@pass_session
+def explain(session: Session, job_id: str, all_decisions: bool, output: str | None) -> None:
+    """Every backend and why it won or lost, and why the job ID still waits."""
+    client = session.client
+    decisions = client.decisions(job_id) if all_decisions else [client.explain(job_id)]
+    if output in ("json", "yaml"):
+        show(decisions, output, lambda _: [], single=not all_decisions)
+        return
+    from broker.cli.decisions import decision_lines
+
+    job = client.get(job_id)
+    click.echo(headline(job))
+    for decision in decisions:
+        attempt = f"attempt {decision['attempt']}: " if decision.get("attempt") else ""
+        click.echo(attempt + "\n".join(decision_lines(decision)))
+    waits = client.pending(job_id) if job["state"] in LIVE[:3] else []
+    for refusal in waits:
+        click.echo(f"waits: {refusal['code']}: {refusal['message']}")
+
+
+def headline(job: dict[str, Any]) -> str:
+    place = f" on {job['backend']}" if job.get("backend") else ""
+    reason = f", {job['reason']}" if job.get("reason") else ""
+    message = f": {job['message']}" if job.get("message") else ""
+    return f"{job['id']} {job['spec']['name']} {state_word(job['state'])}{place}{reason}{message}"
+
+
+@click.command()
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--backend", required=True, metavar="NAME", help="The backend whose words are wanted.")
+@click.option("--ignore", multiple=True, metavar="OPTION", help="As for submit.")
+@pass_session
+def render(session: Session, file: str, backend: str, ignore: tuple[str, ...]) -> None:
+    """Print the exact script or manifest of each job in FILE; nothing is sent to the backend."""
+    from broker.cli.files import read_specs
+
+    texts = [session.client.render(job.spec, backend) for job in read_specs([file], ignore)]
+    click.echo("\n---\n".join(text.rstrip("\n") for text in texts))

@@ -1,0 +1,58 @@
+"""``broker logs`` and ``broker events``: what a job wrote, and what happened."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from broker.cli.output import output_option, yaml_lines
+from broker.cli.session import Session, pass_session
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("-f", "--follow", is_flag=True, help="Wait for the start, and go on to the end.")
+@click.option("--stderr", is_flag=True, help="What went to standard error.")
+@click.option("--attempt", type=click.IntRange(1), help="Not the latest.")
+@click.option("--task", type=click.IntRange(0), help="Of this task of an array.")
+@click.option("--replica", type=click.IntRange(0), help="Of this replica of an inference job.")
+@click.option("--tail", "tail_bytes", type=click.IntRange(0), metavar="BYTES", help="Only the end.")
+@pass_session
+def logs(session: Session, /, job_id: str, follow: bool, stderr: bool, **where: Any) -> None:
+    """Print what the job ID wrote, byte for byte."""
+    out = sys.stdout.buffer
+    where["stream"] = "stderr" if stderr else None
+    for piece in session.client.logs(job_id, follow=follow, **where):
+        out.write(piece)
+        out.flush()
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens next.")
+@click.option("--after", metavar="EVENT", help="Only what came after this event.")
+@click.option("--job", "job_id", metavar="ID", help="The history of one job.")
+@output_option
+@pass_session
+def events(session: Session, follow: bool, after: str | None, job_id: str | None, output: str | None) -> None:
+    """Print the events of the project, oldest first; as JSON one a line."""
+    if job_id and (follow or after):
+        raise click.UsageError("--job shows a history that is short; leave out -f and --after")
+    client = session.client
+    for event in client.job_events(job_id) if job_id else client.events(after=after, follow=follow):
+        click.echo(event_text(event, output))
+
+
+def event_text(event: Mapping[str, Any], output: str | None) -> str:
+    if output == "json":
+        return json.dumps(event, ensure_ascii=False)
+    if output == "yaml":
+        return "\n".join(["---", *yaml_lines(event)])
+    if output == "name":
+        return str(event["id"])
+    data = " ".join(f"{name}={value}" for name, value in event["data"].items() if value is not None)
+    identity = f"{event['id']}  " if output == "wide" else ""
+    return f"{identity}{event['at']}  {event['job'] or '-'}  {event['type']}  {data}".rstrip()

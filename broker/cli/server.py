@@ -1,0 +1,222 @@
+"""The commands of the server's side.  Each is thin and imports what it runs when it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from broker.cli.output import age, columns, output_option, show
+
+if TYPE_CHECKING:
+    from broker.settings import Settings
+
+Json = Mapping[str, Any]
+STATE = ("BROKER_CONFIG", "BROKER_REDIS_URL", "BROKER_REDIS_URL_FILE")
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), help="The settings file (or BROKER_CONFIG)."
+)
+
+
+def read_settings(config: Path | None) -> Settings:
+    """Raises ``InvalidConfiguration`` with every fault.  Where nothing says which state is meant and a
+    ``broker dev`` runs, it is that one's, so that its tokens and its export need no settings."""
+    from broker.client.contexts import dev_path
+    from broker.settings import load_settings
+
+    said = config or any(os.environ.get(name) for name in STATE)
+    if said or not dev_path(os.environ).exists():
+        return load_settings(config)
+    from broker.embedded.dev import environment_for
+    from broker.embedded.server import EmbeddedServer
+
+    data_dir = dev_path(os.environ).parent
+    return load_settings(environ=environment_for(data_dir, EmbeddedServer(data_dir / "redis").url, None, {}))
+
+
+@click.command()
+@config_option
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), envvar="BROKER_DATA_DIR", help="Where it keeps all."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address of the API.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Of the API; 0 is any free one (default)."
+)
+@click.option(
+    "--allow-shared-local", is_flag=True, help="Local jobs for several owners, who are not isolated."
+)
+def dev(data_dir: Path | None, **options: Any) -> None:
+    """Run everything on this machine: state, API, worker, controller, and jobs as local processes.
+
+    Ready, it writes URL and token to DATA_DIR/dev.json, where the other commands find them.
+    """
+    from broker.client.contexts import dev_path
+    from broker.embedded.dev import run_dev
+
+    raise SystemExit(run_dev(data_dir or dev_path(os.environ).parent, **options))
+
+
+@click.command()
+@config_option
+def api(config: Path | None) -> None:
+    """Serve the REST API."""
+    from broker.processes import run_api
+
+    run_api(read_settings(config))
+
+
+@click.command()
+@config_option
+def worker(config: Path | None) -> None:
+    """Run a worker: every call that changes something at a backend."""
+    from broker.processes import run_worker
+
+    run_worker(read_settings(config))
+
+
+@click.command()
+@config_option
+def controller(config: Path | None) -> None:
+    """Run a controller: the sweeper and the observers, each under a lease."""
+    from broker.processes import run_controller
+
+    run_controller(read_settings(config))
+
+
+@click.command()
+@config_option
+def recover(config: Path | None) -> None:
+    """Rebuild lost state from what the backends know."""
+    from broker.processes import recover as rebuild
+
+    click.echo(f"{rebuild(read_settings(config))} jobs recovered")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@config_option
+def export(file: Path, config: Path | None) -> None:
+    """Write the whole state to FILE, which only you can read."""
+    from broker.processes import export_store
+
+    click.echo(f"{export_store(read_settings(config), file)} records written to {file}")
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@config_option
+def import_(file: Path, config: Path | None) -> None:
+    """Read FILE, written by export, into an empty store."""
+    from broker.processes import import_store
+
+    click.echo(f"{import_store(read_settings(config), file)} records read from {file}")
+
+
+# ---- config ------------------------------------------------------------------------------------------
+
+
+@click.group()
+def config() -> None:
+    """Check or show the settings."""
+
+
+@config.command()
+@config_option
+def check(config: Path | None) -> None:
+    """Exit code 2 with every fault of the settings."""
+    settings = read_settings(config)
+    names = ", ".join(f"{backend.name} ({backend.type})" for backend in settings.backends) or "none"
+    click.echo(f"the settings are valid; backends: {names}")
+
+
+@config.command("show")
+@config_option
+def show_settings(config: Path | None) -> None:
+    """Print the settings in force; passwords are left out."""
+    import dataclasses
+
+    settings = read_settings(config)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name) if field.repr else "(set)"
+        if field.name == "backends":
+            value = [f"{backend.name} ({backend.type})" for backend in settings.backends]
+        click.echo(f"{field.name} = {value}")
+
+
+# ---- tokens ------------------------------------------------------------------------------------------
+
+
+@click.group()
+def token() -> None:
+    """Create, list and revoke tokens."""
+
+
+@token.command()
+@click.argument("subject")
+@click.option("--project", required=True, help="The tenant whose jobs it sees.")
+@click.option("--owner", help="The person it acts for; otherwise SUBJECT.")
+@click.option("--group", "groups", multiple=True, help="A group of the owner, for the placement rules.")
+@click.option(
+    "--scope", "scopes", multiple=True, help="Such as jobs:admin; otherwise jobs:read and jobs:write."
+)
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), default=90.0, show_default=True)
+@config_option
+def create(subject: str, project: str, owner: str | None, config: Path | None, **options: Any) -> None:
+    """Make a token for SUBJECT and print it; nobody can read it again."""
+    from broker.auth import NewToken, scopes_from
+    from broker.wiring import build
+
+    scopes = {"scopes": scopes_from(options["scopes"])} if options["scopes"] else {}
+    wanted = NewToken(
+        subject=subject,
+        project=project,
+        owner=owner,
+        groups=frozenset(options["groups"]),
+        lifetime_s=options["days"] * 86400,
+        **scopes,
+    )
+    secret, record = build(read_settings(config)).tokens.create(wanted)
+    click.echo(f"token {record['id']} of {subject} in {project}:", err=True)
+    click.echo(secret)
+
+
+@token.command("list")
+@config_option
+@output_option
+def list_tokens(config: Path | None, output: str | None) -> None:
+    """Show all tokens without their secrets."""
+    from broker.wiring import build
+
+    records = build(read_settings(config)).tokens.list()
+    show([dict(record) for record in records], output, lambda _: token_lines(records))
+
+
+def token_lines(records: Any) -> Any:
+    from api_spec.times import to_rfc3339
+
+    head = ("ID", "SUBJECT", "OWNER", "PROJECT", "SCOPES", "EXPIRES", "AGE")
+    rows = [
+        (
+            *(record[name] for name in ("id", "subject", "owner", "project", "scopes")),
+            to_rfc3339(float(record["expires_at"])),
+            age(to_rfc3339(float(record["created_at"]))),
+        )
+        for record in records
+    ]
+    return columns(head, rows)
+
+
+@token.command()
+@click.argument("token_id", metavar="ID")
+@config_option
+def revoke(token_id: str, config: Path | None) -> None:
+    """End the token ID; processes that know it forget it within seconds."""
+    from broker.wiring import build
+
+    if not build(read_settings(config)).tokens.revoke(token_id):
+        raise click.ClickException(f"there is no token {token_id}; broker token list shows them")
+    click.echo(f"token {token_id} revoked")

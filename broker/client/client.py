@@ -1,0 +1,255 @@
+"""What a program asks of the broker, one method a verb.  Specs go in and views come out as the API has them.
+
+A call that fails raises ``Refused`` (with the problem document) or ``NotReachable``; see ``errors``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from broker.client import contexts, logs, waiting
+from broker.client.contexts import Connection
+from broker.client.exchange import Answer, Call, Wire, send
+
+if TYPE_CHECKING:
+    from api_spec.jobs import JobSpec
+
+Json = dict[str, Any]
+Jsons = list[Json]
+PAGE = 100
+
+
+class Client:
+    """``with Client.from_environment() as client: client.submit([spec])``.
+
+    ``wire`` replaces the network; ``url``, ``token``, ``timeout`` and ``owner`` are then the wire's own.
+    """
+
+    def __init__(
+        self,
+        url: str = contexts.DEFAULT_URL,
+        token: str | None = None,
+        timeout: float = 30.0,
+        *,
+        owner: str | None = None,
+        wire: Wire | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.sleep = sleep
+        self.wire = wire or httpx_wire(Connection(url.rstrip("/"), token, owner), timeout)
+
+    @classmethod
+    def from_environment(
+        cls, context: str | None = None, *, environ: Mapping[str, str] = os.environ, timeout: float = 30.0
+    ) -> Self:
+        """``BROKER_URL`` and ``BROKER_TOKEN``, or the files that ``contexts`` describes."""
+        known = contexts.resolve(context=context, environ=environ)
+        return cls(known.url, known.token, timeout, owner=known.owner)
+
+    def close(self) -> None:
+        self.wire.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- submitting ----------------------------------------------------------------------------------
+
+    def submit(self, specs: Sequence[JobSpec | Mapping[str, Any]], *, key: str | None = None) -> Jsons:
+        """``{"job", "decision"}`` for each; several are taken whole or not at all.
+
+        ``key`` is the Idempotency-Key: the same key and specs give the same jobs.  Without one a new key is
+        made, so that a lost answer can be asked for again.
+        """
+        bodies = [as_wire(spec) for spec in specs]
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+        if len(bodies) == 1:
+            call = Call(method="POST", path="/v1/jobs", json=bodies[0], headers=headers, repeatable=True)
+            return [self._json(call)]
+        body = {"jobs": bodies}
+        call = Call(method="POST", path="/v1/jobs:batch", json=body, headers=headers, repeatable=True)
+        return list(self._json(call)["jobs"])
+
+    def preview(self, spec: JobSpec | Mapping[str, Any]) -> Json:
+        """The decision that a submission would get now; nothing is stored."""
+        return self._post("/v1/jobs", as_wire(spec), params={"dry_run": "true"})
+
+    def render(self, spec: JobSpec | Mapping[str, Any], backend: str) -> str:
+        """The exact script or manifest that the backend would be sent."""
+        call = Call(
+            method="POST",
+            path=f"/v1/backends/{backend}/render",
+            json=as_wire(spec),
+            headers={"Accept": "text/plain, application/problem+json"},
+            repeatable=True,
+        )
+        return self.call(call).content.decode()
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Json:
+        return self._get(f"/v1/jobs/{job_id}")
+
+    def changed(self, job: Mapping[str, Any], within_s: float) -> Json:
+        """The job once it is another version than ``job``, or as it is after that time (whole seconds)."""
+        headers = {"If-None-Match": f'"{job["version"]}"', "Prefer": f"wait={int(within_s)}"}
+        call = Call(method="GET", path=f"/v1/jobs/{job['id']}", headers=headers, repeatable=True)
+        return self.call(call).json or dict(job)
+
+    def list(self, **filters: Any) -> Iterator[Json]:
+        """Summaries, newest first, page after page: ``state kind backend owner name label created_after``
+        ``created_before``; ``state`` and ``label`` may be lists."""
+        return self._pages("/v1/jobs", filters)
+
+    def attempts(self, job_id: str) -> Jsons:
+        return list(self._get(f"/v1/jobs/{job_id}/attempts")["items"])
+
+    def tasks(self, job_id: str) -> Iterator[Json]:
+        """The elements of an array job."""
+        return self._pages(f"/v1/jobs/{job_id}/tasks", {})
+
+    def explain(self, job_id: str) -> Json:
+        """The decision in force: every backend, and why it won or lost."""
+        return self._get(f"/v1/jobs/{job_id}/decision")
+
+    def decisions(self, job_id: str) -> Jsons:
+        """All of them, oldest first."""
+        return list(self._get(f"/v1/jobs/{job_id}/decision", all="true")["items"])
+
+    def pending(self, job_id: str) -> Jsons:
+        """Why it has not started, best reason first."""
+        return list(self._get(f"/v1/jobs/{job_id}/pending")["items"])
+
+    def logs(self, job_id: str, *, follow: bool = False, **where: Any) -> Iterator[bytes]:
+        """Pieces as they come; ``stream attempt task replica tail_bytes`` say which.
+
+        ``follow`` waits for the start and goes on until there will be no more.
+        """
+        return logs.read(self, job_id, follow, where)
+
+    def events(self, *, after: str | None = None, follow: bool = False) -> Iterator[Json]:
+        """Those of the project in order; ``follow`` goes on for ever, over broken connections too."""
+        return logs.follow_events(self, after) if follow else self._pages_of_events(after)
+
+    def job_events(self, job_id: str) -> Jsons:
+        return list(self._get(f"/v1/jobs/{job_id}/events")["items"])
+
+    def wait(
+        self,
+        ids: Collection[str],
+        timeout: float | None = None,
+        progress: Callable[[Json], None] | None = None,
+        until: str = "ended",
+    ) -> Jsons:
+        """The jobs, once each has ``started``, ``succeeded``, ``failed``, ``ended`` or is ``ready``, or never
+        can be; ``progress`` gets each job whose state has changed.  Raises ``WaitTimeout``."""
+        return waiting.wait(self, ids, timeout, progress, until)
+
+    # ---- acting --------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> Json:
+        return self._post(f"/v1/jobs/{job_id}/cancel")
+
+    def hold(self, job_id: str) -> Json:
+        return self._post(f"/v1/jobs/{job_id}/hold")
+
+    def release(self, job_id: str) -> Json:
+        return self._post(f"/v1/jobs/{job_id}/release")
+
+    def resubmit(self, job_id: str, *, key: str | None = None) -> Json:
+        """``{"job", "decision"}`` of a new job with the same spec."""
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+        return self._json(Call(method="POST", path=f"/v1/jobs/{job_id}/resubmit", headers=headers))
+
+    def scale(self, job_id: str, replicas: int) -> Json:
+        return self._patch(job_id, {"replicas": replicas})
+
+    def update(self, job_id: str, changes: Mapping[str, Any], *, version: int | None = None) -> Json:
+        """A new revision: ``changes`` is a merge patch of the spec.  With ``version`` only from that one."""
+        return self._patch(job_id, {"spec": dict(changes)}, version)
+
+    # ---- backends ------------------------------------------------------------------------------------
+
+    def backends(self) -> Jsons:
+        return list(self._get("/v1/backends")["items"])
+
+    def backend(self, name: str) -> Json:
+        return self._get(f"/v1/backends/{name}")
+
+    def drain(self, name: str) -> Json:
+        """No new placements; what is there goes on."""
+        return self._post(f"/v1/backends/{name}/drain")
+
+    def pause(self, name: str) -> Json:
+        """No submissions; cancelling works."""
+        return self._post(f"/v1/backends/{name}/pause")
+
+    def resume(self, name: str) -> Json:
+        return self._post(f"/v1/backends/{name}/resume")
+
+    # ---- how -----------------------------------------------------------------------------------------
+
+    def call(self, call: Call) -> Answer:
+        """Any call of the API, with the retries of all others."""
+        return send(self.wire, call, self.sleep)
+
+    def _json(self, call: Call) -> Json:
+        return self.call(call).json or {}
+
+    def _get(self, path: str, **params: Any) -> Json:
+        return self._json(Call(method="GET", path=path, params=params, repeatable=True))
+
+    def _post(self, path: str, body: Any = None, params: Mapping[str, Any] | None = None) -> Json:
+        """For what is the same when it is done twice."""
+        return self._json(Call(method="POST", path=path, json=body, params=params or {}, repeatable=True))
+
+    def _patch(self, job_id: str, body: Json, version: int | None = None) -> Json:
+        headers = {} if version is None else {"If-Match": f'"{version}"'}
+        headers["Content-Type"] = "application/merge-patch+json"
+        call = Call(
+            method="PATCH", path=f"/v1/jobs/{job_id}", json=body, headers=headers, repeatable=version is None
+        )
+        return self._json(call)
+
+    def _pages(self, path: str, filters: Mapping[str, Any]) -> Iterator[Json]:
+        params = {"limit": PAGE, **{name: value for name, value in filters.items() if value}}
+        while True:
+            page = self._get(path, **params)
+            yield from page["items"]
+            if not page.get("next"):
+                return
+            params["cursor"] = page["next"]
+
+    def _pages_of_events(self, after: str | None) -> Iterator[Json]:
+        """The cursor of this list is the last event's id, which there always is: an empty page is the end."""
+        while True:
+            params = {"limit": PAGE} | ({"after": after} if after else {})
+            items: Iterable[Json] = self._get("/v1/events", **params)["items"]
+            for event in items:
+                after = event["id"]
+                yield event
+            if not items:
+                return
+
+
+def as_wire(spec: JobSpec | Mapping[str, Any]) -> Json:
+    if isinstance(spec, Mapping):
+        return dict(spec)
+    from api_spec.schemas import dump_spec
+
+    return dump_spec(spec)
+
+
+def httpx_wire(known: Connection, timeout: float) -> Wire:
+    from broker.client.transport import HttpTransport
+
+    return HttpTransport(known, timeout)

@@ -1,0 +1,75 @@
+"""Logs and events as they come: pages by cursor, so that a broken connection loses and repeats nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from broker.client.errors import NotReachable
+from broker.client.exchange import Answer, Call
+from broker.client.waiting import ended
+
+if TYPE_CHECKING:
+    from broker.client.client import Client
+
+NOT_STARTED = frozenset({"ACCEPTED", "SUBMITTING", "QUEUED"})
+PAUSE_S = 0.5
+RAW = "text/plain, application/problem+json"  # bytes as they are: text would lose what is not UTF-8
+RECONNECTS = 20  # in a row, without one event between them: some minutes
+
+
+def read(client: Client, job_id: str, follow: bool, where: Mapping[str, Any]) -> Iterator[bytes]:
+    params = {name: value for name, value in where.items() if value is not None}
+    if follow and not wait_for_start(client, job_id):
+        return
+    while True:
+        page = client.call(log_call(job_id, params))
+        if page.content:
+            yield page.content
+        params.pop("tail_bytes", None)
+        params["cursor"] = page.headers["Broker-Log-Cursor"]
+        if not says(page, "At-End"):
+            continue
+        if says(page, "Complete") or not follow:
+            return
+        client.sleep(PAUSE_S)
+
+
+def wait_for_start(client: Client, job_id: str) -> bool:
+    """False: it ended before anything was started, so there is no log."""
+    job = client.get(job_id)
+    while job["state"] in NOT_STARTED and not job["attempt"] > 1:
+        client.sleep(PAUSE_S)
+        job = client.get(job_id)
+    return not (ended(job) and job["attempt"] == 0)
+
+
+def log_call(job_id: str, params: Mapping[str, Any]) -> Call:
+    path = f"/v1/jobs/{job_id}/logs"
+    return Call(method="GET", path=path, params=dict(params), headers={"Accept": RAW}, repeatable=True)
+
+
+def says(page: Answer, name: str) -> bool:
+    return page.headers.get(f"Broker-Log-{name}", "").lower() in ("true", "1")
+
+
+def follow_events(client: Client, after: str | None) -> Iterator[dict[str, Any]]:
+    """After a broken connection it goes on behind the last event that was seen."""
+    failures = 0
+    while True:
+        headers = {"Last-Event-ID": after} if after else {}
+        try:
+            for _, event_id, data in client.wire.events(
+                Call(method="GET", path="/v1/events", headers=headers)
+            ):
+                if not data:
+                    continue
+                failures = 0
+                after = event_id or after
+                yield json.loads(data)
+        except NotReachable:
+            failures += 1
+            if failures > RECONNECTS or (failures == 1 and after is None):
+                raise
+            client.sleep(min(0.5 * failures, 15.0))

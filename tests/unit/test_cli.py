@@ -1,0 +1,498 @@
+"""The command line: what is sent, what is printed, and the exit codes that scripts rely on."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+from click.testing import CliRunner
+
+from broker.cli.main import COMMANDS, main
+from broker.cli.output import yaml_lines
+from broker.cli.session import Session
+from broker.yaml_files import read_documents
+from tests.fake_api import JOB_ID, FakeApi, decision, job, problem, summary
+
+JOB_PATH = f"/v1/jobs/{JOB_ID}"
+SUBMITTED = {"job": job("ACCEPTED"), "decision": decision()}
+TWO_JOBS = "kind: batch\nname: a\ncommand: ['true']\n---\nkind: batch\nname: b\ncommand: ['true']\n"
+
+
+@pytest.fixture
+def api():
+    return FakeApi()
+
+
+@pytest.fixture
+def run(api, monkeypatch, tmp_path):
+    """The command in an empty directory of its own; colours are as in a pipe."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BROKER_URL", "http://broker.example")
+    monkeypatch.setenv("BROKER_TOKEN", "wb_secret")
+    monkeypatch.setattr("broker.client.client.time.sleep", lambda _: None)
+
+    def run(*words, **options):
+        return CliRunner().invoke(main, words, obj=Session(make_wire=api.wire), **options)
+
+    return run
+
+
+def write(name, text):
+    Path(name).write_text(text)
+    return name
+
+
+# ---- submit ------------------------------------------------------------------------------------------
+
+
+def test_several_files_are_one_bundle_in_their_order(api, run):
+    api.on("POST", "/v1/jobs:batch", {"jobs": [SUBMITTED] * 3})
+    sbatch = write("c.sbatch", "#!/bin/sh\n#SBATCH -N 2\ntrue\n")
+
+    result = run("submit", write("ab.yaml", TWO_JOBS), sbatch)
+
+    assert result.exit_code == 0, result.output
+    assert [spec["name"] for spec in api.body()["jobs"]] == ["a", "b", "c"]
+    assert result.stdout.count(f"job {JOB_ID} resnet\n  hpc: the only backend") == 3
+
+
+def test_a_spec_can_come_from_a_pipe_as_json(api, run):
+    api.on("POST", "/v1/jobs", SUBMITTED)
+
+    result = run("submit", "-", "-o", "name", input='{"kind": "batch", "name": "a", "command": ["true"]}')
+
+    assert (result.exit_code, result.stdout) == (0, f"{JOB_ID}\n")
+    assert api.body()["name"] == "a"
+
+
+def test_a_portal_submits_for_a_person(api, run):
+    api.on("POST", "/v1/jobs", SUBMITTED)
+
+    run("submit", "--as", "ana", "-", input="{kind: batch, name: a}")
+
+    assert api.last.headers["Broker-Owner"] == "ana"
+    assert api.last.headers["Authorization"] == "Bearer wb_secret"
+
+
+def test_a_directory_with_a_dot_counts_from_the_file(api, run, tmp_path):
+    api.on("POST", "/v1/jobs", SUBMITTED)
+    Path("jobs").mkdir()
+
+    run("submit", write("jobs/a.yaml", "kind: batch\nname: a\nworking_directory: ../src\n"))
+
+    assert api.body()["working_directory"] == str(tmp_path / "src")
+
+
+def test_an_sbatch_script_runs_where_it_is_submitted(api, run, tmp_path):
+    api.on("POST", "/v1/jobs", SUBMITTED)
+
+    run("submit", write("a.sbatch", "#!/bin/sh\ntrue\n"))
+
+    assert api.body()["working_directory"] == str(tmp_path)
+
+
+def test_a_fault_is_shown_at_its_line(api, run):
+    faults = [{"pointer": "/jobs/1/command/0", "message": "must not be empty"}]
+    api.on("POST", "/v1/jobs:batch", problem(422, "invalid_spec", "1 fault", errors=faults))
+
+    result = run("submit", write("ab.yaml", TWO_JOBS))
+
+    assert result.exit_code == 3
+    assert "ab.yaml:7:12 (/command/0): must not be empty" in result.stderr
+
+
+def test_nothing_fits_shows_every_backend(api, run):
+    refused = problem(422, "nothing_fits", "no backend can run this job", decision=decision(chosen=None))
+    api.on("POST", "/v1/jobs", refused)
+
+    result = run("submit", write("a.yaml", "kind: batch\nname: a\n"))
+
+    assert result.exit_code == 3
+    assert re.search(r"k8s +kubernetes +refused +- +Unsupported: asks for a batch script", result.stderr)
+
+
+def test_what_an_sbatch_script_cannot_keep_is_refused_before_anything_is_sent(api, run):
+    text = "#!/bin/sh\n#SBATCH --output=x\ntrue\n"
+    api.on("POST", "/v1/jobs", SUBMITTED)
+
+    refused = run("submit", write("a.sbatch", text))
+    accepted = run("submit", "a.sbatch", "--ignore", "output")
+
+    assert (refused.exit_code, accepted.exit_code) == (2, 0)
+    assert "a.sbatch:2: --output" in refused.stderr
+    assert len(api.requests) == 1
+
+
+def test_a_dry_run_shows_decisions_and_stores_nothing(api, run):
+    api.on("POST", "/v1/jobs", decision())
+
+    result = run("submit", "--dry-run", write("a.yaml", "kind: batch\nname: a\n"))
+
+    assert result.exit_code == 0
+    assert re.search(r"hpc +slurm +chosen +10 +\+10 training belongs on Slurm", result.stdout)
+    assert api.last.url.params["dry_run"] == "true"
+
+
+@pytest.mark.parametrize(("end", "code"), [("COMPLETED", 0), ("FAILED", 1), ("CANCELLED", 1)])
+def test_submit_and_wait_ends_as_the_job_did(api, run, end, code):
+    api.on("POST", "/v1/jobs", SUBMITTED)
+    api.on("GET", JOB_PATH, job("RUNNING"), job(end))
+
+    result = run("submit", "--wait", write("a.yaml", "kind: batch\nname: a\n"))
+
+    assert result.exit_code == code
+    assert f"{JOB_ID} resnet {end}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a.yaml: there is no job in it"),
+        ("- a\n", "a.yaml:1:1: a job is a mapping"),
+        ("kind: [\n", "a.yaml:2:1"),
+    ],
+)
+def test_a_file_that_is_no_job_is_told_with_its_place(run, text, message):
+    result = run("submit", write("a.yaml", text))
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+# ---- get ---------------------------------------------------------------------------------------------
+
+
+def test_a_list_is_a_table_newest_first(api, run):
+    rows = [summary("b", "RUNNING"), summary("a", "FAILED", reason="OutOfMemory")]
+    api.on("GET", "/v1/jobs", {"items": rows, "next": None})
+
+    result = run("get", "-l", "team=vision", "--state", "running", "--state", "FAILED")
+
+    head, first, second = result.stdout.splitlines()
+    assert head.split() == ["ID", "NAME", "KIND", "STATE", "REASON", "BACKEND", "AGE"]
+    assert first.split()[:6] == ["b", "resnet", "training", "RUNNING", "-", "hpc"]
+    assert second.split()[3:5] == ["FAILED", "OutOfMemory"]
+    assert api.last.url.params.get_list("state") == ["RUNNING", "FAILED"]
+    assert api.last.url.params["label"] == "team=vision"
+
+
+def test_list_is_get(api, run):
+    api.on("GET", "/v1/jobs", {"items": [summary()], "next": None})
+
+    assert run("list").stdout == run("get").stdout
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_one_job_is_printed_whole_and_alone(api, run, output):
+    api.on("GET", JOB_PATH, job())
+
+    result = run("get", JOB_ID, "-o", output)
+
+    assert read_documents(result.stdout, "stdout")[0].data == job()
+
+
+def test_names_are_for_other_commands(api, run):
+    api.on("GET", "/v1/jobs", {"items": [summary("a"), summary("b")], "next": None})
+
+    assert run("get", "-o", "name").stdout == "a\nb\n"
+
+
+def test_wide_shows_whose_it_is(api, run):
+    api.on("GET", JOB_PATH, job())
+
+    assert "ana    vision   team=vision" in run("get", JOB_ID, "-o", "wide").stdout
+
+
+def test_an_empty_list_says_so_and_is_no_error(api, run):
+    api.on("GET", "/v1/jobs", {"items": [], "next": None})
+
+    result = run("get")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no jobs yet" in result.stderr
+
+
+def test_there_are_no_colours_in_a_pipe(api, run):
+    api.on("GET", JOB_PATH, job("FAILED"))
+
+    assert "\x1b" not in run("get", JOB_ID).stdout
+    assert "\x1b" in run("get", JOB_ID, color=True).stdout
+
+
+def test_no_color_is_respected_on_a_terminal_too(api, run, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    api.on("GET", JOB_PATH, job("FAILED"))
+
+    assert "\x1b" not in run("get", JOB_ID, color=True).stdout
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [], "b": {}, "c": None, "d": [1, 2.5, True]},
+        {
+            "text": [
+                "yes",
+                "null",
+                "1e3",
+                "a: b",
+                "# no",
+                "",
+                " x ",
+                "two\nlines",
+                "0x10",
+                "- a",
+                "plain text",
+            ]
+        },
+        [{"deep": [{"a": 1}, [2, [3]]]}],
+        "just a text",
+    ],
+)
+def test_yaml_reads_back_as_it_was(value):
+    assert read_documents("\n".join(yaml_lines(value)), "out")[0].data == value
+
+
+# ---- wait, logs, events ------------------------------------------------------------------------------
+
+
+def test_wait_is_the_jobs_failure(api, run):
+    api.on("GET", JOB_PATH, job("FAILED", reason="OutOfMemory", message="used 3 GiB of 2 GiB"))
+
+    result = run("wait", JOB_ID)
+
+    assert result.exit_code == 1
+    assert "FAILED OutOfMemory: used 3 GiB of 2 GiB" in result.stderr
+
+
+def test_waiting_too_long_is_no_failure_of_the_job(api, run):
+    api.on("GET", JOB_PATH, job("RUNNING"))
+
+    assert run("wait", JOB_ID, "--timeout", "0").exit_code == 5
+
+
+def test_wait_for_an_event_that_has_come(api, run):
+    api.on("GET", JOB_PATH, job("RUNNING", service={"ready": 1, "wanted": 1}))
+
+    assert run("wait", JOB_ID, "--for", "ready").exit_code == 0
+
+
+def test_logs_are_printed_byte_for_byte(api, run):
+    headers = {"Broker-Log-Cursor": "2", "Broker-Log-At-End": "true", "Broker-Log-Complete": "true"}
+    api.on("GET", f"{JOB_PATH}/logs", httpx2.Response(200, content=b"\xff\r\n", headers=headers))
+
+    result = run("logs", JOB_ID, "--stderr", "--replica", "1")
+
+    assert result.stdout_bytes == b"\xff\r\n"
+    assert dict(api.last.url.params) == {"stream": "stderr", "replica": "1"}
+
+
+def test_events_are_a_line_each(api, run):
+    event = {
+        "id": "i-1",
+        "at": "2026-11-22T02:18:54.123Z",
+        "type": "queued",
+        "job": JOB_ID,
+        "data": {"backend": "hpc"},
+    }
+    api.on("GET", "/v1/events", {"items": [event], "next": "i-1"}, {"items": [], "next": "i-1"})
+
+    assert run("events").stdout == f"2026-11-22T02:18:54.123Z  {JOB_ID}  queued  backend=hpc\n"
+
+
+# ---- acting ------------------------------------------------------------------------------------------
+
+
+def test_cancelling_what_is_chosen_asks_first_and_says_how_many(api, run):
+    api.on("GET", "/v1/jobs", {"items": [summary("a"), summary("b")], "next": None})
+
+    result = run("cancel", "-l", "team=vision", input="n\n")
+
+    assert "cancel 2 jobs? [y/N]" in result.stderr
+    assert result.exit_code == 1
+    assert [request.method for request in api.requests] == ["GET"]
+    assert api.last.url.params.get_list("state") == ["ACCEPTED", "SUBMITTING", "QUEUED", "RUNNING"]
+
+
+def test_one_refusal_does_not_keep_the_others_from_being_cancelled(api, run):
+    api.on("POST", "/v1/jobs/a/cancel", problem(403, "forbidden", "job a belongs to ben"))
+    api.on("POST", "/v1/jobs/b/cancel", job(cancel_requested=True))
+
+    result = run("cancel", "a", "b")
+
+    assert result.exit_code == 3
+    assert "job a belongs to ben" in result.stderr
+    assert result.stdout == "b RUNNING, cancel requested\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["cancel"], ["cancel", "a", "-l", "x=y"], ["wait"], ["get", "a", "--kind", "batch"]]
+)
+def test_jobs_are_named_or_chosen_never_both_or_neither(api, run, words):
+    """`broker cancel` alone must never mean all."""
+    assert run(*words).exit_code == 2
+    assert api.requests == []
+
+
+def test_scale_sends_the_wanted_replicas(api, run):
+    api.on("PATCH", JOB_PATH, job(replicas_wanted=3))
+
+    assert run("scale", JOB_ID, "3").stdout == f"{JOB_ID} RUNNING, 3 replicas wanted\n"
+    assert api.body() == {"replicas": 3}
+    assert api.last.headers["Content-Type"] == "application/merge-patch+json"
+
+
+# ---- placement ---------------------------------------------------------------------------------------
+
+
+def test_explain_shows_every_backend_and_what_is_waited_for(api, run):
+    api.on("GET", f"{JOB_PATH}/decision", decision(binding=True, attempt=1))
+    api.on("GET", JOB_PATH, job("QUEUED"))
+    api.on("GET", f"{JOB_PATH}/pending", {"items": [{"code": "Priority", "message": "7 jobs are ahead"}]})
+
+    lines = run("explain", JOB_ID).stdout.splitlines()
+
+    assert lines[0] == f"{JOB_ID} resnet QUEUED on hpc"
+    assert lines[1].startswith(
+        "attempt 1: hpc: the only backend that can run it (binding, policy default@abcdef01)"
+    )
+    assert [line.split()[0] for line in lines[2:5]] == ["BACKEND", "hpc", "k8s"]
+    assert lines[-1] == "waits: Priority: 7 jobs are ahead"
+
+
+def test_render_prints_what_would_be_sent(api, run):
+    api.on("POST", "/v1/backends/hpc/render", httpx2.Response(200, text="#!/bin/sh\ntrue\n"))
+
+    result = run("render", write("a.yaml", "kind: batch\nname: a\n"), "--backend", "hpc")
+
+    assert result.stdout == "#!/bin/sh\ntrue\n"
+
+
+def backend(**changes):
+    found = {
+        "name": "hpc",
+        "type": "slurm",
+        "reachable": True,
+        "message": None,
+        "drained": False,
+        "paused": False,
+    }
+    found |= {"configured": True, "capabilities": ["logs"], "seen_at": None, "live_jobs": 3}
+    return found | changes
+
+
+def test_backends_say_whether_they_answer_and_take_jobs(api, run):
+    found = [backend(), backend(name="k8s", reachable=False, message="refused", drained=True)]
+    api.on("GET", "/v1/backends", {"items": found})
+
+    _, first, second = run("backends").stdout.splitlines()
+
+    assert first.split() == ["hpc", "slurm", "yes", "jobs", "3", "-", "-"]
+    assert second.split() == ["k8s", "slurm", "no", "drained", "3", "-", "refused"]
+    assert run("backends", "check").exit_code == 1
+
+
+def test_a_backend_is_drained_by_its_name(api, run):
+    api.on("POST", "/v1/backends/hpc/drain", backend(drained=True))
+
+    assert run("backends", "drain", "hpc").stdout == "hpc: drained\n"
+
+
+# ---- errors and start --------------------------------------------------------------------------------
+
+
+def test_no_broker_is_a_sentence_that_helps(api, run):
+    api.on("GET", "/v1/jobs", httpx2.ConnectError("refused"))
+
+    result = run("get")
+
+    assert result.exit_code == 4
+    assert result.stderr == (
+        "Error: no broker answers at http://broker.example: start one with `broker dev`, or set BROKER_URL\n"
+    )
+
+
+def test_a_refused_token_says_where_to_get_one(api, run):
+    api.on("GET", "/v1/jobs", problem(401, "unauthenticated", "a valid token is needed"))
+
+    result = run("get")
+
+    assert result.exit_code == 3
+    assert "set BROKER_TOKEN" in result.stderr
+
+
+def test_a_slip_in_the_name_of_a_command_is_understood(run):
+    result = run("sumbit")
+
+    assert result.exit_code == 2
+    assert "did you mean 'submit'?" in result.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_the_text_of_the_table(run, name):
+    result = run(name, "--help")
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_the_settings_are_shown_without_passwords(run, monkeypatch):
+    monkeypatch.setenv("BROKER_REDIS_URL", "redis://:hunter2@127.0.0.1/0")
+
+    result = run("config", "show")
+
+    assert result.exit_code == 0, result.output
+    assert "redis_url = (set)" in result.stdout
+    assert "hunter2" not in result.stdout
+
+
+def test_wrong_settings_are_told_with_exit_code_2(run, monkeypatch):
+    monkeypatch.setenv("BROKER_REDIS_URL", "redis://127.0.0.1/0")
+    monkeypatch.setenv("BROKER_LISTEN_PORT", "many")
+
+    assert run("config", "check").exit_code == 2
+
+
+def test_commands_of_the_server_find_the_state_of_a_running_broker_dev(run, tmp_path, monkeypatch):
+    """So that `broker token create` and `broker export` work beside `broker dev` without settings."""
+    monkeypatch.setenv("BROKER_DATA_DIR", str(tmp_path))
+    without = run("config", "show")
+    write("dev.json", "{}")
+
+    beside = run("config", "show")
+
+    assert without.exit_code == 2
+    assert beside.exit_code == 0, beside.output
+    assert "backends = ['local (local)']" in beside.stdout
+
+
+SERVER_LIBRARIES = ("flask", "celery", "redis", "environs", "marshmallow", "cel_expr_python", "rich")
+
+
+@pytest.mark.parametrize(
+    ("words", "also_not"),
+    [
+        (["--help"], ("httpx2", "ruamel", "broker.client.client")),
+        (["get"], ("httpx2", "ruamel")),
+        (["submit", "a.yaml"], ("httpx2",)),
+    ],
+    ids=["help", "get", "submit"],
+)
+def test_a_remote_command_starts_without_what_it_does_not_need(tmp_path, words, also_not):
+    """Time is not measured here, because machines differ; these imports are what it is made of."""
+    (tmp_path / "a.yaml").write_text("kind: batch\nname: a\n")
+    program = (
+        "import sys\nfrom broker.cli.main import main\nmain(sys.argv[1:], standalone_mode=False)\n"
+        "import json\nprint(json.dumps(sorted(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, "--url", "http://127.0.0.1:1", *words]
+    environ = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert not [name for name in (*SERVER_LIBRARIES, *also_not) if name in loaded]

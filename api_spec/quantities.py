@@ -23,6 +23,7 @@ MIB = 1024**2
 MAX_MEMORY_MIB = 2**40  # 1 EiB: a slip of the unit, not a machine
 MAX_DURATION_S = 10 * 365 * 86400
 MAX_TASKS = 10_000
+LONGEST_LIST = 8 * MAX_TASKS  # each task on its own: seven digits and a comma
 MAX_INDEX = 4_000_000  # the largest index that Slurm can be configured for
 
 
@@ -171,6 +172,10 @@ _RANGE = re.compile(r"([0-9]{1,7})(?:-([0-9]{1,7})(?::([0-9]{1,7}))?)?")
 @lru_cache(maxsize=64)  # views and adapters ask for the same few arrays again and again
 def expand_indices(text: str) -> tuple[int, ...]:
     """Ascending, each once.  ``0-99:2`` ends at 98."""
+    if len(text) > LONGEST_LIST:
+        raise InvalidQuantity(
+            f"is longer than {LONGEST_LIST} characters; an array has {MAX_TASKS} tasks at most"
+        )
     ranges = list(_ranges(text))
     count = sum(map(len, ranges))  # before anything is expanded: "0-3999999" must cost nothing
     if count > MAX_TASKS:

@@ -176,6 +176,7 @@ class Sequence(_Said, fields.List[Any]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> Any:
         if type(value) is not list:
             raise self.make_error("invalid")
+        self._validate(value)  # its length, before anything is paid for its items
         loaded, errors = [], {}
         for index, item in enumerate(value):
             try:

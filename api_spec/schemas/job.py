@@ -37,6 +37,7 @@ from api_spec.schemas.parts import (
 from api_spec.schemas.strict import Broken, Ruled
 
 FAULTS_AT_MOST = 100  # nobody reads more, and the answer stays small
+LONGEST_NAME_SHOWN = 300  # of a member in a pointer; more than any that is allowed
 LONGEST_ARGUMENT = 128 * 1024 - 1  # MAX_ARG_STRLEN of Linux, with the closing NUL
 LONGEST_SCRIPT = 512 * 1024
 
@@ -235,4 +236,5 @@ def _faults(messages: Any, pointer: str) -> Iterator[Fault]:
 
 
 def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
+    shown = name if len(name) <= LONGEST_NAME_SHOWN else f"{name[:LONGEST_NAME_SHOWN]}..."
+    return shown.replace("~", "~0").replace("/", "~1")

@@ -10,6 +10,7 @@ from marshmallow import RAISE, Schema, ValidationError, post_load, validates_sch
 
 from api_spec.schemas import hints
 
+MEMBERS_AT_MOST = 200  # no schema has near as many; more are not worth a fault each
 HINTS_AT_MOST = 20  # a body full of unknown fields must not buy a search for each
 
 Broken = Iterator[tuple[str, Any]]
@@ -40,6 +41,8 @@ class Strict(Schema):
         Only members that are there are looked at; the defaults of the rest are the dataclass' own.  At the
         first fault marshmallow does it all again, and collects every fault.
         """
+        if type(data) is dict and len(data) > MEMBERS_AT_MOST:
+            raise ValidationError(f"has {len(data)} members; there are {', '.join(sorted(self._by_key))}")
         if not options:
             with suppress(ValidationError):
                 return self._load_flawless(data)

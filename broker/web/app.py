@@ -1,0 +1,110 @@
+"""The application factory, and what happens before and after every request."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, g, request
+
+from api_spec.errors import Unauthenticated
+from api_spec.views import EventView, Page
+from broker.access import Principal, Scope
+from broker.auth import check_name
+from broker.logs import bound
+from broker.web import backends, events, headers, jobs, logs, operations, problems, submissions
+from broker.web.context import EXTENSION, Web
+from broker.web.limits import RateLimit
+from broker.web.metrics import Metrics
+from broker.web.slots import Slots
+from broker.web.tail import Read, Tail
+
+if TYPE_CHECKING:
+    from broker.lifecycle.broker import Broker
+    from broker.settings import Settings
+
+access_log = logging.getLogger("broker.web.access")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+NOUNS = (submissions, jobs, logs, events, backends, operations)
+STREAMS_SHARE = 0.75  # of the threads; the others answer what does not wait
+
+
+def create_app(broker: Broker, settings: Settings, *, limits_url: str | None = None) -> Flask:
+    """``limits_url``: where requests are counted if not in the settings' Redis (``memory://`` in tests)."""
+    app = Flask("broker.web", static_folder=None)
+    shared = app.extensions[EXTENSION] = Web(
+        broker=broker,
+        settings=settings,
+        rate_limit=RateLimit(settings.rate_limit, limits_url or settings.redis_url),
+        slots=Slots(max(1, int(settings.api_threads * STREAMS_SHARE))),
+        tail=Tail(events_reader(broker)),
+        metrics=Metrics(broker.figures),
+    )
+    problems.register(app)
+    doors = Doors(shared, app)
+    app.before_request(doors.admit)
+    app.after_request(doors.finish)
+    app.wsgi_app = headers.WithHeaders(app.wsgi_app)  # type: ignore[method-assign]
+    for noun in NOUNS:
+        app.register_blueprint(noun.blueprint)
+    return app
+
+
+def events_reader(broker: Broker) -> Read:
+    """How the tail reads a project: each stream's own right to it was checked when it opened."""
+
+    def read(project: str, after: str | None, limit: int) -> Page[EventView]:
+        reader = Principal(
+            token_id="-",  # noqa: S106
+            subject="broker",
+            owner="broker",
+            project=project,
+            scopes=frozenset({Scope.JOBS_READ}),
+        )
+        return broker.events(reader, after, limit)
+
+    return read
+
+
+class Doors:
+    """What happens before and after every request.  Holds what it needs: a look-up through Flask's proxies
+    costs more than the work done here."""
+
+    def __init__(self, shared: Web, app: Flask) -> None:
+        self.check = shared.broker.tokens.check
+        self.count = shared.rate_limit.count
+        self.observe = shared.metrics.observe
+        self.views = app.view_functions
+
+    def admit(self) -> None:
+        """Name the request, check its token, count it.  Flask answers an unknown path or method itself."""
+        environ = request.environ
+        sent = environ.get("HTTP_X_REQUEST_ID", "")
+        name = sent if REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+        environ[headers.REQUEST_ID] = name
+        # Never unbound: a stream runs on after the teardown, and the thread's next request binds anew.
+        bound(request_id=name).__enter__()
+        g.started = time.perf_counter()
+        endpoint = request.endpoint
+        if endpoint is None or hasattr(self.views[endpoint], "public"):
+            return
+        scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthenticated("send the header: Authorization: Bearer wb_...")
+        principal = self.check(bearer.strip())
+        owner = environ.get("HTTP_BROKER_OWNER")
+        g.who = principal.acting_for(check_name(owner, "Broker-Owner")) if owner is not None else principal
+        self.count(principal.token_id)
+
+    def finish(self, response: Response) -> Response:
+        """Time it.  A success is logged for debugging only: the line would cost a tenth of the request."""
+        route = request.url_rule.rule if request.url_rule is not None else "-"
+        status = response.status_code
+        self.observe(request.method, route, status, time.perf_counter() - g.started)
+        level = logging.DEBUG if status < 400 else logging.INFO
+        access_log.log(level, "%s %s %d", request.method, request.path, status)
+        return response

@@ -1,0 +1,75 @@
+"""The configured backends: how they are, and what an operator tells them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from flask_smorest import Blueprint
+
+from api_spec import schemas
+from api_spec.errors import InvalidSpec, NotFound
+from api_spec.schemas import load_spec
+from api_spec.schemas import views as shapes
+from broker.web.bodies import read_json
+from broker.web.context import answer, broker, web, who
+from broker.web.describing import JSON, Says, Takes, operation
+
+blueprint = Blueprint("backends", __name__, url_prefix="/v1", description="Where jobs run")
+
+BACKEND = Says(description="The backend", content={JSON: shapes.BackendSchema}, examples=["backend"])
+
+
+def control(operation_id: str) -> Any:
+    return operation(operation_id, [BACKEND], fails=[NotFound])
+
+
+@blueprint.get("/backends")
+@operation(
+    "listBackends",
+    [Says(description="Every backend", content={JSON: shapes.BackendListSchema}, examples=["backends"])],
+)
+def list_backends() -> Response:
+    """List the backends with their health, inventory and load."""
+    return answer({"items": [schemas.dump_backend(backend) for backend in broker().backends(who())]})
+
+
+@blueprint.get("/backends/<name>")
+@control("getBackend")
+def get_backend(name: str) -> Response:
+    """Read a backend."""
+    return answer(schemas.dump_backend(broker().backend(name, who())))
+
+
+@blueprint.post("/backends/<name>/drain")
+@control("drainBackend")
+def drain_backend(name: str) -> Response:
+    """Place no new jobs there; what it has goes on."""
+    return answer(schemas.dump_backend(broker().drain_backend(name, who())))
+
+
+@blueprint.post("/backends/<name>/pause")
+@control("pauseBackend")
+def pause_backend(name: str) -> Response:
+    """Submit nothing there; observing and cancelling go on."""
+    return answer(schemas.dump_backend(broker().pause_backend(name, who())))
+
+
+@blueprint.post("/backends/<name>/resume")
+@control("resumeBackend")
+def resume_backend(name: str) -> Response:
+    """End a drain and a pause."""
+    return answer(schemas.dump_backend(broker().resume_backend(name, who())))
+
+
+@blueprint.post("/backends/<name>/render")
+@operation(
+    "renderJob",
+    [Says(description="The script or manifest", content={"text/plain": {"type": "string"}})],
+    takes=Takes(schema=shapes.JobSpecSchema, examples=["training"]),
+    fails=[NotFound, InvalidSpec],
+)
+def render_job(name: str) -> Response:
+    """Show exactly what would be sent to the backend; nothing is stored or sent."""
+    spec = load_spec(read_json(web().settings.max_body_bytes))
+    return Response(broker().render(spec, name, who()), content_type="text/plain; charset=utf-8")

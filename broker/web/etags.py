@@ -1,0 +1,34 @@
+"""The ETag of a job is its version.  Freshness (``observed_at``) is no change, so it is not part of it."""
+
+from __future__ import annotations
+
+import re
+
+from flask import request
+
+from api_spec.errors import InvalidRequest, PreconditionFailed
+from api_spec.views import JobView
+
+VERSION = re.compile(r'"([0-9]{1,15})"')
+
+
+def of(job: JobView) -> str:
+    return f'"{job.version}"'
+
+
+def is_known_to_client(job: JobView) -> bool:
+    """``If-None-Match`` names this version."""
+    return request.if_none_match.contains_weak(str(job.version))
+
+
+def if_version() -> int | None:
+    """The version that ``If-Match`` asks for; None: any."""
+    sent = request.headers.get("If-Match")
+    if sent is None or sent.strip() == "*":
+        return None
+    if "," in sent:
+        raise InvalidRequest("If-Match must name one ETag")
+    found = VERSION.fullmatch(sent.strip())
+    if found is None:  # weak or foreign: it cannot be the version of a job
+        raise PreconditionFailed(f"no job has the ETag {sent.strip()[:40]}")
+    return int(found[1])

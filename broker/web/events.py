@@ -1,0 +1,83 @@
+"""The ordered stream of a project, by page and as server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Response
+from flask_smorest import Blueprint
+
+from api_spec.errors import Gone, TooManyStreams
+from api_spec.schemas import dump_event
+from api_spec.schemas.views import EventPageSchema, EventSchema
+from api_spec.views import EventView
+from broker.web.context import broker, web, who
+from broker.web.describing import JSON, Says, operation
+from broker.web.paging import answer_page
+from broker.web.queries import EventListQuery, read_query
+from broker.web.streaming import CONTENT_TYPE, LOOK_S, Event, Source, last_event_id, stream, wants_stream
+from broker.web.tail import Tail
+
+blueprint = Blueprint("events", __name__, url_prefix="/v1", description="What happened, in order")
+
+QUERY = EventListQuery()
+LAST_EVENT_ID = {"Last-Event-ID": "Where a stream goes on: the id of the last event that was seen."}
+ENDING = frozenset({"completed", "failed", "cancelled"})
+STREAM = {JSON: EventPageSchema, CONTENT_TYPE: EventSchema}
+
+
+@blueprint.get("/events")
+@operation(
+    "listEvents",
+    [Says(description="Events, oldest first; `next` is the id of the last one", content=STREAM)],
+    query=EventListQuery,
+    headers=LAST_EVENT_ID,
+    fails=[Gone, TooManyStreams],
+)
+def list_events() -> Response:
+    """List or follow the events of the project."""
+    asked = read_query(QUERY)
+    after = last_event_id() or asked.get("after")
+    page = broker().events(who(), after, asked["limit"])
+    if wants_stream():
+        return stream(project_events(web().tail, who().project, after))
+    return answer_page(page, dump_event, parameter="after")
+
+
+def project_events(tail: Tail, project: str, seen: str | None) -> Source:
+    while True:
+        news = tail.after(project, seen, LOOK_S)
+        for event in news:
+            yield as_sent(event)
+            seen = event.id
+        if not news:
+            yield None
+
+
+def job_events(
+    tail: Tail, project: str, job_id: str, history: Sequence[EventView], seen: str | None
+) -> Source:
+    """The job's own history after ``seen``, then what the project's stream says of it, until it has ended."""
+    ids = [event.id for event in history]
+    for event in history[ids.index(seen) + 1 if seen in ids else 0 :]:
+        yield as_sent(event)
+    told, at = set(ids), ids[-1] if ids else None
+    ended = bool(history) and history[-1].type in ENDING
+    while not ended:
+        try:
+            news = tail.after(project, at, LOOK_S)
+        except Gone as error:  # the history was read in full, so nothing of this job is missed
+            at = error.extra.get("oldest")
+            continue
+        for event in news:
+            at = event.id
+            if event.job == job_id and event.id not in told:
+                yield as_sent(event)
+                ended = event.type in ENDING
+        if not news:
+            yield None
+    yield Event("end", {})
+
+
+def as_sent(event: EventView) -> Event:
+    return Event(event.type, dump_event(event), event.id)

@@ -1,0 +1,74 @@
+"""``/metrics``: request times of the API processes, and the broker's own figures at the time of the scrape.
+
+Several processes serve the API, so request times are kept in files of ``PROMETHEUS_MULTIPROC_DIR`` where
+that is set (``server`` does) and summed.  The broker's figures are the store's and are read once a scrape.
+The only module that knows prometheus-client.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PREFIX = "broker_"
+
+Figures = Callable[[], Mapping[str, Any]]
+"""Name of a figure -> a number, or {((label, value), ...): number}."""
+
+
+class Metrics:
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+        self.own = CollectorRegistry()
+        self.seconds = Histogram(
+            "broker_http_request_seconds",
+            "Time until an answer begins",
+            ["method", "route"],
+            buckets=BUCKETS,
+            registry=self.own,
+        )
+        self.answers = Counter(
+            "broker_http_answers_total", "Answers by status", ["method", "route", "status"], registry=self.own
+        )
+        self.children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """``route`` is the template, never the path: a path holds ids."""
+        key = (method, route, status)
+        children = self.children.get(key)
+        if children is None:
+            children = self.seconds.labels(method, route), self.answers.labels(method, route, str(status))
+            self.children[key] = children
+        children[0].observe(seconds)
+        children[1].inc()
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        registry = CollectorRegistry()
+        registry.register(FiguresCollector(self.figures()))
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            MultiProcessCollector(registry)
+            return generate_latest(registry)
+        return generate_latest(self.own) + generate_latest(registry)
+
+
+class FiguresCollector(Collector):
+    def __init__(self, figures: Mapping[str, Any]) -> None:
+        self.figures = figures
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for name, values in self.figures.items():
+            rows = values if isinstance(values, Mapping) else {(): values}
+            labels = [label for label, _ in next(iter(rows), ())]
+            full_name = name if name.startswith(PREFIX) else PREFIX + name
+            family = GaugeMetricFamily(full_name, name.replace("_", " "), labels=labels)
+            for key, value in rows.items():
+                family.add_metric([str(word) for _, word in key], float(value))
+            yield family

@@ -1,0 +1,141 @@
+"""Submissions: one job, several at once, or one that was submitted before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+from flask_smorest import Blueprint
+
+from api_spec import schemas
+from api_spec.errors import (
+    Fault,
+    IdempotencyConflict,
+    InvalidSpec,
+    NotFound,
+    NothingFits,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from api_spec.jobs import JobSpec
+from api_spec.schemas import load_spec
+from api_spec.schemas import views as shapes
+from api_spec.views import Accepted
+from broker.web.bodies import digest_of, idempotency_key, read_json
+from broker.web.context import answer, broker, web, who
+from broker.web.describing import JSON, Says, Takes, operation
+from broker.web.queries import SubmitQuery, read_query
+
+blueprint = Blueprint("submissions", __name__, url_prefix="/v1", description="Training, batch work, services")
+
+SUBMIT = SubmitQuery()
+LOCATION = {"Location": "Where the job is."}
+KEY = {"Idempotency-Key": "Repeated with its key, a request is answered as before and does nothing."}
+FOR = {"Broker-Owner": "The person to act for; needs the scope jobs:act-as."}
+BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)
+
+
+@blueprint.post("/jobs")
+@operation(
+    "submitJob",
+    [
+        Says(
+            status=202,
+            description="Accepted; a worker submits it",
+            content={JSON: shapes.AcceptedSchema},
+            examples=["submission"],
+            headers=LOCATION,
+        ),
+        Says(
+            description="With dry_run: the decision",
+            content={JSON: shapes.DecisionSchema},
+            examples=["decision"],
+        ),
+    ],
+    takes=Takes(schema=shapes.JobSpecSchema, examples=["training", "array", "inference"]),
+    query=SubmitQuery,
+    headers=KEY | FOR,
+    fails=[*BODY_ERRORS, NothingFits, IdempotencyConflict],
+)
+def submit_job() -> Response:
+    """Place a job and store it."""
+    document = read_json(web().settings.max_body_bytes)
+    spec = load_spec(document)
+    if request.query_string and read_query(SUBMIT)["dry_run"]:
+        return answer(schemas.dump_decision(broker().preview(spec, who())))
+    accepted = accept([spec], document)
+    location = {"Location": f"/v1/jobs/{accepted.jobs[0].id}"}
+    return answer(dump_accepted(accepted)[0], 202, location | replay_header(accepted))
+
+
+@blueprint.post("/jobs:batch")
+@operation(
+    "submitJobs",
+    [
+        Says(
+            status=202,
+            description="All accepted; had one been refused, none would be",
+            content={JSON: shapes.BundleAcceptedSchema},
+            examples=["submissions"],
+        )
+    ],
+    takes=Takes(schema=shapes.BundleSchema, examples=["bundle"]),
+    headers=KEY | FOR,
+    fails=[*BODY_ERRORS, NothingFits, IdempotencyConflict],
+)
+def submit_jobs() -> Response:
+    """Place and store several jobs, all or none; they may depend on each other by name."""
+    document = read_json(web().settings.max_bundle_bytes)
+    accepted = accept(load_bundle(document), document)
+    return answer({"jobs": dump_accepted(accepted)}, 202, replay_header(accepted))
+
+
+@blueprint.post("/jobs/<job_id>/resubmit")
+@operation(
+    "resubmitJob",
+    [
+        Says(
+            status=202,
+            description="A new job with the same spec",
+            content={JSON: shapes.AcceptedSchema},
+            examples=["submission"],
+            headers=LOCATION,
+        )
+    ],
+    headers=FOR,
+    fails=[NotFound, NothingFits],
+)
+def resubmit_job(job_id: str) -> Response:
+    """Submit the spec of a job again."""
+    accepted = broker().resubmit(job_id, who())
+    return answer(dump_accepted(accepted)[0], 202, {"Location": f"/v1/jobs/{accepted.jobs[0].id}"})
+
+
+def load_bundle(document: Any) -> list[JobSpec]:
+    """Raises ``InvalidSpec`` with the faults of all jobs."""
+    jobs = document.get("jobs") if isinstance(document, dict) else None
+    if not isinstance(jobs, list) or len(document) > 1 or not 0 < len(jobs) <= shapes.BUNDLE_AT_MOST:
+        message = f'must be {{"jobs": [...]}} with 1 to {shapes.BUNDLE_AT_MOST} jobs'
+        raise InvalidSpec(f"the bundle {message}", faults=[Fault("/jobs", message)])
+    specs, faults = [], []
+    for index, job in enumerate(jobs):
+        try:
+            specs.append(load_spec(job, f"/jobs/{index}"))
+        except InvalidSpec as error:
+            faults += error.faults
+    if faults:
+        raise InvalidSpec(f"{len(faults)} faults, the first: {faults[0].message}", faults=faults)
+    return specs
+
+
+def accept(specs: list[JobSpec], document: Any) -> Accepted:
+    key = idempotency_key()
+    return broker().accept(specs, who(), key=key, body_digest=digest_of(document) if key else "")
+
+
+def dump_accepted(accepted: Accepted) -> list[dict[str, Any]]:
+    return [schemas.dump_accepted(*pair) for pair in zip(accepted.jobs, accepted.decisions, strict=True)]
+
+
+def replay_header(accepted: Accepted) -> dict[str, str]:
+    return {"Idempotent-Replayed": "true"} if accepted.replayed else {}

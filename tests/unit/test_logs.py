@@ -1,0 +1,98 @@
+"""Logs: one JSON object a line, whoever logged, with what it belongs to."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from broker.logs import bound, set_up_logs
+
+log = logging.getLogger("broker.somewhere")
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def lines(capsys):
+    """What was logged since the last call."""
+    return lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_line_says_when_where_and_what(lines):
+    set_up_logs("worker")
+
+    log.info("took %s", "it", extra={"backend": "hpc"})
+
+    (line,) = lines()
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "took it",
+        "level": "info",
+        "logger": "broker.somewhere",
+        "backend": "hpc",
+        "process": "worker",
+    }
+
+
+def test_what_is_bound_is_on_each_line_until_the_end_of_the_block(lines):
+    set_up_logs("api")
+
+    with bound(request_id="r1", job="01J", attempt=2):
+        logging.getLogger("gunicorn.error").warning("from a library")
+    log.warning("after it")
+
+    inside, after = lines()
+    assert (inside["request_id"], inside["job"], inside["attempt"]) == ("r1", "01J", 2)
+    assert "job" not in after
+
+
+def test_an_exception_stays_on_its_line(lines):
+    set_up_logs("api")
+
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        log.exception("failed")
+
+    (line,) = lines()
+    assert "ValueError: two\nlines" in line["exception"]
+
+
+def test_a_line_never_fails_for_what_is_in_it(lines):
+    set_up_logs("api")
+
+    log.info("odd", extra={"thing": object()})
+
+    assert "object object" in lines()[0]["thing"]
+
+
+def test_the_level_is_kept(lines):
+    set_up_logs("api", level="warning")
+
+    log.info("too quiet")
+
+    assert lines() == []
+
+
+def test_the_form_for_people_shows_no_local_variables(capsys):
+    """They hold tokens and passwords."""
+    set_up_logs("api", log_format="console")
+    secret = "hunter2"
+
+    try:
+        raise ValueError(len(secret))
+    except ValueError:
+        log.exception("failed")
+
+    said = capsys.readouterr().err
+    assert "failed" in said
+    assert "ValueError: 7" in said
+    assert secret not in said

@@ -1,0 +1,324 @@
+"""Logs and events, by page and followed."""
+
+import random
+
+import pytest
+from web_stub import TRAINING, parse_stream, running_api
+
+from api_spec.errors import BackendUnavailable
+from api_spec.states import JobState
+from broker.web import logs, streaming
+from broker.web.logs import cut_bytes
+
+STREAM = {"Accept": "text/event-stream"}
+TEXT = "größer 漢字 😀 plain\n" * 50
+
+
+@pytest.fixture
+def api():
+    with running_api(api_threads=4) as api:
+        yield api
+
+
+@pytest.fixture
+def ana(api):
+    return api.as_("ana")
+
+
+@pytest.fixture
+def job_id(ana):
+    return ana.post("/v1/jobs", json=TRAINING).json["job"]["id"]
+
+
+# ---- log pages ---------------------------------------------------------------------------------------
+
+
+def test_a_page_of_the_log_says_where_the_next_begins(api, ana, job_id):
+    api.broker.log_bytes = b"one\ntwo\n"
+
+    first = ana.get(f"/v1/jobs/{job_id}/logs?limit_bytes=4").json
+    second = ana.get(f"/v1/jobs/{job_id}/logs?cursor={first['cursor']}").json
+
+    assert (first["data"], first["at_end"], first["complete"]) == ("one\n", False, False)
+    assert (second["data"], second["at_end"], second["complete"]) == ("two\n", True, True)
+
+
+def test_what_is_asked_of_a_log_reaches_the_backend(api, ana, job_id):
+    ana.get(f"/v1/jobs/{job_id}/logs?stream=stderr&attempt=2&task=7&replica=1&tail_bytes=10&limit_bytes=99")
+
+    query, attempt = api.broker.log_reads[-1]
+    assert (query.stream, query.task_index, query.replica) == ("stderr", 7, 1)
+    assert (query.tail_bytes, query.limit_bytes, attempt) == (10, 99, 2)
+
+
+def test_plain_text_has_every_byte_as_it_was_written(api, ana, job_id):
+    api.broker.log_bytes = bytes(range(256))
+
+    answer = ana.get(f"/v1/jobs/{job_id}/logs", headers={"Accept": "text/plain, application/problem+json"})
+
+    assert answer.data == bytes(range(256))
+    assert answer.headers["Broker-Log-Cursor"] == "256"
+    assert (answer.headers["Broker-Log-At-End"], answer.headers["Broker-Log-Complete"]) == ("true", "true")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pages_of_any_size_put_together_are_the_text(api, ana, job_id, seed):
+    """A character of four bytes may lie across any cut."""
+    api.broker.log_bytes = TEXT.encode()
+    sizes, pieces, cursor, complete = random.Random(seed), [], "0", False
+
+    while not complete:
+        size = sizes.randint(4, 40)
+        page = ana.get(f"/v1/jobs/{job_id}/logs?cursor={cursor}&limit_bytes={size}").json
+        pieces.append(page["data"])
+        cursor, complete = page["cursor"], page["at_end"] and page["complete"]
+
+    assert "".join(pieces) == TEXT
+
+
+def test_the_tail_of_a_log_begins_with_a_whole_character(api, ana, job_id):
+    api.broker.log_bytes = "漢字".encode()
+
+    assert ana.get(f"/v1/jobs/{job_id}/logs?tail_bytes=5").json["data"] == "字"
+
+
+def test_half_a_character_waits_for_its_rest(api, ana, job_id):
+    api.broker.log_bytes, api.broker.log_complete = "ab漢".encode()[:-1], False
+    first = ana.get(f"/v1/jobs/{job_id}/logs").json
+    again = ana.get(f"/v1/jobs/{job_id}/logs?cursor={first['cursor']}").json
+    api.broker.log_bytes, api.broker.log_complete = "ab漢".encode(), True
+
+    last = ana.get(f"/v1/jobs/{job_id}/logs?cursor={again['cursor']}").json
+
+    assert (first["data"], again["data"], last["data"]) == ("ab", "", "漢")
+
+
+@pytest.mark.parametrize(
+    "data, cut",
+    [
+        (b"", 0),
+        (b"abc", 0),
+        ("é".encode(), 0),
+        ("é".encode()[:1], 1),
+        ("漢".encode()[:2], 2),
+        ("😀".encode(), 0),
+        ("😀".encode()[:3], 3),
+        (b"\x80\x80\x80\x80", 0),
+        (b"a\xff", 1),
+    ],
+)
+def test_what_is_cut_of_a_character_is_counted(data, cut):
+    assert cut_bytes(data) == cut
+
+
+@pytest.mark.parametrize(
+    "query", ["stream=both", "limit_bytes=3", "limit_bytes=9999999", "attempt=0", "task=-1"]
+)
+def test_a_log_query_that_means_nothing_is_refused(ana, job_id, query):
+    assert ana.get(f"/v1/jobs/{job_id}/logs?{query}").status_code == 400
+
+
+# ---- followed logs -----------------------------------------------------------------------------------
+
+
+def test_a_followed_log_ends_when_it_is_complete(api, ana, job_id):
+    api.broker.log_bytes = TEXT.encode()
+
+    answer = ana.get(f"/v1/jobs/{job_id}/logs?limit_bytes=50", headers=STREAM)
+    events = parse_stream(answer.response, "end")
+
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    assert "".join(data["data"] for name, data, _ in events if name == "log") == TEXT
+    assert events[-1][0] == "end"
+
+
+def test_a_broken_stream_goes_on_where_it_was(api, ana, job_id):
+    api.broker.log_bytes = b"one\ntwo\n"
+
+    answer = ana.get(f"/v1/jobs/{job_id}/logs", headers={**STREAM, "Last-Event-ID": "4"})
+
+    assert parse_stream(answer.response, "end")[0][1]["data"] == "two\n"
+
+
+def test_a_silent_log_is_looked_at_again(api, ana, job_id, monkeypatch):
+    api.broker.log_bytes, api.broker.log_complete = b"one\n", False
+    monkeypatch.setattr(logs, "LOOK_S", (0.01,))
+    chunks = ana.get(f"/v1/jobs/{job_id}/logs", headers=STREAM, buffered=False).response
+    first = parse_stream(chunks, "log")
+
+    api.broker.log_bytes, api.broker.log_complete = b"one\ntwo\n", True
+    rest = parse_stream(chunks, "end")
+
+    assert [data.get("data") for _, data, _ in first + rest] == ["one\n", "two\n", None]
+
+
+def test_a_backend_that_is_gone_before_the_stream_is_a_503(api, ana, job_id):
+    def gone(*_):
+        raise BackendUnavailable("local does not answer")
+
+    api.broker.log = gone
+
+    assert ana.get(f"/v1/jobs/{job_id}/logs", headers=STREAM).status_code == 503
+
+
+def test_a_backend_that_goes_within_the_stream_is_told_by_an_event(api, ana, job_id):
+    api.broker.log_bytes, read = b"one\ntwo\n", api.broker.log
+
+    def goes(job, who, query, attempt=None):
+        if query.cursor:
+            raise BackendUnavailable("local does not answer")
+        return read(job, who, query, attempt)
+
+    api.broker.log = goes
+    answer = ana.get(f"/v1/jobs/{job_id}/logs?limit_bytes=4", headers=STREAM)
+
+    events = parse_stream(answer.response, "problem")
+
+    assert [name for name, *_ in events] == ["log", "problem"]
+    assert events[-1][1]["code"] == "backend_unavailable"
+
+
+# ---- events ------------------------------------------------------------------------------------------
+
+
+def test_the_events_of_a_project_are_read_page_by_page(ana):
+    for _ in range(3):
+        ana.post("/v1/jobs", json=TRAINING)
+
+    first = ana.get("/v1/events?limit=2")
+    second = ana.get(f"/v1/events?after={first.json['next']}")
+
+    assert [event["id"] for event in first.json["items"]] == ["a-1", "a-2"]
+    assert [event["id"] for event in second.json["items"]] == ["a-3"]
+    assert f"after={first.json['next']}" in first.headers["Link"]
+
+
+def test_another_projects_events_are_not_shown(api, ana, job_id):
+    eve = api.as_("eve", project="speech")
+
+    assert eve.get("/v1/events").json["items"] == []
+
+
+def test_an_event_that_is_no_longer_kept_is_gone_with_the_oldest(api, ana, job_id):
+    ana.post("/v1/jobs", json=TRAINING)
+    ana.post("/v1/jobs", json=TRAINING)
+    api.broker.oldest["vision"] = 3
+
+    for headers in ({}, STREAM):
+        answer = ana.get("/v1/events?after=a-1", headers=headers)
+        assert (answer.status_code, answer.json["code"], answer.json["oldest"]) == (410, "gone", "a-3")
+
+
+def test_a_followed_project_shows_old_and_new_events_once_and_in_order(api, ana, job_id):
+    chunks = ana.get("/v1/events", headers=STREAM, buffered=False).response
+    first = parse_stream(chunks, "accepted")
+    api.broker.change(job_id, state=JobState.QUEUED)
+    api.broker.change(job_id, state=JobState.RUNNING)
+
+    rest = parse_stream(chunks, "running")
+
+    assert [event_id for *_, event_id in first + rest] == ["a-1", "a-2", "a-3"]
+
+
+def test_a_stream_goes_on_after_the_last_event_that_was_seen(api, ana, job_id):
+    api.broker.change(job_id, state=JobState.QUEUED)
+
+    answer = ana.get("/v1/events", headers={**STREAM, "Last-Event-ID": "a-1"}, buffered=False)
+
+    assert [event_id for *_, event_id in parse_stream(answer.response, "queued")] == ["a-2"]
+
+
+def test_a_followed_job_shows_its_own_events_and_ends_with_it(api, ana, job_id):
+    other = ana.post("/v1/jobs", json=TRAINING).json["job"]["id"]
+    chunks = ana.get(f"/v1/jobs/{job_id}/events", headers=STREAM, buffered=False).response
+    first = parse_stream(chunks, "accepted")
+    api.broker.change(other, state=JobState.RUNNING)
+    api.broker.change(job_id, state=JobState.COMPLETED)
+
+    rest = parse_stream(chunks, "end")
+
+    assert [name for name, *_ in first + rest] == ["accepted", "completed", "end"]
+
+
+def test_a_job_that_has_ended_is_followed_to_its_end_at_once(api, ana, job_id):
+    api.broker.change(job_id, state=JobState.FAILED)
+    api.broker.oldest["vision"] = 3
+
+    answer = ana.get(f"/v1/jobs/{job_id}/events", headers={**STREAM, "Last-Event-ID": "a-1"})
+
+    assert [name for name, *_ in parse_stream(answer.response, "end")] == ["failed", "end"]
+
+
+def test_a_job_whose_history_left_the_project_stream_is_followed_all_the_same(api, ana, job_id):
+    for _ in range(3):
+        ana.post("/v1/jobs", json=TRAINING)
+    api.broker.oldest["vision"] = 4
+    chunks = ana.get(f"/v1/jobs/{job_id}/events", headers=STREAM, buffered=False).response
+    first = parse_stream(chunks, "accepted")
+    api.broker.change(job_id, state=JobState.CANCELLED)
+
+    rest = parse_stream(chunks, "end")
+
+    assert [name for name, *_ in first + rest] == ["accepted", "cancelled", "end"]
+
+
+# ---- the life of a stream ----------------------------------------------------------------------------
+
+
+def test_streams_are_capped_and_give_their_place_back(api, ana, job_id):
+    """Four threads: three may stream, the last one answers what does not wait."""
+    open_streams = [ana.get("/v1/events", headers=STREAM, buffered=False) for _ in range(3)]
+
+    refused = ana.get("/v1/events", headers=STREAM)
+    by_page = ana.get("/v1/events")
+    for stream in open_streams:
+        stream.close()
+
+    assert (refused.status_code, refused.json["code"]) == (503, "too_many_streams")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert by_page.status_code == 200
+    assert api.web.slots.free._value == 3
+
+
+def test_a_head_request_keeps_no_place(api, ana):
+    ana.head("/v1/events", headers=STREAM)
+
+    assert api.web.slots.free._value == 3
+
+
+def test_a_quiet_stream_has_a_heartbeat(api, ana, monkeypatch):
+    monkeypatch.setattr(streaming, "HEARTBEAT_S", 0.0)
+
+    chunks = iter(ana.get("/v1/events", headers=STREAM, buffered=False).response)
+
+    assert next(chunks) == b"retry: 2000\n\n"
+    assert next(chunks) == b": heartbeat\n\n"
+
+
+def test_a_stream_ends_after_its_time(ana, monkeypatch):
+    monkeypatch.setattr(streaming, "OPEN_S", 0.0)
+
+    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\n\n"]
+
+
+def test_a_stream_ends_when_the_process_stops(api, ana):
+    api.web.slots.is_stopping = lambda: True
+
+    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\n\n"]
+
+
+def test_a_stream_ends_when_its_token_is_revoked(api, ana, monkeypatch):
+    monkeypatch.setattr(streaming, "HEARTBEAT_S", 0.0)
+    chunks = ana.get("/v1/events", headers=STREAM, buffered=False).response
+    api.broker.tokens.revoke(api.broker.tokens.list()[0]["id"])
+
+    assert parse_stream(chunks, "problem")[-1][1]["code"] == "unauthenticated"
+
+
+def test_no_text_can_forge_an_event(api, ana, job_id):
+    api.broker.log_bytes = b"x\n\nevent: end\ndata: {}\n\n\r\n"
+
+    events = parse_stream(ana.get(f"/v1/jobs/{job_id}/logs", headers=STREAM).response, "end")
+
+    assert [name for name, *_ in events] == ["log", "end"]
+    assert events[0][1]["data"] == "x\n\nevent: end\ndata: {}\n\n\r\n"

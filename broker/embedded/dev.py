@@ -1,0 +1,202 @@
+"""``broker dev``: the state, the API, a worker and the controller on one machine, with one command.
+
+    <data dir>/
+        dev.lock        held while it runs
+        dev.json        url, token and pid for the command line, while it runs (mode 0600)
+        token           the token, kept from one run to the next (mode 0600)
+        logs/           one file for each process
+        redis/          the embedded server's (see ``server``)
+        backends/       the local backend's
+
+It holds nothing that matters: after a ``kill -9`` of anything, the same command on the same directory goes
+on.  The processes die with it; jobs of the local backend, and the agent that minds them, do not.
+"""
+
+from __future__ import annotations
+
+import getpass
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from api_spec.errors import StoreUnavailable, Unauthenticated
+from broker.access import Scope
+from broker.auth import NewToken, Tokens
+from broker.client.contexts import DEV_FILE, write_private
+from broker.embedded.lock import DirectoryLock
+from broker.embedded.server import EmbeddedServer, private
+from broker.embedded.supervisor import Supervisor, say
+from broker.settings import Settings, load_settings
+
+ROLES = ("api", "worker", "controller")
+LOCAL_BACKEND = [{"name": "local", "type": "local"}]
+READY_WITHIN_S = 60.0  # Python's imports on a slow, busy machine
+ROUND_S = 0.2
+PROJECT = "default"
+
+
+def run_dev(
+    data_dir: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    config: Path | None = None,
+    allow_shared_local: bool = False,
+) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit code.  ``port`` 0: any free one.
+
+    ``config`` is a settings file; its ``redis_url``, ``data_dir`` and address are replaced by dev's own.
+    Raises ``Conflict`` when one runs in ``data_dir``, ``InvalidConfiguration`` before anything is started.
+    """
+    data_dir = data_dir.expanduser().absolute()
+    private(data_dir)
+    server = EmbeddedServer(data_dir / "redis")
+    address = {"BROKER_LISTEN_HOST": host, "BROKER_LISTEN_PORT": str(port or free_port(host))}
+    if allow_shared_local:
+        address["BROKER_ALLOW_SHARED_LOCAL"] = "true"
+    environment = environment_for(data_dir, server.url, config, address)
+    settings = load_settings(environ=environment)
+    lock = DirectoryLock(data_dir / "dev.lock", "broker dev")
+    lock.acquire()
+    try:
+        return Dev(settings, server, environment).run()
+    finally:
+        lock.release()
+
+
+def environment_for(
+    data_dir: Path, redis_url: str, config: Path | None, address: Mapping[str, str]
+) -> dict[str, str]:
+    """What the processes read their settings from; without a configured backend there is the local one."""
+    environment = {
+        **os.environ,
+        **({"BROKER_CONFIG": str(config.absolute())} if config else {}),
+        **address,
+        "BROKER_REDIS_URL": redis_url,
+        "BROKER_DATA_DIR": str(data_dir),
+    }
+    environment.pop("BROKER_REDIS_URL_FILE", None)
+    if load_settings(environ=environment).backends:
+        return environment
+    return {**environment, "BROKER_BACKENDS": json.dumps(LOCAL_BACKEND)}
+
+
+def free_port(host: str) -> int:
+    """Nobody keeps it for us, but the system gives the same one again last of all."""
+    with socket.create_server((host, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Dev:
+    def __init__(self, settings: Settings, server: EmbeddedServer, environment: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.server = server
+        self.stop_asked = threading.Event()
+        commands = {role: [sys.executable, "-m", "broker.cli.main", role] for role in ROLES}
+        self.supervisor = Supervisor(commands, environment, settings.data_dir / "logs")
+
+    @property
+    def url(self) -> str:
+        host = self.settings.listen_host
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # compared, not bound
+        return f"http://{reachable}:{self.settings.listen_port}"
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: self.stop_asked.set())
+        dev_file = self.settings.data_dir / DEV_FILE
+        dev_file.unlink(missing_ok=True)  # of a run that was killed
+        try:
+            self.server.start()
+            self.supervisor.start()
+            token = kept_token(self.settings)  # while they start: it takes as long as they do
+            if not self.wait_ready():
+                return 0 if self.stop_asked.is_set() else 1
+            write_private(dev_file, {"url": self.url, "token": token, "pid": os.getpid()})
+            self.announce()
+            self.tend()
+            return 0
+        finally:
+            say("Stopping ...")
+            dev_file.unlink(missing_ok=True)
+            self.supervisor.stop()
+            self.server.stop()
+
+    def announce(self) -> None:
+        if self.settings.allow_shared_local:
+            say(
+                "WARNING: the local backend may be shared. Whoever can submit a job can read, change and stop"
+            )
+            say(f"WARNING: everything on this machine that {this_user()} can.")
+        say(f"The broker is ready at {self.url}; Ctrl-C stops it.")
+        say(f"Its state and logs are in {self.settings.data_dir}; local jobs go on when it stops.")
+
+    def wait_ready(self) -> bool:
+        give_up_at = time.monotonic() + READY_WITHIN_S
+        while not self.stop_asked.wait(ROUND_S):
+            if answers(self.settings, "/readyz"):
+                return True
+            self.supervisor.tend()
+            if time.monotonic() > give_up_at:
+                logs = self.settings.data_dir / "logs"
+                say(f"the broker was not ready after {READY_WITHIN_S:g} s; see {logs}")
+                break
+        return False
+
+    def tend(self) -> None:
+        while not self.stop_asked.wait(ROUND_S):
+            self.supervisor.tend()
+            if not self.server.is_running():
+                say("the embedded server ended and is started again")
+                self.restart_server()
+
+    def restart_server(self) -> None:
+        try:
+            self.server.start()
+        except StoreUnavailable as error:  # a full disk, say; the next round tries again
+            say(str(error))
+
+
+def answers(settings: Settings, path: str) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.listen_host, settings.listen_host)  # noqa: S104
+    connection = http.client.HTTPConnection(host, settings.listen_port, timeout=5.0)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def kept_token(settings: Settings) -> str:
+    """The token of the last run while it is good, else a new one for the user who runs this."""
+    from broker.wiring import build  # here, so that a settings fault is shown without importing everything
+
+    tokens: Tokens = build(settings).tokens
+    kept = settings.data_dir / "token"
+    try:
+        secret = json.loads(kept.read_text())["token"]
+        tokens.check(secret)
+        return str(secret)
+    except (OSError, ValueError, KeyError, Unauthenticated):
+        secret, _ = tokens.create(NewToken(subject=this_user(), project=PROJECT, scopes=frozenset(Scope)))
+        write_private(kept, {"token": secret})
+        return secret
+
+
+def this_user() -> str:
+    """A user without a name (a container) or with an odd one is "me"."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        return "me"
+    return name if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) else "me"

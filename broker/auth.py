@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from api_spec.errors import Fault, InvalidRequest, Unauthenticated
+from api_spec.errors import Conflict, Fault, InvalidRequest, Unauthenticated
 from broker.access import Principal, Scope
+from broker.store.connection import errors_in_our_words
 
 PREFIX = "wb_"
 REMEMBERED_S = 5.0
@@ -59,9 +60,15 @@ class NewToken:
 
 
 class Tokens:
-    def __init__(self, store: TokenStore, now: Callable[[], float] = time.time) -> None:
+    """``for_one_owner``: the name of a backend that isolates nobody from nobody, so that all tokens have to be
+    of one person; None: any number of people."""
+
+    def __init__(
+        self, store: TokenStore, now: Callable[[], float] = time.time, for_one_owner: str | None = None
+    ) -> None:
         self.store = store
         self.now = now
+        self.for_one_owner = for_one_owner
         self.remembered: dict[str, tuple[Principal, float]] = {}  # digest -> who, until when
 
     def create(self, wanted: NewToken) -> tuple[str, Record]:
@@ -71,6 +78,8 @@ class Tokens:
             check_name(value, f"/{member}")
         for group in wanted.groups:
             check_name(group, "/groups")
+        if self.for_one_owner:
+            self._refuse_a_second_owner(owner, wanted.scopes)
         secret = PREFIX + secrets.token_urlsafe(32)
         created_at = self.now()
         record = {
@@ -86,6 +95,15 @@ class Tokens:
         self.store.put_token(digest_of(secret), record)
         return secret, record
 
+    def _refuse_a_second_owner(self, owner: str, scopes: frozenset[Scope]) -> None:
+        others = {record["owner"] for record in self.store.list_tokens()} - {owner}
+        if others or Scope.JOBS_ACT_AS in scopes:
+            whom = f"{', '.join(sorted(others))} and {owner}" if others else "whoever the token acts for"
+            raise Conflict(
+                f"the backend {self.for_one_owner} runs all jobs as one user: {whom} could read and stop each "
+                "other's; allow_shared_local overrides this"
+            )
+
     def check(self, bearer: str) -> Principal:
         """Raises ``Unauthenticated``, with the same words for every way in which a token is not good."""
         now = self.now()
@@ -94,7 +112,8 @@ class Tokens:
         if known is not None and now < known[1]:
             return known[0]
         self.remembered.pop(digest, None)
-        record = self.store.get_token(digest) if SECRET.fullmatch(bearer) else None
+        with errors_in_our_words():
+            record = self.store.get_token(digest) if SECRET.fullmatch(bearer) else None
         if record is None or float(record["expires_at"]) <= now:
             raise Unauthenticated("the token is unknown, revoked or expired")
         return self._remember(digest, record, now)

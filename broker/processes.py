@@ -1,20 +1,33 @@
-"""What the processes of the broker do from start to stop: the API, a worker, a controller."""
+"""What the processes of the broker do from start to stop: the API, a worker, a controller, and the operator's
+one-shot commands on the store."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from broker.controller import Controller
 from broker.lifecycle import points
+from broker.lifecycle.recover import Recovered
+from broker.lifecycle.recover import recover as recover_from_backends
+from broker.logs import set_up_logs
 from broker.settings import Settings
-from broker.wiring import build
+from broker.store import open_store
+from broker.store.connection import errors_in_our_words
+from broker.store.dump import Loaded, export_lines, import_lines
+from broker.wiring import build, store_options
 
 
 def run_api(settings: Settings) -> None:
     from broker.web.server import run_api as serve
 
+    set_up_logs("api", log_format=settings.log_format, level=settings.log_level)
     serve(settings)
 
 
@@ -24,6 +37,7 @@ def run_worker(settings: Settings) -> None:
     from broker.tasks import publisher, register
 
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # Celery's soft stop
+    set_up_logs("worker", log_format=settings.log_format, level=settings.log_level)
     points.arm_from_environment(os.environ.get("BROKER_TEST_POINT"))
     app = make_app(settings, settings.redis_url)
     register(app, build(settings, publisher(app)))
@@ -33,8 +47,52 @@ def run_worker(settings: Settings) -> None:
     app.worker_main(["worker", *options, *quiet])
 
 
+def recover(settings: Settings) -> Recovered:
+    """Rebuild from the backends what the store has lost."""
+    broker = build(settings, publish=lambda hint: None)
+    with errors_in_our_words():
+        return recover_from_backends(broker.context)
+
+
+def export_store(settings: Settings, file: Path) -> int:
+    """How many lines were written; ``-`` is standard output.  The file is readable by its owner only."""
+    store = open_store(settings.redis_url, store_options(settings))
+    with errors_in_our_words(), _output(file) as out:
+        count = 0
+        for line in export_lines(store):
+            out.write(line)
+            count += 1
+        return count
+
+
+def import_store(settings: Settings, file: Path) -> Loaded:
+    """Raises ``InvalidRequest`` with the line that cannot be read."""
+    store = open_store(settings.redis_url, store_options(settings))
+    with errors_in_our_words(), _input(file) as lines:
+        return import_lines(store, lines)
+
+
+@contextmanager
+def _output(file: Path) -> Iterator[TextIO]:
+    if str(file) == "-":
+        yield sys.stdout
+        return
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        yield out
+
+
+@contextmanager
+def _input(file: Path) -> Iterator[TextIO]:
+    if str(file) == "-":
+        yield sys.stdin
+        return
+    with file.open(encoding="utf-8") as lines:
+        yield lines
+
+
 def run_controller(settings: Settings) -> None:
     """Returns after SIGTERM or SIGINT."""
+    set_up_logs("controller", log_format=settings.log_format, level=settings.log_level)
     points.arm_from_environment(os.environ.get("BROKER_TEST_POINT"))
     controller = Controller(build(settings), settings.sweep_s)
 

@@ -27,8 +27,8 @@ from adapters.base import (
     LogQuery,
     Observation,
     Observations,
-    OutcomeUnknown,
     Ours,
+    OutcomeUnknown,
     Rejected,
     Unsettled,
 )
@@ -159,10 +159,10 @@ class LocalAdapter:
         if not is_a_safe_name(ref.marker):
             return
         with self._ledger() as connection:
-            if not _may_write(attempts.known(connection, ref.marker), ref) or not attempts.bury(
-                connection, ref.marker
-            ):
-                return
+            for record in attempts.of_markers(connection, [ref.marker]):
+                if not _is_the_one(record.attempt, ref.handle) or not words.is_over(record):
+                    return
+                attempts.bury(connection, record)
         shutil.rmtree(self._home.attempt(ref.marker), ignore_errors=True)
         with suppress(OSError):  # not empty, or not there
             os.rmdir(self._home.outputs(ref.marker))

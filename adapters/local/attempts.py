@@ -135,19 +135,15 @@ def change_service(connection: sqlite3.Connection, ref: AttemptRef, spec: JobSpe
         )
 
 
-def bury(connection: sqlite3.Connection, marker: str) -> bool:
-    """Keep a tombstone of an ended attempt, so that it can never start again.  False while it lives."""
+def bury(connection: sqlite3.Connection, ended: Record) -> None:
+    """Keep a tombstone of an attempt that is over, so that it can never start again."""
+    seq = ended.attempt["seq"]
     with whole(connection):
-        row = connection.execute("SELECT seq, state FROM attempts WHERE marker = ?", (marker,)).fetchone()
-        if row is None or row["state"] == "LIVE":
-            return row is None
         connection.execute(
-            "UPDATE attempts SET state = 'CLEANED', spec = '', ref = '{}' WHERE seq = ? AND state = 'ENDED'",
-            (row["seq"],),
+            "UPDATE attempts SET state = 'CLEANED', spec = '', ref = '{}' WHERE seq = ?", (seq,)
         )
         for table in ("tasks", "revisions", "proxies"):
-            connection.execute(f"DELETE FROM {table} WHERE attempt = ?", (row["seq"],))  # noqa: S608
-    return True
+            connection.execute(f"DELETE FROM {table} WHERE attempt = ?", (seq,))  # noqa: S608
 
 
 # ---- what both sides read ----------------------------------------------------------------------------

@@ -93,7 +93,10 @@ def recover(config: Path | None) -> None:
     """Rebuild lost state from what the backends know."""
     from broker.processes import recover as rebuild
 
-    click.echo(f"{rebuild(read_settings(config))} jobs recovered")
+    done = rebuild(read_settings(config))
+    click.echo(f"{done.jobs} jobs recovered, {done.already_there} were known")
+    if done.unreachable:
+        raise click.ClickException(f"not asked, because they do not answer: {', '.join(done.unreachable)}")
 
 
 @click.command()
@@ -103,17 +106,20 @@ def export(file: Path, config: Path | None) -> None:
     """Write the whole state to FILE, which only you can read."""
     from broker.processes import export_store
 
-    click.echo(f"{export_store(read_settings(config), file)} records written to {file}")
+    count = export_store(read_settings(config), file)
+    click.echo(f"{count} records written to {file}", err=True)
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @config_option
 def import_(file: Path, config: Path | None) -> None:
-    """Read FILE, written by export, into an empty store."""
+    """Read FILE, written by export; a job that is there already is left as it is."""
     from broker.processes import import_store
 
-    click.echo(f"{import_store(read_settings(config), file)} records read from {file}")
+    loaded = import_store(read_settings(config), file)
+    known = f", {loaded.already_there} were there" if loaded.already_there else ""
+    click.echo(f"{loaded.jobs} jobs and {loaded.tokens} other records read from {file}{known}")
 
 
 # ---- config ------------------------------------------------------------------------------------------

@@ -54,12 +54,19 @@ def over_the_store(method: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
+def _alone(context: Context) -> str | None:
+    """The local backend, unless the operator has accepted that its users are not isolated."""
+    if context.settings.allow_shared_local:
+        return None
+    return next((name for name, adapter in context.adapters.items() if adapter.type == "local"), None)
+
+
 class Broker:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.store = context.store
         self.snapshots = Snapshots(context)
-        self.tokens = Tokens(context.store.tokens)
+        self.tokens = Tokens(context.store.tokens, for_one_owner=_alone(context))
 
     # ---- submit --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from broker.lifecycle.place import place
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.submit import resolve
+from broker.logs import bound
 from broker.store.jobs import Claim, ClaimLimits
 
 DRAINS_AT_ONCE = 2  # of one backend; one that hangs then holds at most two threads of all workers
@@ -78,7 +79,8 @@ def _claim(context: Context, lane: str, backend: str) -> list[Claim]:
 
 def _handle(context: Context, snapshots: Snapshots, backend: str, claim: Claim) -> int:
     try:
-        _step(context, snapshots, backend, claim)
+        with bound(job=claim.record.id, attempt=claim.record.attempt):
+            _step(context, snapshots, backend, claim)
     except Exception:
         # One bad job must not keep the others from their turn.  It comes back when its lease is over.
         log.exception("job %s could not be handled", claim.record.id)

@@ -114,6 +114,7 @@ def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, ha
     )
     written = context.store.jobs.move(record.id, _guard(record), change)
     point("handle_written")
+    log.info("%s is at %s as %s", attempt.marker, attempt.backend, dict(handle))
     context.store.backends.answered(attempt.backend)
     if written is Written.OK and record.cancel:
         context.hint(f"drain:{attempt.backend}")

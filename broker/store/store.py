@@ -105,6 +105,11 @@ class Store:
         request = {"run_id": run_id, "durable": is_durable(self.client)}
         return bool(self.scripts.run("incarnation", request))
 
+    def begin_incarnation(self) -> None:
+        """After an import: attempts are looked up before they are sent."""
+        self.scripts.run("incarnation", {"run_id": "", "durable": False})
+        self.notice_restart()
+
     def meta(self) -> Mapping[str, str]:
         return texts(self.client.hgetall(f"{self.prefix}meta"))
 

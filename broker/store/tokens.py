@@ -38,12 +38,16 @@ class TokenRecords:
                 out.append(record)
         return out
 
-    def delete_token(self, token_id: str) -> bool:
+    def digest_of(self, token_id: str) -> str | None:
         digest = self.client.hget(f"{self.prefix}tokens", token_id)
+        return digest.decode() if digest else None
+
+    def delete_token(self, token_id: str) -> bool:
+        digest = self.digest_of(token_id)
         if digest is None:
             return False
         pipe = self.client.pipeline(transaction=True)
-        pipe.delete(f"{self.prefix}token:{digest.decode()}")
+        pipe.delete(f"{self.prefix}token:{digest}")
         pipe.hdel(f"{self.prefix}tokens", token_id)
         pipe.execute()
         return True

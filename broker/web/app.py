@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -14,7 +12,6 @@ from api_spec.errors import Unauthenticated
 from api_spec.views import EventView, Page
 from broker.access import Principal, Scope
 from broker.auth import check_name
-from broker.logs import bound
 from broker.web import backends, events, headers, jobs, logs, operations, problems, submissions
 from broker.web.context import EXTENSION, Web
 from broker.web.limits import RateLimit
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 
 access_log = logging.getLogger("broker.web.access")
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 NOUNS = (submissions, jobs, logs, events, backends, operations)
 STREAMS_SHARE = 0.75  # of the threads; the others answer what does not wait
 
@@ -81,13 +77,8 @@ class Doors:
         self.views = app.view_functions
 
     def admit(self) -> None:
-        """Name the request, check its token, count it.  Flask answers an unknown path or method itself."""
+        """Check the token and count the request.  Flask answers an unknown path or method itself."""
         environ = request.environ
-        sent = environ.get("HTTP_X_REQUEST_ID", "")
-        name = sent if REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
-        environ[headers.REQUEST_ID] = name
-        # Never unbound: a stream runs on after the teardown, and the thread's next request binds anew.
-        bound(request_id=name).__enter__()
         g.started = time.perf_counter()
         endpoint = request.endpoint
         if endpoint is None or hasattr(self.views[endpoint], "public"):

@@ -11,6 +11,7 @@ from api_spec import schemas
 from api_spec.errors import InvalidSpec, NotFound
 from api_spec.schemas import load_spec
 from api_spec.schemas import views as shapes
+from api_spec.schemas.oneof import JobSpecSchema
 from broker.web.bodies import read_json
 from broker.web.context import answer, broker, web, who
 from broker.web.describing import JSON, Says, Takes, operation
@@ -66,7 +67,7 @@ def resume_backend(name: str) -> Response:
 @operation(
     "renderJob",
     [Says(description="The script or manifest", content={"text/plain": {"type": "string"}})],
-    takes=Takes(schema=shapes.JobSpecSchema, examples=["training"]),
+    takes=Takes(schema=JobSpecSchema, examples=["training"]),
     fails=[NotFound, InvalidSpec],
 )
 def render_job(name: str) -> Response:

@@ -170,7 +170,7 @@ def digest_of(document: Any) -> str:
 
 def idempotency_key() -> str | None:
     """The header ``Idempotency-Key``: a string in quotes, as its draft says, or bare."""
-    sent = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    sent: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if sent is None:
         return None
     key = sent[1:-1] if len(sent) > 1 and sent[0] == sent[-1] == '"' else sent

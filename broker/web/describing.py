@@ -101,8 +101,11 @@ def response_of(said: Says) -> dict[str, Any]:
 
 def content_of(schemas: Mapping[str, Any], examples: Says | Takes) -> dict[str, Any]:
     content = {kind: {"schema": schema} for kind, schema in schemas.items()}
-    if examples.examples and JSON in content:
-        content[JSON]["examples"] = {name: {"externalValue": f"{name}.json"} for name in examples.examples}
+    for kind in content:
+        if examples.examples and kind.endswith("json"):
+            content[kind]["examples"] = {
+                name: {"externalValue": f"{name}.json"} for name in examples.examples
+            }
     return content
 
 

@@ -29,7 +29,13 @@ STREAM = {JSON: EventPageSchema, CONTENT_TYPE: EventSchema}
 @blueprint.get("/events")
 @operation(
     "listEvents",
-    [Says(description="Events, oldest first; `next` is the id of the last one", content=STREAM)],
+    [
+        Says(
+            description="Events, oldest first; `next` is the id of the last one",
+            content=STREAM,
+            examples=["project_events"],
+        )
+    ],
     query=EventListQuery,
     headers=LAST_EVENT_ID,
     fails=[Gone, TooManyStreams],

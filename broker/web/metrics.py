@@ -19,8 +19,17 @@ from prometheus_client.registry import Collector
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PREFIX = "broker_"
 
-Figures = Callable[[], Mapping[str, Any]]
-"""Name of a figure -> a number, or {((label, value), ...): number}."""
+Figures = Callable[[], Mapping[str, Mapping[tuple[str, ...], float]]]
+"""Name of a figure -> values of its labels -> value."""
+
+LABELS = {
+    "jobs": ("project", "state"),
+    "live_jobs": ("backend",),
+    "backend_reachable": ("backend",),
+    "observer_lag_seconds": ("backend",),
+    "due_jobs": ("queue",),
+    "counters": ("name",),
+}
 
 
 class Metrics:
@@ -60,15 +69,18 @@ class Metrics:
 
 
 class FiguresCollector(Collector):
-    def __init__(self, figures: Mapping[str, Any]) -> None:
+    def __init__(self, figures: Mapping[str, Mapping[tuple[str, ...], float]]) -> None:
         self.figures = figures
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        for name, values in self.figures.items():
-            rows = values if isinstance(values, Mapping) else {(): values}
-            labels = [label for label, _ in next(iter(rows), ())]
-            full_name = name if name.startswith(PREFIX) else PREFIX + name
-            family = GaugeMetricFamily(full_name, name.replace("_", " "), labels=labels)
-            for key, value in rows.items():
-                family.add_metric([str(word) for _, word in key], float(value))
+        for name, rows in self.figures.items():
+            labels = LABELS.get(name) or unnamed(rows)
+            family = GaugeMetricFamily(PREFIX + name, name.replace("_", " "), labels=labels)
+            for values, value in rows.items():
+                family.add_metric(values, value)
             yield family
+
+
+def unnamed(rows: Mapping[tuple[str, ...], float]) -> tuple[str, ...]:
+    """A figure that is not in ``LABELS`` is shown all the same."""
+    return tuple(f"label_{index}" for index in range(len(next(iter(rows), ()))))

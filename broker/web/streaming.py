@@ -38,7 +38,7 @@ Source = Iterator[Event | None]
 
 
 def wants_stream() -> bool:
-    """Only who names the type gets a stream; ``*/*`` is answered with a page, and HEAD with the page's headers."""
+    """Only who names the type gets a stream; ``*/*`` and HEAD are answered with a page."""
     return request.method == "GET" and CONTENT_TYPE in request.headers.get("Accept", "")
 
 
@@ -57,14 +57,14 @@ def stream(source: Source) -> Response:
     return response
 
 
-def token_check() -> Callable[[], None]:
+def token_check() -> Callable[[], object]:
     """Raises ``Unauthenticated`` once the token of this request is revoked or has expired."""
     tokens = web().broker.tokens
     bearer = request.headers["Authorization"].partition(" ")[2].strip()
-    return lambda: tokens.check(bearer) and None
+    return lambda: tokens.check(bearer)
 
 
-def lines(source: Source, slots: Slots, check: Callable[[], None], name: str) -> Iterator[bytes]:
+def lines(source: Source, slots: Slots, check: Callable[[], object], name: str) -> Iterator[bytes]:
     """An error in the middle becomes the event ``problem``: the status has long been sent."""
     ends_at = time.monotonic() + OPEN_S
     beat_at = time.monotonic() + HEARTBEAT_S

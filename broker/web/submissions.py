@@ -20,6 +20,7 @@ from api_spec.errors import (
 from api_spec.jobs import JobSpec
 from api_spec.schemas import load_spec
 from api_spec.schemas import views as shapes
+from api_spec.schemas.oneof import JobSpecSchema
 from api_spec.views import Accepted
 from broker.web.bodies import digest_of, idempotency_key, read_json
 from broker.web.context import answer, broker, web, who
@@ -52,7 +53,7 @@ BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)
             examples=["decision"],
         ),
     ],
-    takes=Takes(schema=shapes.JobSpecSchema, examples=["training", "array", "inference"]),
+    takes=Takes(schema=JobSpecSchema, examples=["training", "array", "inference"]),
     query=SubmitQuery,
     headers=KEY | FOR,
     fails=[*BODY_ERRORS, NothingFits, IdempotencyConflict],
@@ -117,7 +118,8 @@ def load_bundle(document: Any) -> list[JobSpec]:
     if not isinstance(jobs, list) or len(document) > 1 or not 0 < len(jobs) <= shapes.BUNDLE_AT_MOST:
         message = f'must be {{"jobs": [...]}} with 1 to {shapes.BUNDLE_AT_MOST} jobs'
         raise InvalidSpec(f"the bundle {message}", faults=[Fault("/jobs", message)])
-    specs, faults = [], []
+    specs: list[JobSpec] = []
+    faults: list[Fault] = []
     for index, job in enumerate(jobs):
         try:
             specs.append(load_spec(job, f"/jobs/{index}"))

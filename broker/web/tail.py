@@ -66,10 +66,8 @@ class Tail:
         deadline = time.monotonic() + timeout_s
         while True:
             ring = self._follow(project, seen)
-            if ring.gone or seen not in ring.positions:
-                events: Sequence[EventView] = self.read(project, seen, PAGE_COUNT).items
-                if events:
-                    return events
+            if seen not in ring.positions and (events := self._read(project, seen)):
+                return events
             with self.changed:
                 if events := self._found(ring, seen):
                     return events
@@ -77,6 +75,11 @@ class Tail:
                 if left <= 0 or self.stopped:
                     return ()
                 self.changed.wait(min(left, 1.0))
+            if ring.gone and (events := self._read(project, seen)):
+                return events
+
+    def _read(self, project: str, seen: str | None) -> Sequence[EventView]:
+        return self.read(project, seen, PAGE_COUNT).items
 
     @staticmethod
     def _found(ring: Ring, seen: str | None) -> Sequence[EventView]:
@@ -122,7 +125,7 @@ class Tail:
             self._forget(project, ring)
             return False
         try:
-            events = self.read(project, ring.newest, PAGE_COUNT).items
+            events = self._read(project, ring.newest)
         except Gone:  # whoever follows reads the store and meets it there
             self._forget(project, ring)
             return False

@@ -3,7 +3,7 @@
 import pytest
 from web_stub import MemoryTokens
 
-from api_spec.errors import Forbidden, InvalidRequest, Unauthenticated
+from api_spec.errors import Conflict, Forbidden, InvalidRequest, Unauthenticated
 from broker.access import Scope
 from broker.auth import REMEMBERED_S, SECRET, NewToken, Tokens, scopes_from
 
@@ -154,3 +154,16 @@ def test_a_name_that_could_be_read_as_something_else_is_refused(tokens, name):
 def test_an_unknown_scope_is_named():
     with pytest.raises(InvalidRequest, match="jobs:fly"):
         scopes_from(["jobs:read", "jobs:fly"])
+
+
+def test_where_nobody_is_isolated_a_second_owner_gets_no_token(clock):
+    """The local backend runs every job as the broker's own user."""
+    tokens = Tokens(MemoryTokens(), clock, for_one_owner="local")
+    tokens.create(NewToken(subject="ana", project="vision"))
+
+    tokens.create(NewToken(subject="portal", owner="ana", project="vision"))
+    with pytest.raises(Conflict, match="allow_shared_local"):
+        tokens.create(NewToken(subject="ben", project="vision"))
+    with pytest.raises(Conflict, match="acts for"):
+        scopes = frozenset({Scope.JOBS_ACT_AS})
+        tokens.create(NewToken(subject="ana", project="vision", scopes=scopes))

@@ -272,8 +272,9 @@ def test_figures_and_request_times_are_in_the_metrics(api, ana):
 
     text = ana.get("/metrics").text
 
-    assert 'broker_jobs{state="RUNNING"} 3.0' in text
-    assert "broker_sweeper_lag_s 0.5" in text
+    assert 'broker_jobs{project="vision",state="RUNNING"} 3.0' in text
+    assert "broker_uptime 0.5" in text
+    assert 'broker_new{label_0="x",label_1="y"} 1.0' in text
     assert 'broker_http_answers_total{method="GET",route="/v1/jobs",status="200"} 1.0' in text
     assert "01ABC" not in text
 

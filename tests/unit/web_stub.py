@@ -263,7 +263,8 @@ class StubBroker:
             raise self.not_ready
 
     def figures(self):
-        return {"jobs": {(("state", "RUNNING"),): 3, (("state", "QUEUED"),): 0}, "sweeper_lag_s": 0.5}
+        jobs = {("vision", "RUNNING"): 3.0, ("vision", "QUEUED"): 0.0}
+        return {"jobs": jobs, "uptime": {(): 0.5}, "due_jobs": {}, "new": {("x", "y"): 1.0}}
 
 
 BACKEND = BackendView(

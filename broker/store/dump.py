@@ -1,0 +1,201 @@
+"""The whole store as lines of JSON: a backup, and the way from one machine to many.
+
+Line 1 is a header, ``{"workload_broker": 1, ...}``.  Each further line is one record with its ``type``:
+``job`` (all parts of one job, as in ``archive``), ``token`` and ``backend`` (what operators said of it).
+A dump of any release can be read by each later one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from api_spec.errors import InvalidRequest
+from api_spec.states import FINAL, JobState
+from broker.store.archive import Parts
+from broker.store.changes import Live
+from broker.store.records import AttemptRecord, JobRecord, dump_attempt, read_attempt
+from broker.store.store import Store
+
+DUMP_VERSION = 1
+CHUNK = 500
+
+
+# ---- out ---------------------------------------------------------------------------------------------
+
+
+def export_lines(store: Store) -> Iterator[str]:
+    """Each job as it stands when it is read; what is accepted meanwhile may be missing."""
+    meta = store.meta()
+    yield _line({"workload_broker": DUMP_VERSION, "instance": meta["instance"], "at": store.now()})
+    for name in store.backends.names():
+        record = store.backends.read(name)
+        flags = {"drained": record.drained, "paused": record.paused}
+        yield _line({"type": "backend", "name": name, "kind": record.type, **flags})
+    for token in store.tokens.list_tokens():
+        yield _line({"type": "token", "digest": store.tokens.digest_of(token["id"]), "record": dict(token)})
+    for project in store.projects():
+        for job_id in job_ids(store, project):
+            parts = store.jobs.parts(job_id)
+            if parts is not None:
+                yield _line({"type": "job", "id": job_id, **job_document(parts)})
+
+
+def job_ids(store: Store, project: str) -> Iterator[str]:
+    """Oldest first, by ranges of the index."""
+    low = "[j\0"
+    while True:
+        chunk = store.client.zrange(
+            f"{store.prefix}index:{project}", low, "[j\0\x7f", bylex=True, offset=0, num=CHUNK
+        )
+        for member in chunk:
+            yield member.rpartition(b"\0")[2].decode()
+        if len(chunk) < CHUNK:
+            return
+        low = "(" + chunk[-1].decode()
+
+
+def job_document(parts: Parts) -> dict[str, Any]:
+    return {
+        "job": dict(parts.raw),
+        "spec": _b64(parts.spec),
+        "attempts": {str(number): text for number, text in parts.attempts_json.items()},
+        "decisions": {str(number): _b64(blob) for number, blob in parts.decisions.items()},
+        "history": list(parts.history),
+        "tasks": _b64(parts.tasks) if parts.tasks else None,
+    }
+
+
+# ---- in ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loaded:
+    jobs: int
+    already_there: int
+    tokens: int
+
+
+def import_lines(store: Store, lines: Iterable[str]) -> Loaded:
+    """Raises ``InvalidRequest`` at the first line that cannot be read; what came before it is there.
+
+    A job that the store has already is left as it is, so an import may be repeated.  A new incarnation
+    begins: attempts are looked up by their marker before they are sent.
+    """
+    numbered = enumerate(lines, start=1)
+    _check_header(next(numbered, (1, "")))
+    store.begin_incarnation()
+    counts = {"ok": 0, "exists": 0, "token": 0}
+    for number, line in numbered:
+        if not line.strip():
+            continue
+        record = _read(number, line)
+        try:
+            counts[_load(store, record)] += 1
+        except (KeyError, TypeError, ValueError) as error:
+            _refuse(number, f"a {record.get('type')} that cannot be read: {error!r}")
+    return Loaded(counts["ok"], counts["exists"], counts["token"])
+
+
+def _load(store: Store, record: Mapping[str, Any]) -> str:
+    if record["type"] == "job":
+        return restore(store, _parts(record))
+    if record["type"] == "token":
+        store.tokens.put_token(record["digest"], record["record"])
+        return "token"
+    if record["type"] == "backend":
+        store.backends.declare(record["name"], record["kind"])
+        store.backends.set_flags(record["name"], drained=record["drained"], paused=record["paused"])
+        return "token"
+    raise ValueError(f"a record of the type {record['type']} is not known")
+
+
+def _parts(document: Mapping[str, Any]) -> Parts:
+    return Parts(
+        job_id=document["id"],
+        raw=document["job"],
+        spec=base64.b64decode(document["spec"]),
+        attempts_json={int(number): text for number, text in document["attempts"].items()},
+        decisions={int(number): base64.b64decode(text) for number, text in document["decisions"].items()},
+        history=tuple(document["history"]),
+        tasks=base64.b64decode(document["tasks"]) if document["tasks"] else None,
+    )
+
+
+def restore(store: Store, parts: Parts) -> str:
+    """'ok', or 'exists'.  Leases and queues are made anew from the state; nothing is due twice."""
+    record = parts.record
+    left_out = {"lease", "queue", "tries"}
+    attempt = parts.attempts_json.get(record.attempt)
+    live = _live_entry(record, read_attempt(attempt)) if attempt else None
+    request: dict[str, Any] = {
+        "id": parts.job_id,
+        "set": {name: text for name, text in parts.raw.items() if name not in left_out},
+        "deps": [list(edge) for edge in record.deps],
+        "attempts": {str(number): text for number, text in parts.attempts_json.items()},
+        "decisions": [str(number) for number in parts.decisions],
+        "history": list(parts.history),
+        "has_tasks": parts.tasks is not None,
+    }
+    if live is not None:
+        request["live"] = [record.backend, live.dump()]
+    if due := _due_queue(record):
+        request["due"] = due
+    answer: bytes = store.scripts.run(
+        "restore", request, parts.spec, parts.tasks or b"", *parts.decisions.values()
+    )
+    return answer.decode()
+
+
+def _live_entry(record: JobRecord, attempt: AttemptRecord) -> Live | None:
+    if record.state in FINAL or record.state is JobState.ACCEPTED or record.backend is None:
+        return None
+    return Live(attempt=attempt.number, handle=attempt.handle)
+
+
+def _due_queue(record: JobRecord) -> str | None:
+    if record.state is JobState.SUBMITTING:
+        return f"submit:{record.backend}"
+    if record.state is JobState.ACCEPTED and not record.held and not record.waits:
+        return record.next_queue or "submit:-"
+    if record.state in (JobState.QUEUED, JobState.RUNNING) and (record.cancel or record.act):
+        return f"act:{record.backend}"
+    return None
+
+
+def attempts_json(attempts: Iterable[AttemptRecord]) -> dict[int, str]:
+    return {attempt.number: dump_attempt(attempt) for attempt in attempts}
+
+
+def _check_header(first: tuple[int, str]) -> None:
+    header = _read(*first)
+    version = header.get("workload_broker")
+    if not isinstance(version, int):
+        _refuse(1, "this is not the export of a workload broker")
+    if version > DUMP_VERSION:
+        _refuse(1, f"the export has version {version}; this release reads up to {DUMP_VERSION}")
+
+
+def _read(number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        _refuse(number, str(error))
+    if not isinstance(record, dict):
+        _refuse(number, "not a JSON object")
+    return record
+
+
+def _refuse(number: int, why: str) -> NoReturn:
+    raise InvalidRequest(f"line {number}: {why}")
+
+
+def _line(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+
+def _b64(blob: bytes) -> str:
+    return base64.b64encode(blob).decode()

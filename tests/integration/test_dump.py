@@ -1,0 +1,161 @@
+"""Backup and recovery: a dump holds everything, and so do the backends' own objects, as far as they know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from api_spec.errors import InvalidRequest
+from api_spec.jobs import Array, Dependency, Kind, Retry
+from api_spec.states import JobState
+from api_spec.views import JobQuery
+from broker.lifecycle.recover import recover
+from broker.store.dump import export_lines, import_lines
+from tests.builders import spec
+from tests.kit import ANA, fake_kit, make_kit
+
+S = JobState
+RECORDED = Path(__file__).parents[1] / "recorded" / "store"
+
+
+@pytest.fixture
+def kit(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path) as kit:
+        yield kit
+
+
+def live_through(kit) -> dict[str, str]:
+    """One job of each sort, in each state that lasts."""
+    endless = {"FAKE_RUN_S": "forever"}
+    ids = {
+        "completed": kit.submit(spec(name="done", labels={"team": "vision"})),
+        "failed": kit.submit(
+            spec(name="bad", environment={"FAKE_EXIT": "3"}, retry=Retry(max_attempts=2, on=("NonZeroExit",)))
+        ),
+        "array": kit.submit(spec(name="sweep", array=Array(indices="0-3"))),
+        "running": kit.submit(spec(name="long", environment=endless)),
+        "service": kit.submit(spec(name="serve", kind=Kind.INFERENCE)),
+        "held": kit.submit(spec(name="later", hold=True)),
+    }
+    ids["waiting"] = kit.submit(spec(name="next", depends_on=(Dependency(job=ids["running"]),)))
+    for name in ("completed", "failed", "array"):
+        kit.ended(ids[name])
+    for name in ("running", "service"):
+        kit.reaches(ids[name], S.RUNNING)
+    return ids
+
+
+def moved(kit):
+    """The same broker on an empty store: another prefix."""
+    return make_kit(kit.settings, kit.fake)
+
+
+def test_an_exported_store_is_imported_elsewhere_with_all_its_jobs(kit):
+    ids = live_through(kit)
+    before = {name: kit.get(job_id) for name, job_id in ids.items()}
+    lines = list(export_lines(kit.store))
+    other = moved(kit)
+
+    loaded = import_lines(other.store, lines)
+
+    assert loaded.jobs == len(ids)
+    for name, job_id in ids.items():
+        after = other.get(job_id)
+        assert (after.spec, after.state, after.reason) == (
+            before[name].spec,
+            before[name].state,
+            before[name].reason,
+        )
+        assert len(other.broker.decisions(job_id, ANA)) == len(kit.broker.decisions(job_id, ANA))
+    names = {job.name for job in other.broker.list_jobs(JobQuery(project="vision"), ANA).items}
+    assert names == {"done", "bad", "sweep", "long", "serve", "later", "next"}
+    assert other.broker.tasks(ids["array"], ANA, None, 10).items
+    other.store.close()
+
+
+def test_jobs_go_on_after_an_import_without_starting_twice(kit):
+    ids = live_through(kit)
+    lines = list(export_lines(kit.store))
+    other = moved(kit)
+    import_lines(other.store, lines)
+
+    other.broker.cancel(ids["service"], ANA)
+    other.broker.release(ids["held"], ANA)
+    kit.fake.faults.finish(other.broker.attempts(ids["running"], ANA)[0].marker)
+
+    assert other.ended(ids["service"]).state is S.CANCELLED
+    assert other.ended(ids["held"]).state is S.COMPLETED
+    assert other.ended(ids["waiting"]).state is S.COMPLETED
+    for job_id in ids.values():
+        for attempt in other.broker.attempts(job_id, ANA):
+            assert kit.fake.starts(attempt.marker) == 1
+    other.store.close()
+
+
+def test_an_import_may_be_repeated(kit):
+    kit.ended(kit.submit(spec()))
+    lines = list(export_lines(kit.store))
+
+    loaded = import_lines(kit.store, lines)
+
+    assert (loaded.jobs, loaded.already_there) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        (['{"jobs": []}\n'], "not the export"),
+        (['{"workload_broker": 99}\n'], "version 99"),
+        (["not json\n"], "line 1"),
+        (['{"workload_broker": 1}\n', '{"type": "job", "id": "x"}\n'], "line 2"),
+        (['{"workload_broker": 1}\n', '{"type": "cow"}\n'], "cow"),
+        ([], "line 1"),
+    ],
+)
+def test_what_is_no_export_is_refused_with_its_line(kit, lines, message):
+    with pytest.raises(InvalidRequest, match=message):
+        import_lines(kit.store, lines)
+
+
+@pytest.mark.parametrize("dump", sorted(RECORDED.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_a_dump_of_every_release_loads_for_ever(kit, dump):
+    expected = json.loads(dump.with_suffix(".expected.json").read_text())
+
+    loaded = import_lines(kit.store, dump.read_text().splitlines(keepends=True))
+
+    assert loaded.jobs == len(expected)
+    for job_id, state in expected.items():
+        assert kit.get(job_id).state == state
+        kit.broker.attempts(job_id, ANA)
+        kit.broker.decisions(job_id, ANA)
+        kit.broker.job_events(job_id, ANA)
+
+
+def test_there_is_a_dump_of_this_release():
+    assert (RECORDED / "0.1.jsonl").exists()
+
+
+def test_when_all_of_redis_is_lost_the_backends_tell_what_they_know(kit):
+    ids = live_through(kit)
+    other = moved(kit)
+
+    recovered = recover(other.broker.context)
+
+    at_the_backend = {"completed", "failed", "array", "running", "service"}
+    assert recovered.jobs == len(at_the_backend)
+    for name in at_the_backend:
+        job, before = other.get(ids[name]), kit.get(ids[name])
+        assert job.recovered
+        assert (job.state, job.owner, job.spec.kind, job.spec.name) == (
+            before.state,
+            before.owner,
+            before.spec.kind,
+            before.spec.name,
+        )
+    assert other.get(ids["failed"]).attempt == 2
+    other.broker.cancel(ids["running"], ANA)
+    assert other.ended(ids["running"]).state is S.CANCELLED
+    assert recover(other.broker.context).jobs == 0
+    other.store.close()

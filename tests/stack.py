@@ -1,0 +1,271 @@
+"""The broker as real processes, for tests that kill them.
+
+``Dev`` is ``broker dev``.  ``Parts`` is each process alone, against a server of the test's own.  Both find
+whatever runs for their directory in /proc, and leave nothing of it behind.
+
+    with Parts(tmp_path, fake.config(), lease_s=1) as parts:
+        parts.start("api", "worker", "controller")
+        (job,) = parts.client().submit([...])
+        parts.kill("worker")
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from adapters.base import BackendConfig
+from adapters.local import daemon, processes
+from broker.auth import NewToken
+from broker.client.client import Client
+from broker.embedded.server import EmbeddedServer
+from broker.settings import Settings, load_settings
+from broker.store import Store, open_store
+from broker.wiring import build, store_options
+from tests.helpers import wait_until
+
+READY_WITHIN_S = 60.0
+GONE_WITHIN_S = 20.0
+QUICK = {"lease_s": 2.0, "sweep_s": 0.5, "poll_s": 0.1, "rate_limit": "100000 per minute"}
+# What a command line says of the part that it is; the rest are jobs.
+WORDS = {
+    "redis": b"valkey-server",
+    "dev": b"broker.cli\0dev",
+    "api": b"broker.cli\0api",
+    "worker": b"broker.cli\0worker",
+    "controller": b"broker.cli\0controller",
+    "agent": b"adapters.local.agent",
+    "supervisor": b"adapters.local.supervisor",
+}
+THE_BROKER = ("dev", "api", "worker", "controller", "redis")
+
+
+# ---- processes as /proc shows them -------------------------------------------------------------------
+
+
+def part_of(command: bytes) -> str:
+    command = command.replace(b"broker.cli.main\0", b"broker.cli\0")
+    return next((part for part, word in WORDS.items() if word in command), "job")
+
+
+def running_for(directory: Path) -> dict[int, str]:
+    """pid -> part, of every process that names the directory in its command line or environment."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (folder / "cmdline").read_bytes()
+            text = command + (folder / "environ").read_bytes()
+            if os.fsencode(directory) in text and int(folder.name) != os.getpid():
+                found[int(folder.name)] = part_of(command)
+    return found
+
+
+def alive(pids: Iterable[int]) -> list[int]:
+    return [pid for pid in pids if processes.born(pid) is not None]
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """kill -9 of all of them at once; returns when they are gone."""
+    pids = list(pids)
+    processes.signal_all(pids, signal.SIGKILL)
+    wait_until(lambda: not alive(pids), GONE_WITHIN_S, "what was killed is gone")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+# ---- what both have ----------------------------------------------------------------------------------
+
+
+class Stack:
+    """One directory and all that runs for it."""
+
+    def __init__(self, directory: Path, backends: tuple[BackendConfig, ...], settings: dict[str, Any]) -> None:
+        self.directory = directory / "state"
+        self.directory.mkdir()
+        self.backends = backends
+        values = {**QUICK, **settings}
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("BROKER_")},
+            **{f"BROKER_{name.upper()}": str(value) for name, value in values.items()},
+            "BROKER_DATA_DIR": str(self.directory),
+            "BROKER_BACKENDS": json.dumps(
+                [{"name": one.name, "type": one.type, "options": dict(one.options)} for one in backends]
+            ),
+        }
+        self._clients: list[Client] = []
+
+    def pids(self, *parts: str) -> list[int]:
+        return [pid for pid, part in running_for(self.directory).items() if part in parts]
+
+    def launch(self, *arguments: str, log: str, **environment: str) -> subprocess.Popen[bytes]:
+        with (self.directory / f"{log}.log").open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "broker.cli", *arguments],
+                env={**self.environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+
+    def connect(self, url: str, token: str) -> Client:
+        self._clients.append(Client(url, token))
+        return self._clients[-1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients:
+            client.close()
+        try:
+            self.stop()
+        finally:
+            for one in self.backends:
+                if one.type == "local":
+                    assert daemon.stop_everything(str(self.directory / "backends" / one.name))
+            left = running_for(self.directory)
+            kill_all(left)
+        assert not left, f"left behind: {left}"
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+
+class Dev(Stack):
+    """``broker dev``, again and again in the same directory."""
+
+    def __init__(self, directory: Path, *backends: BackendConfig, **settings: Any) -> None:
+        super().__init__(directory, backends, settings)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Client:
+        """Returns when the API of this run is ready."""
+        command = ("dev", "--data-dir", str(self.directory), "--port", "0")
+        self.process = self.launch(*command, log="dev")
+        facts = wait_until(self._facts, READY_WITHIN_S, "broker dev is ready")
+        return self.connect(facts["url"], facts["token"])
+
+    def _facts(self) -> dict[str, Any] | None:
+        assert self.process is not None and self.process.poll() is None, "broker dev ended"
+        with suppress(OSError):
+            facts: dict[str, Any] = json.loads((self.directory / "dev.json").read_text())
+            return facts if facts["pid"] == self.process.pid else None
+        return None
+
+    def kill(self, *parts: str) -> None:
+        """kill -9 of these parts at once, and of all that is the broker's."""
+        kill_all(self.pids(*THE_BROKER, *parts))
+        assert self.process is not None
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            assert self.process.wait(40) == 0
+
+
+class Parts(Stack):
+    """API, workers and controllers, each by its name: a role, or ``worker-2`` and so on."""
+
+    def __init__(self, directory: Path, *backends: BackendConfig, **settings: Any) -> None:
+        super().__init__(directory, backends, settings)
+        self.port = free_port()
+        self.server = EmbeddedServer(self.directory / "redis")
+        self.environment |= {
+            "BROKER_REDIS_URL": self.server.url,
+            "BROKER_LISTEN_PORT": str(self.port),
+            "BROKER_API_PROCESSES": "1",
+            "BROKER_INSTANCE": backends[0].instance,
+        }
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self._stores: list[Store] = []
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        return self
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        return load_settings(environ=self.environment)
+
+    @functools.cached_property
+    def store(self) -> Store:
+        self._stores.append(open_store(self.server.url, store_options(self.settings)))
+        return self._stores[0]
+
+    @functools.cached_property
+    def token(self) -> str:
+        """With every scope but that of a portal."""
+        from broker.access import Scope
+
+        wanted = NewToken(subject="ana", project="vision", scopes=frozenset(Scope) - {Scope.JOBS_ACT_AS})
+        return build(self.settings, lambda hint: None, self.store).tokens.create(wanted)[0]
+
+    def client(self) -> Client:
+        return self.connect(f"http://127.0.0.1:{self.port}", self.token)
+
+    def start(self, *names: str, **environment: str) -> None:
+        """Returns when the API, if it is among them, is ready; the others may still be starting."""
+        for name in names:
+            self.running[name] = self.launch(name.partition("-")[0], log=name, **environment)
+        if "api" in names:
+            wait_until(self.is_ready, READY_WITHIN_S, "the API is ready")
+
+    def is_ready(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def kill(self, *names: str) -> None:
+        """kill -9 of them all, at once."""
+        for name in names:
+            self.running[name].kill()
+        for name in names:
+            self.running.pop(name).wait()
+
+    def signal(self, name: str, number: int) -> None:
+        self.running[name].send_signal(number)
+
+    def end(self, *names: str, grace_s: float = 15.0) -> dict[str, int]:
+        """SIGTERM to all at once, and their exit codes."""
+        for name in names:
+            self.running[name].terminate()
+        return {name: self.running.pop(name).wait(grace_s) for name in names}
+
+    def restart_server(self) -> None:
+        """After a kill, or instead of one."""
+        assert self.server.pid is not None
+        os.kill(self.server.pid, signal.SIGKILL)
+        wait_until(lambda: not self.server.is_running(), GONE_WITHIN_S)
+        self.server.start()
+
+    def kill_server(self) -> None:
+        assert self.server.pid is not None
+        os.kill(self.server.pid, signal.SIGKILL)
+        wait_until(lambda: not self.server.is_running(), GONE_WITHIN_S)
+
+    def stop(self) -> None:
+        for process in self.running.values():
+            process.send_signal(signal.SIGCONT)
+        try:
+            codes = self.end(*self.running)
+        finally:
+            for store in self._stores:
+                store.close()
+            self.server.stop()
+        assert set(codes.values()) <= {0}, codes

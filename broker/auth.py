@@ -60,8 +60,8 @@ class NewToken:
 
 
 class Tokens:
-    """``for_one_owner``: the name of a backend that isolates nobody from nobody, so that all tokens have to be
-    of one person; None: any number of people."""
+    """``for_one_owner``: the name of a backend that isolates nobody from nobody, so that all tokens have to
+    be of one person; None: any number of people."""
 
     def __init__(
         self, store: TokenStore, now: Callable[[], float] = time.time, for_one_owner: str | None = None
@@ -100,8 +100,8 @@ class Tokens:
         if others or Scope.JOBS_ACT_AS in scopes:
             whom = f"{', '.join(sorted(others))} and {owner}" if others else "whoever the token acts for"
             raise Conflict(
-                f"the backend {self.for_one_owner} runs all jobs as one user: {whom} could read and stop each "
-                "other's; allow_shared_local overrides this"
+                f"the backend {self.for_one_owner} runs all jobs as one user: {whom} could read and stop "
+                "each other's; allow_shared_local overrides this"
             )
 
     def check(self, bearer: str) -> Principal:

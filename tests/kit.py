@@ -100,11 +100,11 @@ def settings_for(url: str, data_dir: Path, *backends: BackendConfig, **changes: 
     return Settings(**values)
 
 
-def make_kit(settings: Settings, fake: Fake | None = None) -> Kit:
+def make_kit(settings: Settings, fake: Fake | None = None, prefix: str | None = None) -> Kit:
+    """``prefix``: of another kit, to stand on the same state; otherwise the store is empty."""
     hints: list[str] = []
-    store = open_store(
-        settings.redis_url, replace(store_options(settings), prefix=f"t{uuid.uuid4().hex[:8]}:")
-    )
+    options = replace(store_options(settings), prefix=prefix or f"t{uuid.uuid4().hex[:8]}:")
+    store = open_store(settings.redis_url, options)
     kit = Kit(build(settings, hints.append, store), settings, fake, hints)
     for name in kit.broker.context.adapters:
         kit.broker.perform(f"refresh:{name}")

@@ -92,7 +92,9 @@ def free_port() -> int:
 class Stack:
     """One directory and all that runs for it."""
 
-    def __init__(self, directory: Path, backends: tuple[BackendConfig, ...], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, directory: Path, backends: tuple[BackendConfig, ...], settings: dict[str, Any]
+    ) -> None:
         self.directory = directory / "state"
         self.directory.mkdir()
         self.backends = backends
@@ -247,25 +249,28 @@ class Parts(Stack):
             self.running[name].terminate()
         return {name: self.running.pop(name).wait(grace_s) for name in names}
 
-    def restart_server(self) -> None:
-        """After a kill, or instead of one."""
-        assert self.server.pid is not None
-        os.kill(self.server.pid, signal.SIGKILL)
-        wait_until(lambda: not self.server.is_running(), GONE_WITHIN_S)
-        self.server.start()
-
     def kill_server(self) -> None:
+        """kill -9 of Redis; ``self.server.start()`` brings it back with all that it had acknowledged."""
         assert self.server.pid is not None
-        os.kill(self.server.pid, signal.SIGKILL)
+        kill_all([self.server.pid])
         wait_until(lambda: not self.server.is_running(), GONE_WITHIN_S)
+
+    def calm(self) -> None:
+        """Redis and the API run, and nothing else does.  Who was asked to stop must stop well."""
+        self.server.start()
+        rest = [name for name in self.running if name != "api"]
+        for name in rest:
+            self.signal(name, signal.SIGCONT)
+        codes = self.end(*rest)
+        if "api" not in self.running or self.running["api"].poll() is not None:
+            self.start("api")
+        assert set(codes.values()) <= {0}, codes
 
     def stop(self) -> None:
-        for process in self.running.values():
-            process.send_signal(signal.SIGCONT)
         try:
-            codes = self.end(*self.running)
+            self.calm()
+            assert self.end("api") == {"api": 0}
         finally:
             for store in self._stores:
                 store.close()
             self.server.stop()
-        assert set(codes.values()) <= {0}, codes

@@ -77,21 +77,19 @@ class Agent:
             launch = task["launch"]
             if ledger.end_unclaimed(self.connection, launch, burial.CANCELLED):
                 continue
+            if task["pid"] is None:  # claimed since the row was read
+                patience = 0.0
+                continue
             if launch not in self.told:
                 self.told[launch] = now + self.starter.grace_of(task) + STUBBORN_S
-                self._signal(task, signal.SIGTERM)
+                processes.send(task["pid"], task["born"], signal.SIGTERM)
             elif (
                 now >= self.told[launch]
             ):  # it does not act; its death is noticed, and its leftovers are killed
-                self._signal(task, signal.SIGKILL)
+                processes.send(task["pid"], task["born"], signal.SIGKILL)
             patience = min(patience, max(0.5, self.told[launch] - now))
         self.told = {one["launch"]: self.told[one["launch"]] for one in ending if one["launch"] in self.told}
         return patience
-
-    def _signal(self, task: sqlite3.Row, number: int) -> None:
-        """A row that was read before the claim has no process yet; the next turn comes with the claim."""
-        if task["pid"] is not None:
-            processes.send(task["pid"], task["born"], number)
 
     def _end_attempts(self) -> None:
         ended = self.connection.execute(
@@ -127,7 +125,7 @@ def serve(root: str, ready: int | None) -> int:
     """Until it is stopped; 0 also when another agent is there already."""
     home = Home(root)
     os.umask(0o077)
-    processes.reset_signals()
+    processes.reset_signals(*processes.ERRORS_INSTEAD)
     lock = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

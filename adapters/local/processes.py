@@ -16,6 +16,8 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+ERRORS_INSTEAD = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What Python ignores, so that a write fails with an error; a job gets the default again."""
 LAUNCH_VARIABLE = "BROKER_LAUNCH"
 """In the environment of a supervisor and of all that it starts: how leftovers are found."""
 
@@ -136,11 +138,13 @@ def adopt_orphans() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def reset_signals() -> None:
+def reset_signals(*ignored: signal.Signals) -> None:
     """As if nobody had blocked or ignored any: a shell's ``&`` ignores SIGINT for all that follows."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         with suppress(OSError):  # the C library keeps two real-time signals for itself
             signal.signal(number, signal.SIG_DFL)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -42,7 +42,7 @@ class Supervisor:
         self.sampled_mib: int | None = plan.get("memory_limit_mib")
 
     def run(self) -> None:
-        processes.reset_signals()
+        processes.reset_signals(*processes.ERRORS_INSTEAD)
         processes.adopt_orphans()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         crash.point("supervisor.planned")

@@ -38,8 +38,15 @@ class Submission:
 
 def preview(context: Context, snapshots: Snapshots, spec: JobSpec, who: Principal) -> Decision:
     """The decision that accept would make now; nothing is written."""
-    facts = snapshots.facts(_in_project(spec, who), who.owner, who.groups)
-    return decide(spec, facts, context.policy, binding=False)
+    spec = _in_project(spec, who)
+    return decide(spec, snapshots.facts(spec, who.owner, who.groups), context.policy, binding=False)
+
+
+def _provisional(context: Context, snapshots: Snapshots, spec: JobSpec, who: Principal) -> Decision:
+    decision = preview(context, snapshots, spec, who)
+    if decision.chosen is not None:
+        snapshots.assigned(decision.chosen)
+    return decision
 
 
 def accept(context: Context, snapshots: Snapshots, submission: Submission, who: Principal) -> Accepted:
@@ -50,7 +57,7 @@ def accept(context: Context, snapshots: Snapshots, submission: Submission, who: 
     ids = [new_id(now, os.urandom(10)) for _ in submission.specs]
     specs = resolve_names([_in_project(spec, who) for spec in submission.specs], ids)
     _refuse_missing_outputs(context, specs, ids)
-    decisions = [preview(context, snapshots, spec, who) for spec in specs]
+    decisions = [_provisional(context, snapshots, spec, who) for spec in specs]
     _refuse_impossible(decisions)
     point("accept_decided")
     new = [

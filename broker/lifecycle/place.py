@@ -39,6 +39,7 @@ def place(context: Context, snapshots: Snapshots, backend: str, claim: Claim) ->
         decision = replace(decision, chosen=backend, summary=f"{backend} keeps it: {decision.summary}")
     elif chosen != backend:
         return _reroute(context, record, chosen)
+    snapshots.assigned(decision.chosen or backend)
     return _begin(context, claim, spec, decision)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from adapters.base import BackendError, Explains, LogPage, LogQuery, ReadsLogs
 from api_spec.decisions import Decision, Refusal
@@ -16,6 +17,7 @@ from broker.lifecycle import tasks
 from broker.lifecycle.context import Context, ref_of
 from broker.lifecycle.views import attempt_view, backend_view, job_summary, job_view, task_view
 from broker.store.archive import Parts
+from broker.store.backends import BackendRecord
 from broker.store.records import JobRecord
 from policies.records import unpack
 
@@ -35,8 +37,17 @@ def get(context: Context, job_id: str, who: Principal) -> JobView:
         raise NotFound(f"there is no job {job_id}")
     record, spec = found
     must_see(who, job_id, record.project)
-    backend = context.store.backends.read(record.backend) if record.backend else None
-    return job_view(record, unpack_spec(spec), backend)
+    return job_view(record, unpack_spec(spec), _known_of(context, record.backend))
+
+
+def _known_of(context: Context, backend: str | None) -> BackendRecord | None:
+    """One that was taken out of the configuration is not asked any more: its jobs are as last seen."""
+    if backend is None:
+        return None
+    known = context.store.backends.read(backend)
+    if backend in context.adapters:
+        return known
+    return replace(known, reachable=False, message=f"the backend {backend} is not in the configuration")
 
 
 def list_jobs(context: Context, query: JobQuery, who: Principal) -> Page[JobSummary]:

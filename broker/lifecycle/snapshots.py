@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from adapters.base import Inventory, Load, NodeShape, ShapeLoad
@@ -59,6 +59,12 @@ class Snapshots:
     def forget(self) -> None:
         """The next look is at the store."""
         self._read_at = float("-inf")
+
+    def assigned(self, backend: str) -> None:
+        """Counted here at once, so that the jobs of one batch do not all go to the place that looked free."""
+        self._records = tuple(
+            replace(one, assigned=one.assigned + 1) if one.name == backend else one for one in self._records
+        )
 
     def _refresh(self) -> None:
         if time.monotonic() - self._read_at < CACHE_S:

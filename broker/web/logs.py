@@ -96,10 +96,10 @@ def dump_page(page: LogPage) -> dict[str, Any]:
 
 def followed(page: LogPage, read: Read, query: LogQuery) -> Source:
     """From a first page that was read before the status was sent, so that a refusal has one of its own."""
-    silent = 0
+    silent, told = 0, None
     while True:
-        if page.data or page.note:
-            silent = 0
+        if page.data or page.note != told:
+            silent, told = 0, page.note
             yield Event("log", {"data": page.data.decode("utf-8", "replace"), "note": page.note}, page.cursor)
         query = replace(query, cursor=page.cursor, tail_bytes=None)
         if page.at_end and page.complete:

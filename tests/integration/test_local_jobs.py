@@ -494,3 +494,24 @@ def test_a_job_gets_no_descriptor_of_ours(local):
     local.ended(ref)
 
     assert local.output(ref) == "[0, 1, 2, 3]\n"  # 3: the listing itself
+
+
+def test_a_job_starts_with_no_signal_blocked_or_ignored(local):
+    """Python ignores SIGPIPE, and a shell's ``&`` SIGINT: a job must not inherit either."""
+    ref = local.submit("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status")
+
+    local.ended(ref)
+
+    masks = [int(line.split()[1], 16) for line in local.output(ref).splitlines()]
+    assert masks == [0, 0]
+
+
+def test_a_supervisor_survives_an_agent_that_dies_while_it_is_told(local):
+    """A write to a pipe that nobody reads must be an error and not a signal that kills the supervisor."""
+    ref = local.submit("sleep", "600")
+    local.running(ref)
+
+    status = Path(f"/proc/{local.supervisors()[0]}/status").read_text()
+
+    ignored = int(status.split("SigIgn:")[1].split()[0], 16)
+    assert ignored & 1 << signal.SIGPIPE - 1

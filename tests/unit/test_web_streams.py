@@ -5,6 +5,7 @@ import random
 import pytest
 from web_stub import TRAINING, parse_stream, running_api
 
+from adapters.base import LogPage
 from api_spec.errors import BackendUnavailable
 from api_spec.states import JobState
 from broker.web import logs, streaming
@@ -150,6 +151,17 @@ def test_a_silent_log_is_looked_at_again(api, ana, job_id, monkeypatch):
     rest = parse_stream(chunks, "end")
 
     assert [data.get("data") for _, data, _ in first + rest] == ["one\n", "two\n", None]
+
+
+def test_a_note_is_told_once(api, ana, job_id, monkeypatch):
+    monkeypatch.setattr(logs, "LOOK_S", (0.0,))
+    monkeypatch.setattr(streaming, "OPEN_S", 0.1)
+    nothing_yet = LogPage(data=b"", cursor="0", at_end=True, complete=False, note="not started")
+    api.broker.log = lambda *_: nothing_yet
+
+    events = parse_stream(ana.get(f"/v1/jobs/{job_id}/logs", headers=STREAM).response, "end")
+
+    assert [data["note"] for _, data, _ in events] == ["not started"]
 
 
 def test_a_backend_that_is_gone_before_the_stream_is_a_503(api, ana, job_id):

@@ -1,0 +1,234 @@
+"""Deaths of real processes: whatever is killed, stopped or lost, each job ends once and was started once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+
+from adapters.base import BackendConfig
+from api_spec.ids import marker
+from broker.queue import make_app
+from broker.tasks import publisher
+from tests.fakes import running_fake
+from tests.helpers import wait_until
+from tests.stack import Dev, Parts
+
+pytestmark = pytest.mark.process
+PATIENCE_S = 40.0  # the machine may be busy with other tests
+
+
+# ---- one machine: everything is killed ---------------------------------------------------------------
+
+JOBS = 50
+APPEND = 'sleep 0.2; echo line >> "$1"; sleep 0.2'  # a kill meets most of them before or after their line
+
+
+@pytest.fixture
+def dev(tmp_path):
+    options = {"cpus": 10, "memory_mib": 10_000, "grace_s": 0.5}
+    backend = BackendConfig(name="local", type="local", instance="main", data_dir="", options=options)
+    with Dev(tmp_path, backend) as dev:
+        yield dev
+
+
+def submit_appends(client, files):
+    specs = [
+        {"kind": "batch", "name": path.name, "command": ["sh", "-c", APPEND, "sh", str(path)]}
+        for path in files
+    ]
+    return [taken["job"]["id"] for taken in client.submit(specs)]
+
+
+def some_have_written(files, count):
+    wait_until(lambda: sum(path.exists() for path in files) >= count, PATIENCE_S, f"{count} jobs have run")
+
+
+def lines_of(files):
+    return {path.name: path.read_text().splitlines() if path.exists() else [] for path in files}
+
+
+def test_two_kills_of_everything_but_the_jobs_lose_and_repeat_nothing(dev, tmp_path):
+    """kill -9 of ``broker dev``, API, worker, controller, Redis and the agent, twice in the middle."""
+    files = [tmp_path / f"file-{number}" for number in range(JOBS)]
+    ids = submit_appends(dev.start(), files)
+
+    for done in (8, 24):
+        some_have_written(files, done)
+        dev.kill("agent")
+        assert dev.pids("job"), "the jobs that ran go on"
+        client = dev.start()
+
+    ended = client.wait(ids, PATIENCE_S)
+    assert Counter((job["state"], job["attempt"]) for job in ended) == {("COMPLETED", 1): JOBS}
+    assert lines_of(files) == {path.name: ["line"] for path in files}
+
+
+def test_with_the_supervisors_killed_too_every_job_ends_once_right_or_lost(dev, tmp_path):
+    """Nobody knows how a job ended whose supervisor died; it is not run again to find out."""
+    files = [tmp_path / f"file-{number}" for number in range(JOBS)]
+    ids = submit_appends(dev.start(), files)
+
+    for done in (8, 20):
+        some_have_written(files, done)
+        dev.kill("agent", "supervisor")
+        client = dev.start()
+
+    ended = client.wait(ids, PATIENCE_S)
+    assert {(job["state"], job["reason"]) for job in ended} == {
+        ("COMPLETED", "Completed"),
+        ("FAILED", "Lost"),
+    }
+    assert {job["attempt"] for job in ended} == {1}
+    lines = lines_of(files)
+    assert max(map(len, lines.values())) == 1
+    assert all(lines[job["name"]] == ["line"] for job in ended if job["state"] == "COMPLETED")
+
+
+# ---- many processes: one of them dies, sleeps or does not get its messages ----------------------------
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A fake backend, Redis and the API for the tests of this module; each starts its own workers."""
+    folder = tmp_path_factory.mktemp("deaths")
+    with running_fake(folder, run_s=0.1) as fake, Parts(folder, fake.config()) as parts:
+        parts.start("api")
+        yield parts, fake
+
+
+@pytest.fixture
+def parts(house):
+    yield house[0]
+    house[0].calm()
+
+
+@pytest.fixture
+def fake(house):
+    return house[1]
+
+
+def submit(parts, name, count):
+    specs = [
+        {"kind": "batch", "name": f"{name}-{number}", "command": ["true"], "labels": {"test": name}}
+        for number in range(count)
+    ]
+    return [taken["job"]["id"] for taken in parts.client().submit(specs)]
+
+
+def completed(parts, name):
+    return sum(1 for _ in parts.client().list(label=f"test={name}", state="COMPLETED"))
+
+
+def all_complete(parts, ids, deadline_s=PATIENCE_S):
+    ended = parts.client().wait(ids, deadline_s)
+    assert Counter((job["state"], job["attempt"]) for job in ended) == {("COMPLETED", 1): len(ids)}
+
+
+def assert_started_once(parts, fake, ids):
+    """By the backend's own ledger."""
+    ours = {marker(parts.settings.instance, job_id, 1) for job_id in ids}
+    starts = Counter(line["marker"] for line in fake.ledger() if line["event"] == "start")
+    assert {name: starts[name] for name in ours} == dict.fromkeys(ours, 1)
+
+
+def test_a_worker_that_wakes_up_after_its_lease_repeats_nothing_and_its_write_is_refused(
+    parts, fake, tmp_path
+):
+    """It sleeps between the backend's answer and its own record of it; another one does its work."""
+    held = tmp_path / "held"
+    parts.start("controller")
+    parts.start("worker", BROKER_TEST_POINT=f"submit_returned:delay1:{held}")
+    ids = submit(parts, "sleeper", 20)
+    wait_until(held.exists, PATIENCE_S, "the worker has had an answer")
+    parts.signal("worker", signal.SIGSTOP)
+
+    parts.start("worker-2")
+    all_complete(parts, ids)
+    assert parts.store.counters().get("stale_writes", 0) == 0
+    parts.signal("worker", signal.SIGCONT)
+
+    wait_until(lambda: parts.store.counters().get("stale_writes", 0) >= 1, PATIENCE_S, "it was refused")
+    assert parts.end("worker") == {"worker": 0}
+    all_complete(parts, ids)
+    assert_started_once(parts, fake, ids)
+
+
+def test_workers_and_controllers_killed_one_after_the_other_lose_no_job(parts, fake):
+    """Celery loses the messages that a killed worker had taken."""
+    parts.start("worker", "controller")
+    ids = submit(parts, "killed", 150)
+
+    for number, done in enumerate((10, 60), start=2):
+        wait_until(lambda done=done: completed(parts, "killed") >= done, PATIENCE_S)
+        parts.kill(*(name for name in parts.running if name != "api"))
+        parts.start(f"worker-{number}", f"controller-{number}")
+
+    all_complete(parts, ids)
+    assert_started_once(parts, fake, ids)
+
+
+@contextmanager
+def meanwhile(step):
+    """``step`` again and again in a thread, until the block is left; what it returned, summed."""
+    over, sums = threading.Event(), [0]
+
+    def run():
+        while not over.wait(0.02):
+            sums[0] += step()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield sums
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_losing_every_celery_message_costs_a_sweep(parts, fake):
+    """Messages are taken away as fast as they come; only one that a waiting worker gets at once arrives."""
+    redis = parts.store.client
+
+    def lose_messages():
+        keys = redis.keys("wb:celery:*")
+        return redis.delete(*keys) if keys else 0
+
+    parts.start("controller")
+    with meanwhile(lose_messages) as lost:
+        ids = submit(parts, "lost", 40)
+        wait_until(lambda: lost[0] >= 5, PATIENCE_S, "messages were lost")
+        assert completed(parts, "lost") == 0
+        parts.start("worker")
+        all_complete(parts, ids)
+
+    assert_started_once(parts, fake, ids)
+
+
+def test_doubled_celery_messages_do_no_harm(parts, fake):
+    """Each one that waits is doubled, and new ones that nobody needs are sent all the time."""
+    redis = parts.store.client
+    app = make_app(parts.settings, parts.settings.redis_url)
+    publish = publisher(app)
+
+    def double():
+        waiting = redis.lrange("wb:celery:backend.fake", 0, 50)
+        for message in waiting:
+            redis.lpush("wb:celery:backend.fake", message)
+        for hint in ("drain:fake", "drain:-", "observe:fake", "refresh:fake", "release"):
+            publish(hint)
+        return len(waiting)
+
+    parts.start("controller")
+    with meanwhile(double) as doubled:
+        ids = submit(parts, "doubled", 60)
+        wait_until(lambda: doubled[0] >= 10, PATIENCE_S, "messages were doubled")
+        redis.ltrim("wb:celery:backend.fake", 0, 200)  # they multiply
+        parts.start("worker", "worker-2")
+        all_complete(parts, ids)
+    app.close()
+
+    assert_started_once(parts, fake, ids)

@@ -1,0 +1,349 @@
+"""The verbs in depth, on the real store and the fake backend: what goes wrong, and what follows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from api_spec.decisions import Outcome
+from api_spec.errors import Conflict, InvalidSpec, NothingFits, PreconditionFailed
+from api_spec.jobs import (
+    Array,
+    Dependency,
+    Input,
+    Kind,
+    Output,
+    OutputOf,
+    Placement,
+    Replicas,
+    Resources,
+    Retry,
+    Service,
+    When,
+)
+from api_spec.reasons import Reason
+from api_spec.states import JobState
+from api_spec.views import JobQuery
+from tests.builders import spec
+from tests.kit import ANA, BEN, fake_kit, make_kit
+
+S = JobState
+ENDLESS = {"FAKE_RUN_S": "forever"}
+
+
+@pytest.fixture
+def kit(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path) as kit:
+        yield kit
+
+
+@pytest.fixture
+def pair(redis_server, tmp_path):
+    """Two backends, ``one`` and ``two``, behind which the same fake stands."""
+    with fake_kit(redis_server, tmp_path, names=("one", "two")) as kit:
+        yield kit
+
+
+# ---- placement -----------------------------------------------------------------------------------------
+
+
+def test_nothing_fits_is_said_at_once(kit):
+    kit.submit(spec(name="warm"))
+    begun = time.perf_counter()
+
+    with pytest.raises(NothingFits):
+        kit.submit(spec(resources=Resources(gpus_per_node=4096)))
+
+    assert time.perf_counter() - begun < 0.05
+
+
+def test_while_no_backend_answers_a_job_is_accepted_and_waits(kit):
+    kit.fake.kill()
+    kit.broker.perform("refresh:fake")
+    kit.broker.snapshots.forget()
+
+    job_id = kit.submit(spec())
+
+    kit.work()
+    assert (kit.get(job_id).state, kit.get(job_id).reason) == (S.ACCEPTED, Reason.BACKEND_DOWN)
+    assert kit.broker.decisions(job_id, ANA)[0].outcome is Outcome.NOTHING_REACHABLE
+    kit.fake.start()
+    assert kit.ended(job_id, 20).state is S.COMPLETED
+
+
+def test_a_backend_that_dies_before_the_submit_keeps_the_attempt(kit):
+    """It refused the connection, so it has not acted: the same attempt goes there once it is back."""
+    job_id = kit.submit(spec())
+    kit.fake.kill()
+    kit.reaches(job_id, S.SUBMITTING)
+    kit.settle(lambda: kit.get(job_id).reason is Reason.BACKEND_DOWN)
+    kit.fake.start()
+
+    assert kit.ended(job_id, 20).state is S.COMPLETED
+    assert kit.get(job_id).attempt == 1
+
+
+def test_a_job_that_one_backend_refuses_for_good_goes_to_another(pair):
+    pair.fake.faults.refuse(times=1)
+    job_id = pair.submit(spec())
+
+    job = pair.ended(job_id)
+
+    first, second = pair.broker.attempts(job_id, ANA)
+    assert job.state is S.COMPLETED
+    assert first.reason is Reason.REJECTED
+    assert {first.backend, second.backend} == {"one", "two"}
+
+
+def test_a_job_that_every_backend_refuses_fails_with_their_words(kit):
+    kit.fake.faults.refuse()
+    job = kit.ended(kit.submit(spec()))
+
+    assert (job.state, job.reason) == (S.FAILED, Reason.REJECTED)
+    assert job.message
+
+
+def test_a_job_queued_for_a_backend_that_is_drained_goes_elsewhere(pair):
+    job_id = pair.submit(spec())
+    chosen = pair.broker.decisions(job_id, ANA)[0].chosen
+    pair.broker.drain_backend(chosen, ANA)
+
+    pair.ended(job_id)
+
+    assert {pair.get(job_id).backend, chosen} == {"one", "two"}
+
+
+def test_three_hundred_jobs_do_not_all_go_to_the_place_that_looked_free(pair):
+    ids = [pair.submit(spec(environment=ENDLESS, resources=Resources(cpus_per_task=16))) for _ in range(40)]
+    pair.settle(lambda: all(pair.get(job_id).backend for job_id in ids), 20)
+
+    placed = [pair.get(job_id).backend for job_id in ids]
+    assert min(placed.count("one"), placed.count("two")) >= 5
+
+
+def test_a_project_with_few_jobs_is_not_kept_waiting_by_one_with_many(redis_server, tmp_path):
+    eve = replace(ANA, project="speech", owner="eve", subject="eve")
+    with fake_kit(redis_server, tmp_path, drain_batch=4) as kit:
+        for i in range(30):
+            kit.submit(spec(name=f"many{i}"))
+        late = kit.submit(spec(name="few"), who=eve)
+        kit.hints.clear()
+        kit.broker.store.leases.hint_taken("drain:fake")
+        claims = kit.store.jobs.claim("submit", "fake", _limits(4))
+
+    assert late in [claim.record.id for claim in claims]
+
+
+def _limits(count):
+    from broker.store.jobs import ClaimLimits
+
+    return ClaimLimits(count=count, lease_s=5)
+
+
+# ---- what users want -----------------------------------------------------------------------------------
+
+
+def test_what_is_held_at_the_backend_is_released_there(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path, {"start_s": 0.5}) as kit:
+        job_id = kit.submit(spec())
+        kit.reaches(job_id, S.QUEUED)
+
+        kit.broker.hold(job_id, ANA)
+        kit.settle(lambda: kit.get(job_id).reason is Reason.HELD, why="the backend says that it is held")
+        kit.broker.release(job_id, ANA)
+
+        assert kit.ended(job_id).state is S.COMPLETED
+
+
+def test_a_running_job_cannot_be_held(kit):
+    job_id = kit.submit(spec(environment=ENDLESS))
+    kit.reaches(job_id, S.RUNNING)
+
+    with pytest.raises(Conflict, match="RUNNING"):
+        kit.broker.hold(job_id, ANA)
+
+
+def test_a_resubmitted_job_is_a_new_one_with_the_same_spec(kit):
+    first = kit.submit(spec(labels={"team": "vision"}))
+    kit.ended(first)
+
+    second = kit.broker.resubmit(first, BEN).jobs[0]
+
+    assert (second.spec, second.owner, second.resubmit_of) == (kit.get(first).spec, "ben", first)
+    assert kit.ended(second.id).state is S.COMPLETED
+
+
+def test_a_new_revision_of_a_service_is_rolled_out(kit):
+    job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve", environment={"V": "1"}))
+    job = kit.reaches(job_id, S.RUNNING)
+
+    changed = replace(job.spec, environment={"V": "2"})
+    job = kit.broker.update(job_id, ANA, spec=changed, if_version=job.version)
+
+    assert job.revision == 2
+    kit.settle(lambda: kit.get(job_id).service.revision == 2, why="the new revision is seen")
+    with pytest.raises(PreconditionFailed):
+        kit.broker.update(job_id, ANA, replicas=2, if_version=1)
+
+
+def test_scaling_beyond_the_range_widens_it(kit):
+    service = Service(port=8000, replicas=Replicas(min=1, max=2))
+    job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve", service=service))
+    kit.reaches(job_id, S.RUNNING)
+
+    kit.broker.update(job_id, ANA, replicas=3)
+
+    assert kit.get(job_id).spec.service.replicas.max == 3
+    kit.settle(lambda: kit.get(job_id).service.ready == 3)
+
+
+def test_a_cancel_of_an_unconfirmed_submission_waits_for_the_proof(redis_server, tmp_path):
+    """Cancelled at once, the job could still appear at the backend, and run."""
+    with fake_kit(redis_server, tmp_path) as kit:
+        kit.fake.faults.accept_late(0.15)
+        job_id = kit.submit(spec(environment=ENDLESS))
+        kit.settle(lambda: kit.get(job_id).reason is Reason.SUBMIT_UNCONFIRMED)
+
+        kit.broker.cancel(job_id, ANA)
+
+        assert kit.ended(job_id).state is S.CANCELLED
+        marker = kit.broker.attempts(job_id, ANA)[0].marker
+        assert len(kit.fake.entries("cancel", marker)) >= 1
+
+
+# ---- dependencies, inputs, arrays ----------------------------------------------------------------------
+
+
+def test_a_dependant_starts_when_the_service_it_waits_for_is_ready(kit):
+    service, client = kit.submit_all(
+        spec(name="serve", kind=Kind.INFERENCE, environment={"FAKE_READY_S": "0.3"}),
+        spec(name="ask", depends_on=(Dependency(name="serve", when=When.READY),)),
+    )
+
+    assert kit.ended(client).state is S.COMPLETED
+    assert kit.get(service).service.ready == 1
+
+
+def test_many_dependants_are_released_in_chunks(kit):
+    first = kit.submit(spec(name="first", environment=ENDLESS))
+    waiting = [kit.submit(spec(name=f"w{i}", depends_on=(Dependency(job=first),))) for i in range(130)]
+    kit.reaches(first, S.RUNNING)
+    kit.fake.faults.finish(kit.broker.attempts(first, ANA)[0].marker)
+
+    kit.settle(lambda: all(kit.get(job_id).state is S.COMPLETED for job_id in waiting), 30)
+
+
+def test_a_dependant_that_is_held_waits_for_both(kit):
+    first, second = kit.submit_all(
+        spec(name="a"), spec(name="b", hold=True, depends_on=(Dependency(name="a"),))
+    )
+    kit.ended(first)
+    kit.work()
+    assert (kit.get(second).state, kit.get(second).reason) == (S.ACCEPTED, Reason.HELD)
+
+    kit.broker.release(second, ANA)
+
+    assert kit.ended(second).state is S.COMPLETED
+
+
+def test_an_input_from_another_job_is_resolved_to_what_its_attempt_left(kit):
+    """The lineage: from the service's attempt back to the training attempt's output."""
+    train, serve = kit.submit_all(
+        spec(name="train", outputs=(Output(name="model", path="model.json"),)),
+        spec(name="use", inputs=(Input(name="model", from_output=OutputOf(job="train", output="model")),)),
+    )
+    kit.ended(serve)
+
+    left = kit.broker.attempts(train, ANA)[0].outputs["model"]
+    assert kit.broker.attempts(serve, ANA)[0].inputs == {"model": left}
+    assert kit.get(serve).spec.depends_on == (Dependency(job=train, when=When.SUCCEEDED),)
+
+
+def test_an_input_that_no_job_promises_is_refused(kit):
+    with pytest.raises(InvalidSpec, match="output"):
+        kit.submit_all(
+            spec(name="train"),
+            spec(name="use", inputs=(Input(name="m", from_output=OutputOf(job="train", output="m")),)),
+        )
+
+
+def test_only_the_failed_tasks_of_an_array_are_retried(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path, {"run_s": 1000}) as kit:
+        array, retry = Array(indices="0-3"), Retry(max_attempts=2, on=("NonZeroExit",))
+        job_id = kit.submit(spec(array=array, retry=retry))
+        kit.reaches(job_id, S.RUNNING)
+        first = kit.broker.attempts(job_id, ANA)[0].marker
+        for index in range(4):
+            kit.fake.faults.finish_task(first, index, exit_code=1 if index == 2 else 0)
+        kit.settle(lambda: len(kit.broker.attempts(job_id, ANA)) == 2, why="a second attempt")
+        second = kit.broker.attempts(job_id, ANA)[1]
+        assert second.task_indices == "2"
+        kit.reaches(job_id, S.RUNNING)
+        kit.fake.faults.finish_task(second.marker, 2)
+
+        assert kit.ended(job_id).state is S.COMPLETED
+        tasks = kit.broker.tasks(job_id, ANA, None, 10).items
+        assert [(task.index, task.attempt, task.state) for task in tasks] == [
+            (0, 1, S.COMPLETED),
+            (1, 1, S.COMPLETED),
+            (2, 2, S.COMPLETED),
+            (3, 1, S.COMPLETED),
+        ]
+
+
+# ---- backends come and go ------------------------------------------------------------------------------
+
+
+def test_jobs_of_a_backend_that_left_the_configuration_are_kept(pair):
+    job_id = pair.submit(spec(environment=ENDLESS, placement=Placement(backends=("two",))))
+    pair.reaches(job_id, S.RUNNING)
+    settings = replace(pair.settings, backends=pair.settings.backends[:1])
+    other = make_kit(settings, pair.fake, prefix=pair.store.prefix)
+
+    other.work()
+    other.broker.cancel(job_id, ANA)
+    other.work()
+
+    job = other.get(job_id)
+    assert (job.state, job.reason, job.backend_reachable) == (S.RUNNING, Reason.BACKEND_DOWN, False)
+    view = other.broker.backend("two", ANA)
+    assert (view.configured, view.live_jobs) == (False, 1)
+    other.store.close()
+    pair.ended(job_id)
+
+
+def test_the_breaker_opens_after_failures_and_closes_when_the_backend_is_back(kit):
+    kit.fake.kill()
+    for _ in range(4):
+        kit.broker.perform("refresh:fake")
+    assert kit.store.backends.read("fake").not_before > 0
+
+    kit.fake.start()
+    kit.broker.perform("refresh:fake")
+
+    known = kit.store.backends.read("fake")
+    assert (known.reachable, known.not_before, known.failures) == (True, 0, 0)
+
+
+def test_in_a_new_incarnation_an_attempt_is_looked_up_before_it_is_first_sent(kit):
+    """Redis may have lost that it was sent: the backend is asked first."""
+    job_id = kit.submit(spec())
+    kit.store.begin_incarnation()
+
+    assert kit.ended(job_id).state is S.COMPLETED
+
+    assert kit.fake.starts(kit.broker.attempts(job_id, ANA)[0].marker) == 1
+    assert kit.fake.asked()["find"] if "find" in kit.fake.asked() else kit.fake.asked()["list"] >= 1
+
+
+def test_a_list_is_filtered_by_everything_it_says(kit):
+    wanted = kit.submit(spec(name="a", labels={"team": "vision"}))
+    kit.submit(spec(name="b", labels={"team": "speech"}))
+    kit.submit(spec(name="a", kind=Kind.BATCH))
+    kit.ended(wanted)
+
+    query = JobQuery(project="vision", name="a", labels={"team": "vision"}, kind=Kind.TRAINING, owner="ana")
+
+    assert [job.id for job in kit.broker.list_jobs(query, ANA).items] == [wanted]

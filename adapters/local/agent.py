@@ -36,16 +36,20 @@ class Agent:
         self.home = home
         self.connection = connection
         self.watch = watch
-        self.options = options.from_json(Path(home.options).read_text())
         self.stopping = False
         self.told: dict[str, float] = {}  # launches that were asked to end -> when they are killed
         self.starter = Starter(connection, watch, home)
         self.keeper = replicas.Keeper(connection, watch, home)
+        self._read_options()
+
+    def _read_options(self) -> None:
+        """Each turn: an operator may have given the backend other slots."""
+        self.options = options.from_json(Path(self.home.options).read_text())
+        self.starter.options = self.keeper.options = self.options
 
     def turn(self) -> float:
         """Look at everything once.  Seconds until something may have to be done without being woken."""
-        self.options = options.from_json(Path(self.home.options).read_text())
-        self.starter.options = self.keeper.options = self.options
+        self._read_options()
         self._bury_the_dead()
         patience = self._end_what_was_cancelled()
         patience = min(patience, self.keeper.turn())

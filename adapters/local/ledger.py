@@ -66,7 +66,7 @@ def create(path: str) -> None:
     """Make the ledger, or find it as it is.  Raises ``sqlite3.Error``."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    with _opened(f"file:{path}?mode=rw") as connection:
+    with opened(path) as connection:
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -77,25 +77,19 @@ def create(path: str) -> None:
 
 
 @contextmanager
-def _opened(uri: str) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(uri, timeout=BUSY_S, isolation_level=None, uri=True)
-    try:
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = FULL")
-        yield connection
-    finally:
-        connection.close()
-
-
-@contextmanager
 def opened(path: str) -> Iterator[sqlite3.Connection]:
     """One connection for one piece of work: safe over threads and forks.
 
     Raises ``sqlite3.Error``, also when there is no ledger: a lost one must not look like an empty one.
     """
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    with _opened(f"file:{quoted}?mode=rw") as connection:
+    connection = sqlite3.connect(f"file:{quoted}?mode=rw", timeout=BUSY_S, isolation_level=None, uri=True)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = FULL")
         yield connection
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import re
+import subprocess
+import sys
 from importlib.resources import files
 
 import pytest
@@ -277,6 +279,14 @@ def test_figures_and_request_times_are_in_the_metrics(api, ana):
     assert 'broker_new{label_0="x",label_1="y"} 1.0' in text
     assert 'broker_http_answers_total{method="GET",route="/v1/jobs",status="200"} 1.0' in text
     assert "01ABC" not in text
+
+
+def test_the_server_is_loaded_without_the_library_of_figures():
+    """It decides when it is loaded whether it counts for one process or for all of them, and the server has
+    to say so first: figures of several processes were once silently lost."""
+    code = "import sys, broker.processes, broker.web.server; sys.exit('prometheus_client' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_metrics_are_for_operators(api):

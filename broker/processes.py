@@ -21,7 +21,7 @@ from broker.settings import Settings
 from broker.store import open_store
 from broker.store.connection import errors_in_our_words
 from broker.store.dump import Loaded, export_lines, import_lines
-from broker.wiring import build, store_options
+from broker.wiring import build, hints_over, store_options
 
 
 def run_api(settings: Settings) -> None:
@@ -33,17 +33,17 @@ def run_api(settings: Settings) -> None:
 
 def run_worker(settings: Settings) -> None:
     """Returns after SIGTERM: what it holds is finished or, past the grace, left to its lease."""
-    from broker.queue import make_app, queues
-    from broker.tasks import publisher, register
+    from broker.queue import leave_in_time, make_app, queues
+    from broker.tasks import register
 
-    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # Celery's soft stop
     set_up_logs("worker", log_format=settings.log_format, level=settings.log_level)
     points.arm_from_environment(os.environ.get("BROKER_TEST_POINT"))
     app = make_app(settings, settings.redis_url)
-    register(app, build(settings, publisher(app)))
+    register(app, build(settings, hints_over(app, settings)))
     names = ",".join(queues([backend.name for backend in settings.backends]))
     options = ["--pool=threads", f"--concurrency={settings.worker_threads}", f"--queues={names}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
+    leave_in_time()
     app.worker_main(["worker", *options, *quiet])
 
 

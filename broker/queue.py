@@ -5,23 +5,33 @@ Every setting here answers a failure that was seen; ``docs/decisions`` says whic
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Collection
+from typing import Any
+
 import celery
+from celery.signals import worker_shutting_down
 from kombu import Queue
 
 from broker.settings import Settings
 
-RELEASE_QUEUE = "release"
+STORE_QUEUE = "store"
 VISIBILITY_S = 120  # more than four times the longest task, which ends after half a lease
 
 
-def queue_of(hint: str) -> str:
+STOP_GRACE_S = 10.0  # less than what a supervisor or a container engine gives
+
+
+def queue_of(hint: str, backends: Collection[str]) -> str:
     """One queue a backend, so that one that hangs does not keep the others from their turn."""
-    verb, _, backend = hint.partition(":")
-    return f"backend.{backend}" if backend else verb
+    backend = hint.partition(":")[2]
+    return f"backend.{backend}" if backend in backends else STORE_QUEUE
 
 
-def queues(backends: list[str]) -> list[str]:
-    return [RELEASE_QUEUE, "backend.-", *(f"backend.{name}" for name in backends)]
+def queues(backends: Collection[str]) -> list[str]:
+    """``store``: what concerns no backend, or one that left the configuration."""
+    return [STORE_QUEUE, *(f"backend.{name}" for name in backends)]
 
 
 def make_app(settings: Settings, url: str) -> celery.Celery:
@@ -29,9 +39,10 @@ def make_app(settings: Settings, url: str) -> celery.Celery:
     names = queues([backend.name for backend in settings.backends])
     app.conf.update(
         task_queues=[Queue(name) for name in names],
-        task_default_queue=RELEASE_QUEUE,
+        task_default_queue=STORE_QUEUE,
         task_create_missing_queues=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker outlives any outage of Redis
         broker_transport_options={
             "visibility_timeout": VISIBILITY_S,
             "unacked_restore_interval": 5,
@@ -54,13 +65,26 @@ def make_app(settings: Settings, url: str) -> celery.Celery:
         worker_concurrency=settings.worker_threads,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
-        worker_soft_shutdown_timeout=10.0,
         worker_send_task_events=False,
         task_send_sent_event=False,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
     )
     return app
+
+
+def leave_in_time(grace_s: float = STOP_GRACE_S) -> None:
+    """SIGTERM lets running tasks end, and no new ones begin.  What hangs at a backend is left to its lease.
+
+    Celery's soft stop does that too, but it sleeps all of its time even when the tasks end at once.
+    """
+
+    def begin(**_: Any) -> None:
+        timer = threading.Timer(grace_s, os._exit, args=(0,))
+        timer.daemon = True
+        timer.start()
+
+    worker_shutting_down.connect(begin, weak=False)
 
 
 def _kombu_url(url: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import celery
 from kombu.exceptions import OperationalError
@@ -23,12 +23,12 @@ def register(app: celery.Celery, broker: Broker) -> None:
         broker.perform(name)
 
 
-def publisher(app: celery.Celery) -> Callable[[str], None]:
-    """A hint that cannot be sent is sent again by the sweeper."""
+def publisher(app: celery.Celery, backends: Collection[str], expires_s: float) -> Callable[[str], None]:
+    """A hint that cannot be sent is sent again by the sweeper; one that nobody took in time is dropped."""
 
     def publish(name: str) -> None:
         try:
-            app.send_task(HINT, args=[name], queue=queue_of(name), retry=False)
+            app.send_task(HINT, args=[name], queue=queue_of(name, backends), retry=False, expires=expires_s)
         except (OperationalError, OSError) as error:
             log.warning("the hint %s was not sent: %s", name, error)
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
+from typing import Any
 
 from adapters.base import Adapter, BackendConfig
 from api_spec.errors import InvalidConfiguration
@@ -83,6 +84,14 @@ def build(
 
 def _celery_publisher(settings: Settings) -> Callable[[str], None]:
     from broker.queue import make_app
+
+    return hints_over(make_app(settings, settings.redis_url), settings)
+
+
+def hints_over(app: Any, settings: Settings) -> Callable[[str], None]:
+    """``app``: a Celery application."""
     from broker.tasks import publisher
 
-    return publisher(make_app(settings, settings.redis_url))
+    names = frozenset(backend.name for backend in settings.backends)
+    # A hint is sent again each sweep, so an old one is of no use; but a busy worker needs some time.
+    return publisher(app, names, expires_s=max(10.0, 4 * settings.sweep_s))

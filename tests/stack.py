@@ -36,7 +36,13 @@ from tests.helpers import wait_until
 
 READY_WITHIN_S = 60.0
 GONE_WITHIN_S = 20.0
-QUICK = {"lease_s": 2.0, "sweep_s": 0.5, "poll_s": 0.1, "rate_limit": "100000 per minute"}
+QUICK = {
+    "lease_s": 2.0,
+    "sweep_s": 0.5,
+    "poll_s": 0.1,
+    "rate_limit": "100000 per minute",
+    "api_processes": 1,
+}
 # What a command line says of the part that it is; the rest are jobs.
 WORDS = {
     "redis": b"valkey-server",
@@ -59,12 +65,13 @@ def part_of(command: bytes) -> str:
 
 
 def running_for(directory: Path) -> dict[int, str]:
-    """pid -> part, of every process that names the directory in its command line or environment."""
+    """pid -> part, of every process whose command line, environment or input names the directory; the last
+    is a supervisor's, whose plan is a file there."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (folder / "cmdline").read_bytes()
-            text = command + (folder / "environ").read_bytes()
+            text = command + (folder / "environ").read_bytes() + os.readlink(bytes(folder / "fd/0"))
             if os.fsencode(directory) in text and int(folder.name) != os.getpid():
                 found[int(folder.name)] = part_of(command)
     return found
@@ -191,7 +198,6 @@ class Parts(Stack):
         self.environment |= {
             "BROKER_REDIS_URL": self.server.url,
             "BROKER_LISTEN_PORT": str(self.port),
-            "BROKER_API_PROCESSES": "1",
             "BROKER_INSTANCE": backends[0].instance,
         }
         self.running: dict[str, subprocess.Popen[bytes]] = {}

@@ -53,8 +53,9 @@ def job_id_at(seconds: float) -> str:
 
 
 def new_job(**changes: Any) -> NewJob:
-    """A training job in the queue of ``BACKEND``.  ``changes``: members of ``NewJob``, or fields of the record."""
-    own = {name: changes.pop(name) for name in ("id", "spec", "decision", "queue", "deps") if name in changes}
+    """A training job for ``BACKEND``.  ``changes``: members of ``NewJob``, or fields of the record."""
+    members = ("id", "spec", "decision", "queue", "deps", "event")
+    own = {name: changes.pop(name) for name in members if name in changes}
     fields = {
         "kind": "training",
         "name": "train",
@@ -88,7 +89,7 @@ class World:
     ) -> list[Claim]:
         return self.jobs.claim(lane, BACKEND, ClaimLimits(count=count, lease_s=lease_s, **limits))
 
-    def begin(self, claim: Claim) -> Written:
+    def begin(self, claim: Claim, max_live: int | None = None, lease_s: float = LONG_S) -> Written:
         number = claim.record.attempt + 1
         attempt = AttemptRecord(
             number=number,
@@ -103,8 +104,15 @@ class World:
             decision=(number, b"binding"),
             live=(BACKEND, Live(attempt=number)),
             events=(("submitting", {"backend": BACKEND}),),
+            due=(ACT, lease_s),
+            keeps_claim=True,
         )
-        guard = Guard(epoch=claim.record.epoch, states=(JobState.ACCEPTED,))
+        guard = Guard(
+            epoch=claim.record.epoch,
+            version=claim.record.version,
+            states=(JobState.ACCEPTED,),
+            below=None if max_live is None else (BACKEND, max_live),
+        )
         return self.jobs.move(claim.record.id, guard, change)
 
     def hand_over(self, claim: Claim) -> Written:
@@ -153,7 +161,7 @@ class World:
     def forget(self, job_id: str) -> str:
         parts = self.jobs.parts(job_id)
         assert parts is not None
-        return self.store.archive.forget(parts)
+        return self.store.archive.forget(parts, int(time.time() * 1000))
 
     # ---- what is there -------------------------------------------------------------------------------
 

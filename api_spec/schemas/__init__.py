@@ -12,7 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from api_spec.jobs import JobSpec
-from api_spec.schemas.canonical import build_spec, dump_spec, pack_spec, spec_digest, unpack_spec
+from api_spec.schemas.canonical import (
+    build_spec,
+    dump_spec,
+    pack_spec,
+    pack_with_digest,
+    spec_digest,
+    unpack_spec,
+)
 from api_spec.schemas.writing import (
     dump_accepted,
     dump_attempt,
@@ -41,6 +48,7 @@ __all__ = [
     "dump_task",
     "load_spec",
     "pack_spec",
+    "pack_with_digest",
     "spec_digest",
     "unpack_spec",
 ]

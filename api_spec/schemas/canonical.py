@@ -258,5 +258,11 @@ def pack_spec(spec: JobSpec) -> bytes:
     return zlib.compress(canonical_json(spec))
 
 
+def pack_with_digest(spec: JobSpec) -> tuple[bytes, str]:
+    """Both of the above over one encoding, for the path that every submission takes."""
+    text = canonical_json(spec)
+    return zlib.compress(text), sha256(text).hexdigest()
+
+
 def unpack_spec(packed: bytes) -> JobSpec:
     return build_spec(json.loads(zlib.decompress(packed)))

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from api_spec.decisions import Decision, Outcome
-from api_spec.errors import Fault, Forbidden, IdempotencyConflict, InvalidSpec, NothingFits
+from api_spec.errors import Fault, Forbidden, IdempotencyConflict, InvalidSpec, NothingFits, StoreUnavailable
 from api_spec.ids import new_id
 from api_spec.jobs import Dependency, Input, JobSpec, OutputOf, When
 from api_spec.reasons import Reason
-from api_spec.schemas import pack_spec, spec_digest, unpack_spec
+from api_spec.schemas import pack_with_digest, unpack_spec
 from api_spec.states import JobState
 from api_spec.views import Accepted
 from broker.access import Principal, Scope
@@ -52,6 +52,18 @@ def _provisional(context: Context, snapshots: Snapshots, spec: JobSpec, who: Pri
 def accept(context: Context, snapshots: Snapshots, submission: Submission, who: Principal) -> Accepted:
     """Raises ``NothingFits`` with the decision when it is proven that no backend can run one of the jobs."""
     who.need(Scope.JOBS_WRITE)
+    try:
+        return _accept(context, snapshots, submission, who)
+    except (NothingFits, InvalidSpec, StoreUnavailable):
+        # What was accepted once stays accepted, whatever has become of the backends since.
+        idempotency = _idempotency(submission, who)
+        earlier = context.store.jobs.replay(idempotency) if idempotency else None
+        if earlier is None:
+            raise
+        return _other_answer(context, earlier)
+
+
+def _accept(context: Context, snapshots: Snapshots, submission: Submission, who: Principal) -> Accepted:
     context.store.full.refuse_when_full()
     now = context.store.now()
     ids = [new_id(now, os.urandom(10)) for _ in submission.specs]
@@ -68,8 +80,9 @@ def accept(context: Context, snapshots: Snapshots, submission: Submission, who: 
     if answer.verdict != "ok":
         return _other_answer(context, answer)
     point("accepted")
-    for queue in {job.queue for job, waits in zip(new, answer.waits, strict=True) if not waits}:
-        context.hint("drain:" + queue.partition(":")[2])
+    for hint in answer.hints:
+        context.publish(hint)
+        point("hint_sent")
     records = [_record(job, answer.at_ms, waits) for job, waits in zip(new, answer.waits, strict=True)]
     views = tuple(job_view(record, spec) for record, spec in zip(records, specs, strict=True))
     return Accepted(views, tuple(decisions))
@@ -179,13 +192,15 @@ def _refuse_impossible(decisions: Sequence[Decision]) -> None:
 def _idempotency(submission: Submission, who: Principal) -> Idempotency | None:
     if submission.key is None:
         return None
-    return Idempotency(f"{who.project}:{who.subject}:{submission.key}", submission.body_digest)
+    # By owner too: two people behind one portal may think of the same key.
+    return Idempotency(f"{who.project}:{who.subject}:{who.owner}:{submission.key}", submission.body_digest)
 
 
 def _new_job(
     job_id: str, spec: JobSpec, decision: Decision, who: Principal, resubmit_of: str | None
 ) -> NewJob:
     waiting = why_waiting(decision)
+    packed, digest = pack_with_digest(spec)
     reason = Reason.HELD if spec.hold else waiting.code if waiting else None
     fields = {
         "kind": spec.kind,
@@ -194,7 +209,7 @@ def _new_job(
         "owner": who.owner,
         "submitter": who.subject,
         "state": JobState.ACCEPTED,
-        "digest": spec_digest(spec)[:16],
+        "digest": digest[:16],
         "labels": spec.labels or None,
         "reason": reason,
         "message": waiting.message if waiting and not spec.hold else None,
@@ -207,7 +222,7 @@ def _new_job(
     return NewJob(
         id=job_id,
         fields=fields,
-        spec=pack_spec(spec),
+        spec=packed,
         decision=pack(decision),
         queue=f"{SUBMIT}:{decision.chosen or UNPLACED}",
         deps=tuple((d.job or "", str(d.when)) for d in spec.depends_on),

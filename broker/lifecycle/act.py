@@ -7,6 +7,7 @@ from dataclasses import replace
 from adapters.base import BackendError, Busy, Holds, OutcomeUnknown, Rejected, Updates
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import ACT, Context, ref_of
+from broker.lifecycle.health import failed
 from broker.lifecycle.points import point
 from broker.lifecycle.submit import as_decided
 from broker.store.changes import Change, Guard
@@ -42,6 +43,7 @@ def _withdraw(context: Context, record: JobRecord, attempt: AttemptRecord) -> No
     context.store.jobs.move(record.id, _guard(record), change)
     point("step_done")
     # Its end is looked for soon, not at the next poll.
+    context.store.backends.postpone(attempt.backend, "observe_at", 0)
     context.hint(f"observe:{attempt.backend}")
     return None
 
@@ -56,14 +58,16 @@ def _carry_out(context: Context, claim: Claim, attempt: AttemptRecord) -> None:
         elif isinstance(adapter, Holds):
             adapter.hold(ref) if record.held else adapter.release(ref)
     except Rejected as error:
+        point("update_returned")
         return _refused(context, record, error)
     except (Busy, OutcomeUnknown) as error:
         return _later(context, record, attempt, error)
     point("update_returned")
     # Guarded by the version too: what was asked for in the meantime is still to be carried out.
     guard = Guard(epoch=record.epoch, version=record.version)
-    change = Change(set={"act": None, "tries": 0}, no_due=True)
+    change = Change(set={"act": None}, no_due=True)
     context.store.jobs.move(record.id, guard, change)
+    point("step_done")
     return None
 
 
@@ -73,11 +77,13 @@ def _refused(context: Context, record: JobRecord, error: Rejected) -> None:
         no_due=True,
         events=(("refused", {"message": str(error)[:500]}),),
     )
-    context.store.jobs.move(record.id, _guard(record), change)
+    # By the version too: a newer intent is not refused with the older one.
+    guard = Guard(epoch=record.epoch, version=record.version)
+    context.store.jobs.move(record.id, guard, change)
 
 
 def _later(context: Context, record: JobRecord, attempt: AttemptRecord, error: BackendError) -> None:
-    context.store.backends.failed(attempt.backend, str(error), int(context.store.now() * 1000))
+    failed(context, attempt.backend, error)
     delay_s = error.retry_after_s if isinstance(error, Busy) else LATER_S
     change = Change(quiet=True, due=(f"{ACT}:{attempt.backend}", delay_s))
     context.store.jobs.move(record.id, _guard(record), change)

@@ -29,11 +29,12 @@ from broker.lifecycle import accept as accepting
 from broker.lifecycle import intents, reading
 from broker.lifecycle.context import UNPLACED, Context
 from broker.lifecycle.dispatch import drain
+from broker.lifecycle.forget import forget
 from broker.lifecycle.observe import observe
 from broker.lifecycle.refresh import refresh
 from broker.lifecycle.release import release_dependants
 from broker.lifecycle.snapshots import Snapshots
-from broker.lifecycle.sweep import Sweeper, tick
+from broker.lifecycle.sweep import sweep, tick
 from broker.store.connection import errors_in_our_words
 from broker.store.events import of_job
 
@@ -83,10 +84,13 @@ class Broker:
         return accepting.accept(self.context, self.snapshots, submission, who)
 
     @over_the_store
-    def resubmit(self, job_id: str, who: Principal) -> Accepted:
+    def resubmit(self, job_id: str, who: Principal, *, key: str | None = None) -> Accepted:
         """The same spec again, as a new job; who submitted the first one does not matter."""
         parts = reading.visible(self.context, job_id, who)
-        submission = accepting.Submission(specs=[unpack_spec(parts.spec)], resubmit_of=job_id)
+        specs = [unpack_spec(parts.spec)]
+        submission = accepting.Submission(
+            specs=specs, key=key, body_digest=f"resubmit of {job_id}", resubmit_of=job_id
+        )
         return accepting.accept(self.context, self.snapshots, submission, who)
 
     @over_the_store
@@ -135,12 +139,18 @@ class Broker:
 
     @over_the_store
     def job_events(self, job_id: str, who: Principal) -> tuple[EventView, ...]:
-        return of_job(reading.visible(self.context, job_id, who).history)
+        return of_job(job_id, reading.visible(self.context, job_id, who).history)
 
     @over_the_store
     def events(self, who: Principal, after: str | None, limit: int) -> Page[EventView]:
         who.need(Scope.JOBS_READ)
         return self.store.events.of_project(who.project, after, limit)
+
+    @over_the_store
+    def newest_event(self, who: Principal) -> str | None:
+        """The id to follow from when only what is new matters."""
+        who.need(Scope.JOBS_READ)
+        return self.store.events.last_id(who.project)
 
     @over_the_store
     def pending(self, job_id: str, who: Principal) -> tuple[Refusal, ...]:
@@ -194,23 +204,24 @@ class Broker:
         return reading.backend(self.context, name, who)
 
     def drain_backend(self, name: str, who: Principal) -> BackendView:
-        """No new placements; what is queued for it is placed elsewhere or waits."""
-        return self._flags(name, who, drained=True, paused=False)
+        """No new placements; what is queued for it in the broker is placed elsewhere or waits."""
+        return self._flag(name, who, drained=True)
 
     def pause_backend(self, name: str, who: Principal) -> BackendView:
-        """No submits; cancels work."""
-        return self._flags(name, who, drained=False, paused=True)
+        """No submits; cancels and look-ups work."""
+        return self._flag(name, who, paused=True)
 
     def resume_backend(self, name: str, who: Principal) -> BackendView:
-        return self._flags(name, who, drained=False, paused=False)
+        """Neither drained nor paused."""
+        return self._flag(name, who, drained=False, paused=False)
 
     @over_the_store
-    def _flags(self, name: str, who: Principal, *, drained: bool, paused: bool) -> BackendView:
+    def _flag(self, name: str, who: Principal, **flags: bool) -> BackendView:
         who.need(Scope.BACKENDS_ADMIN)
         self.context.adapter(name)
-        self.store.backends.set_flags(name, drained=drained, paused=paused)
-        flags = {"backend": name, "drained": drained, "paused": paused, "by": who.owner}
-        self.store.events.tell_operator("backend_flags", flags)
+        self.store.backends.set_flags(name, **flags)
+        self.snapshots.forget()
+        self.store.events.tell_operator("backend_flags", {"backend": name, "by": who.owner, **flags})
         for queue in (name, UNPLACED):
             self.context.hint(f"drain:{queue}")
         return reading.backend(self.context, name, who)
@@ -229,7 +240,7 @@ class Broker:
     # ---- what workers and the controller do ----------------------------------------------------------
 
     def perform(self, hint: str) -> None:
-        """``drain:<backend>``, ``observe:<backend>``, ``refresh:<backend>`` or ``release``."""
+        """``drain:<backend>``, ``observe:<backend>``, ``refresh:<backend>``, ``release`` or ``forget``."""
         verb, _, backend = hint.partition(":")
         with errors_in_our_words():
             if verb == "drain":
@@ -240,6 +251,8 @@ class Broker:
                 refresh(self.context, backend)
             elif verb == "release":
                 release_dependants(self.context)
+            elif verb == "forget":
+                forget(self.context)
             else:
                 raise ValueError(f"{hint} is no hint")
 
@@ -249,4 +262,4 @@ class Broker:
 
     @over_the_store
     def sweep(self) -> None:
-        Sweeper(self.context).sweep()
+        sweep(self.context)

@@ -1,7 +1,8 @@
 """Drain: a worker takes what is due at one backend and moves each job one step.
 
 What a claimed job needs follows from its state alone, so a job is always picked up where the last worker,
-living or dead, left it.
+living or dead, left it.  The submit lane holds jobs that are to be decided; it is never closed, because a job
+whose backend takes nothing now has to go elsewhere, or to say why it waits.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import time
 import uuid
 
+from api_spec.errors import StoreUnavailable
+from api_spec.reasons import Reason
 from api_spec.states import JobState
 from broker.lifecycle.act import act
-from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context, log
+from broker.lifecycle.context import ACT, SUBMIT, Context, log
 from broker.lifecycle.place import place
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.submit import resolve
 from broker.logs import bound
+from broker.store.changes import Change, Guard
 from broker.store.jobs import Claim, ClaimLimits
 
 DRAINS_AT_ONCE = 2  # of one backend; one that hangs then holds at most two threads of all workers
+QUARANTINE_AFTER = 8  # claims that achieved nothing: the job itself breaks its workers
+AGAIN_MAX_S = 60.0
 
 
 def drain(context: Context, snapshots: Snapshots, backend: str) -> int:
@@ -46,6 +52,9 @@ def _drain_lanes(context: Context, snapshots: Snapshots, backend: str) -> int:
         claims = [claim for lane in _open_lanes(context, backend) for claim in _claim(context, lane, backend)]
         if not claims:
             return handled
+        # A server that has lost writes has lost who was sent where: looked at before anything is sent.
+        context.store.notice_restart()
+        point("run_checked")
         snapshots.forget()  # a binding decision is made on fresh facts
         for claim in claims:
             if time.monotonic() > deadline + context.settings.lease_s / 4:
@@ -56,21 +65,16 @@ def _drain_lanes(context: Context, snapshots: Snapshots, backend: str) -> int:
 
 
 def _open_lanes(context: Context, backend: str) -> tuple[str, ...]:
-    if backend == UNPLACED:
-        return (SUBMIT,)
-    known = context.store.backends.read(backend)
-    if known.not_before > context.store.now() * 1000 or backend not in context.adapters:
-        return ()
-    return (ACT,) if known.paused else (ACT, SUBMIT)
+    if backend not in context.adapters:
+        return (SUBMIT,)  # no backend, or one that left the configuration: only to be decided anew
+    asleep = context.store.backends.read(backend).not_before > context.store.now() * 1000
+    return (SUBMIT,) if asleep else (ACT, SUBMIT)
 
 
 def _claim(context: Context, lane: str, backend: str) -> list[Claim]:
     settings = context.settings
     limits = ClaimLimits(
-        count=settings.drain_batch,
-        lease_s=settings.lease_s,
-        max_live=settings.max_live_jobs,
-        per_s=settings.max_submits_per_s,
+        count=settings.drain_batch, lease_s=settings.lease_s, per_s=settings.max_submits_per_s
     )
     claims = context.store.jobs.claim(lane, backend, limits)
     point("claimed" if claims else "nothing_due")
@@ -81,10 +85,13 @@ def _handle(context: Context, snapshots: Snapshots, backend: str, claim: Claim) 
     try:
         with bound(job=claim.record.id, attempt=claim.record.attempt):
             _step(context, snapshots, backend, claim)
-    except Exception:
-        # One bad job must not keep the others from their turn.  It comes back when its lease is over.
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        # One bad job must not keep the others from their turn.
         log.exception("job %s could not be handled", claim.record.id)
         context.store.count("drain_failures")
+        _again_later(context, claim, error)
         return 0
     point("step_done")
     return 1
@@ -92,9 +99,40 @@ def _handle(context: Context, snapshots: Snapshots, backend: str, claim: Claim) 
 
 def _step(context: Context, snapshots: Snapshots, backend: str, claim: Claim) -> None:
     state = claim.record.state
-    if state is JobState.ACCEPTED:
+    if state is JobState.ACCEPTED and claim.record.tries > QUARANTINE_AFTER:
+        _set_aside(context, claim)
+    elif state is JobState.ACCEPTED:
         place(context, snapshots, backend, claim)
     elif state is JobState.SUBMITTING:
         resolve(context, claim)
     else:
         act(context, claim)
+
+
+def _again_later(context: Context, claim: Claim, error: Exception) -> None:
+    """Later each time, and with a word to the user once it is no accident any more."""
+    record = claim.record
+    if record.queue is None:
+        return
+    delay_s = min(AGAIN_MAX_S, 0.5 * 2 ** min(record.tries, 8))
+    message = f"the broker failed on it {record.tries} times, last with: {error!r}"[:500]
+    tell = record.tries == QUARANTINE_AFTER
+    change = Change(
+        set={"reason": Reason.UNKNOWN, "message": message} if tell else {},
+        quiet=not tell,
+        failed=True,
+        due=(record.queue, delay_s),
+    )
+    context.store.jobs.move(record.id, Guard(epoch=record.epoch), change)
+
+
+def _set_aside(context: Context, claim: Claim) -> None:
+    """A job that breaks every worker that touches it must not do so for ever; people have to look."""
+    record = claim.record
+    message = f"set aside after {record.tries} tries that came to nothing; the log of the workers says why"
+    change = Change(
+        set={"held": True, "reason": Reason.HELD, "message": message},
+        no_due=True,
+        events=(("held", {"by": "broker", "message": message}),),
+    )
+    context.store.jobs.move(record.id, Guard(epoch=record.epoch), change)

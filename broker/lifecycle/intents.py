@@ -78,7 +78,7 @@ def release(context: Context, job_id: str, who: Principal) -> None:
         reason = Reason.DEPENDENCY_NOT_MET if record.waits else None
         queue = record.next_queue or f"{SUBMIT}:-"
         change = Change(
-            set={"held": None, "reason": reason, "message": None, "tries": 0},
+            set={"held": None, "reason": reason, "message": None},
             due=None if record.waits else (queue, 0),
             events=(_by("released", who),),
         )

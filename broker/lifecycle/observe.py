@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 
-from adapters.base import Absent, AttemptRef, BackendError, Found, Observation
+from adapters.base import Absent, AttemptRef, BackendError, Explains, Found, Observation, Observations
 from api_spec.errors import StoreUnavailable
 from api_spec.schemas import unpack_spec
+from api_spec.states import AttemptState
 from broker.lifecycle import tasks
-from broker.lifecycle.context import Context, log
+from broker.lifecycle.context import Context, log, ref_of
+from broker.lifecycle.health import answered, failed
+from broker.lifecycle.keeping import Kept, kept
 from broker.lifecycle.points import point
 from broker.lifecycle.progress import Seen, Step, fingerprint, lost, progress
 from broker.store.changes import Guard, Live
 from broker.store.jobs import Written
 
 SLOWER_WHEN_DOWN = 5  # a backend that does not answer is asked less often
+REST = 10  # a pass that took t is followed by a rest of 10 t, so that 10,000 idle jobs cost a tenth of a core
 
 
 def observe(context: Context, backend: str) -> int:
@@ -24,56 +27,59 @@ def observe(context: Context, backend: str) -> int:
     point("observe_begun")
     if backend not in context.adapters:
         return 0
-    name, holder = f"observe:{backend}", f"{context.holder}:{uuid.uuid4().hex[:8]}"
-    epoch = context.store.leases.acquire(name, holder, context.settings.lease_s)
-    if epoch is None:
-        return 0
-    point("observe_leased")
-    try:
-        written = _Pass(context, backend, (name, epoch)).run()
+    with kept(context, f"observe:{backend}") as lease:
+        point("observe_leased")
+        if lease is None:
+            return 0
+        written = _Pass(context, backend, lease).run()
         point("observe_done")
-        return written
-    finally:
-        context.store.leases.release(name, holder)
-        point("observe_left")
+    point("observe_left")
+    return written
 
 
 class _Pass:
-    def __init__(self, context: Context, backend: str, lease: tuple[str, int]) -> None:
+    def __init__(self, context: Context, backend: str, lease: Kept) -> None:
         self.context = context
         self.backend = backend
         self.lease = lease
         self.adapter = context.adapter(backend)
+        self.store = context.store
 
     def run(self) -> int:
-        store, settings = self.context.store, self.context.settings
-        now = store.now()
-        # Read before the backend is asked: what is submitted later is not absent, only newer than the pass.
+        began = self.store.now()
         # An attempt without a handle is an unconfirmed submission: the dispatcher's, with its settle time.
-        live = {id_: entry for id_, entry in store.backends.live(self.backend).items() if entry.handle}
+        # Read before the backend is asked: what is submitted later is not absent, only newer than the pass.
+        live = {id_: entry for id_, entry in self.store.backends.live(self.backend).items() if entry.handle}
         refs = {job_id: self._ref(job_id, entry) for job_id, entry in live.items()}
         try:
             seen = self.adapter.observe(list(refs.values()))
         except BackendError as error:
-            store.backends.failed(self.backend, str(error), int(now * 1000))
-            pause_s = settings.poll_s * SLOWER_WHEN_DOWN
-            store.backends.postpone(self.backend, "observe_at", int((now + pause_s) * 1000))
+            failed(self.context, self.backend, error)
+            self._rest(SLOWER_WHEN_DOWN * self.context.settings.poll_s)
             return 0
         point("observed")
         written = 0
         for job_id, entry in live.items():
-            observation = seen.found.get(refs[job_id].marker)
-            if observation is not None:
-                written += self._apply(job_id, entry, observation)
-            elif seen.complete:
-                written += self._investigate(job_id, entry)
-        store.backends.answered(self.backend, int(now * 1000) if seen.complete else None)
-        store.backends.postpone(self.backend, "observe_at", int((now + settings.poll_s) * 1000))
+            if self.lease.lost:
+                log.warning("another observer of %s has taken over", self.backend)
+                return written
+            written += self._look(job_id, entry, refs[job_id], seen)
+        answered(self.context, self.backend, began if seen.complete else None)
+        self._rest(max(self.context.settings.poll_s, REST * (self.store.now() - began)))
         return written
+
+    def _rest(self, seconds: float) -> None:
+        self.store.backends.postpone(self.backend, "observe_at", int((self.store.now() + seconds) * 1000))
 
     def _ref(self, job_id: str, entry: Live) -> AttemptRef:
         marker = self.context.marker(job_id, entry.attempt)
         return AttemptRef(marker=marker, handle=entry.handle, job_id=job_id, number=entry.attempt)
+
+    def _look(self, job_id: str, entry: Live, ref: AttemptRef, seen: Observations) -> int:
+        observation = seen.found.get(ref.marker)
+        if observation is not None:
+            return self._apply(job_id, entry, observation)
+        return self._investigate(job_id, entry) if seen.complete else 0
 
     def _apply(self, job_id: str, entry: Live, observation: Observation) -> int:
         if fingerprint(observation) == entry.fingerprint:
@@ -85,41 +91,56 @@ class _Pass:
         except Exception:
             # One odd observation must not hide the others of this pass.
             log.exception("the observation of %s could not be applied", observation.marker)
-            self.context.store.count("observe_failures")
+            self.store.count("observe_failures")
             return 0
 
     def _apply_one(self, job_id: str, entry: Live, observation: Observation) -> int:
         seen = self._read(job_id, entry, observation)
         if seen is None:
+            # The job has gone on, and its entry was left behind: nothing may be waiting for it.
+            self.store.backends.change_live(self.backend, job_id, entry, None)
+            point("observation_applied")
             return 0
         if observation.state is None:
             log.warning("%s says %r, which is not known", self.backend, observation.native_state)
-            self.context.store.count("unknown_words")
+            self.store.count("unknown_words")
         step = progress(seen)
         if step is None:
-            entry = replace(entry, fingerprint=fingerprint(observation))
-            self.context.store.backends.note_fingerprint(self.backend, job_id, entry)
+            after = replace(entry, fingerprint=fingerprint(observation))
+            self.store.backends.change_live(self.backend, job_id, entry, after)
+            point("observation_applied")
             return 0
         return self._write(seen, step)
 
     def _read(self, job_id: str, entry: Live, observation: Observation) -> Seen | None:
-        """None: the job has gone on since."""
-        parts = self.context.store.jobs.parts(job_id)
+        """None: the job is no longer at this attempt."""
+        parts = self.store.jobs.parts(job_id)
         if parts is None or parts.record.ended_for_good or parts.record.attempt != entry.attempt:
             return None
-        spec = unpack_spec(parts.spec)
+        record, spec = parts.record, unpack_spec(parts.spec)
         attempt = next(one for one in parts.attempts if one.number == entry.attempt)
+        if observation.state is AttemptState.QUEUED and isinstance(self.adapter, Explains):
+            observation = self._explained(ref_of(record, attempt), observation)
         table = tasks.table_of(spec, parts.tasks)
-        return Seen(record=parts.record, attempt=attempt, spec=spec, table=table, observation=observation)
+        return Seen(record=record, attempt=attempt, spec=spec, table=table, observation=observation)
+
+    def _explained(self, ref: AttemptRef, observation: Observation) -> Observation:
+        """Why it waits, in the backend's numbers; kept, so that reading it calls no backend."""
+        assert isinstance(self.adapter, Explains)  # noqa: S101 - the caller has looked
+        try:
+            told = self.adapter.explain_pending(ref)
+        except BackendError:
+            return observation
+        return replace(observation, reason=told[0].code, message=told[0].message) if told else observation
 
     def _write(self, seen: Seen, step: Step) -> int:
-        jobs = self.context.store.jobs
-        guard = Guard(version=seen.record.version, lease=self.lease)
+        jobs = self.store.jobs
+        guard = Guard(version=seen.record.version, lease=self.lease.guard)
         write = jobs.end if step.ends else jobs.move
         written = write(seen.record.id, guard, step.change)
         point("observation_applied")
         if written is Written.STALE:
-            log.warning("this observer of %s is no longer the one; its write was refused", self.backend)
+            self.lease.lost = True
         if written is Written.OK and (step.ends or step.change.wake):
             self.context.hint("release")
         if written is Written.OK and step.change.due:
@@ -128,7 +149,7 @@ class _Pass:
 
     def _investigate(self, job_id: str, entry: Live) -> int:
         """A complete pass did not show it.  It is absent only if a look-up for its marker proves that."""
-        attempt = self.context.store.jobs.attempt(job_id, entry.attempt)
+        attempt = self.store.jobs.attempt(job_id, entry.attempt)
         if attempt is None:
             return 0
         try:

@@ -9,7 +9,7 @@ from api_spec.jobs import Input, JobSpec
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
-from broker.lifecycle.context import SUBMIT, UNPLACED, Context
+from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.submit import Order, look_up, send
@@ -22,13 +22,10 @@ from policies.records import pack
 REROUTES = 3  # then the job stays where it is if it can, so that it does not wander between two equals
 PATIENCE_S = 1.0  # before a job that found no backend is decided again; doubles
 PATIENCE_MAX_S = 30.0
-QUARANTINE_AFTER = 12  # claims without any progress: the job itself breaks its workers
 
 
 def place(context: Context, snapshots: Snapshots, backend: str, claim: Claim) -> None:
     record, spec = claim.record, unpack_spec(claim.spec)
-    if record.tries > QUARANTINE_AFTER and record.reason is None:
-        return _set_aside(context, record)
     number = record.attempt + 1
     facts = snapshots.facts(spec, record.owner, frozenset(record.groups), record.excluded)
     decision = decide(spec, facts, context.policy, binding=True, attempt=number)
@@ -49,9 +46,25 @@ def _is_eligible(decision: Decision, backend: str) -> bool:
 
 def _reroute(context: Context, record: JobRecord, chosen: str) -> None:
     change = Change(set={"reroutes": record.reroutes + 1}, due=(f"{SUBMIT}:{chosen}", 0))
-    if context.store.jobs.move(record.id, Guard(epoch=record.epoch), change) is Written.OK:
-        point("rerouted")
+    written = context.store.jobs.move(record.id, _as_read(record), change)
+    point("rerouted")
+    if written is Written.OK:
         context.hint(f"drain:{chosen}")
+    else:
+        _look_again(context, record, written)
+
+
+def _as_read(record: JobRecord) -> Guard:
+    """By the version too: what a user wanted in the meantime, such as a hold, is not to be passed over."""
+    return Guard(epoch=record.epoch, version=record.version, states=(JobState.ACCEPTED,))
+
+
+def _look_again(context: Context, record: JobRecord, written: Written) -> None:
+    """Somebody changed the job since it was claimed: it is decided anew, as it is now, and at once."""
+    if written is Written.CHANGED and record.queue is not None:
+        change = Change(quiet=True, due=(record.queue, 0))
+        context.store.jobs.move(record.id, Guard(epoch=record.epoch, states=(JobState.ACCEPTED,)), change)
+        point("step_done")
 
 
 def _no_backend(context: Context, record: JobRecord, decision: Decision) -> None:
@@ -65,33 +78,20 @@ def _no_backend(context: Context, record: JobRecord, decision: Decision) -> None
             decision=(record.attempt + 1, pack(decision)),
             events=(("failed", {"reason": reason}),),
         )
-        context.store.jobs.end(record.id, Guard(epoch=record.epoch), change)
+        _look_again(context, record, context.store.jobs.end(record.id, _as_read(record), change))
         return
-    delay_s = min(PATIENCE_MAX_S, PATIENCE_S * 2 ** min(record.tries, 6))
+    delay_s = min(PATIENCE_MAX_S, PATIENCE_S * 2 ** min(record.patience, 6))
     due = (f"{SUBMIT}:{UNPLACED}", delay_s)
     reason = why.code if why else Reason.BACKEND_DOWN
     message = why.message if why else decision.summary
-    if record.reason is reason and record.message == message:
-        context.store.jobs.move(record.id, Guard(epoch=record.epoch), Change(quiet=True, due=due))
-        return
+    news = record.reason is not reason
     change = Change(
-        set={"reason": reason, "message": message},
-        decision=(0, pack(decision)),
+        set={"reason": reason, "message": message, "patience": record.patience + 1},
+        decision=(0, pack(decision)) if news else None,
         due=due,
-        events=(("waiting", {"reason": reason, "message": message}),),
+        events=(("waiting", {"reason": reason, "message": message}),) if news else (),
     )
-    context.store.jobs.move(record.id, Guard(epoch=record.epoch), change)
-
-
-def _set_aside(context: Context, record: JobRecord) -> None:
-    """A job that breaks every worker that touches it must not do so for ever; people have to look."""
-    message = f"set aside after {record.tries} tries without any progress; the log of the workers says why"
-    change = Change(
-        set={"held": True, "reason": Reason.HELD, "message": message, "tries": 0},
-        no_due=True,
-        events=(("held", {"by": "broker", "message": message}),),
-    )
-    context.store.jobs.move(record.id, Guard(epoch=record.epoch), change)
+    _look_again(context, record, context.store.jobs.move(record.id, _as_read(record), change))
 
 
 def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) -> None:
@@ -107,7 +107,7 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
         state=AttemptState.SUBMITTING,
         submitted_at=context.store.now(),
         inputs={item.name: item.uri or "" for item in resolved.inputs},
-        task_indices=claim.attempt.task_indices if claim.attempt and number > 1 else None,
+        task_indices=record.next_tasks,
     )
     change = Change(
         set={
@@ -117,17 +117,22 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
             "reason": None,
             "message": None,
             "reroutes": None,
-            "tries": 0,
+            "patience": None,
         },
         attempt=attempt,
         decision=(number, pack(decision)),
         live=(backend, Live(attempt=number)),
+        due=(f"{ACT}:{backend}", context.settings.lease_s),
+        keeps_claim=True,
         events=(("submitting", {"backend": backend, "attempt": number}),),
     )
-    guard = Guard(epoch=record.epoch, states=(JobState.ACCEPTED,))
-    if context.store.jobs.move(record.id, guard, change) is not Written.OK:
-        return  # cancelled, or another worker has it now
+    guard = replace(_as_read(record), below=(backend, context.settings.max_live_jobs))
+    written = context.store.jobs.move(record.id, guard, change)
     point("intent_written")
+    if written is Written.FULL:
+        return _full(context, record, backend)
+    if written is not Written.OK:
+        return _look_again(context, record, written)  # or it was cancelled, or another worker has it now
     context.store.backends.assigned(backend)
     begun = replace(record, state=JobState.SUBMITTING, backend=backend, attempt=number)
     order = Order(record=begun, attempt=attempt, spec=with_options(resolved, decision), send_by=claim.send_by)
@@ -135,6 +140,13 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
         look_up(context, order)  # Redis may have lost that this very attempt was submitted before
     else:
         send(context, order)
+
+
+def _full(context: Context, record: JobRecord, backend: str) -> None:
+    """Another worker was faster with the last place: decided anew, on figures that know of it."""
+    change = Change(quiet=True, due=(f"{SUBMIT}:{backend}", PATIENCE_S))
+    context.store.jobs.move(record.id, Guard(epoch=record.epoch), change)
+    point("step_done")
 
 
 def resolve_inputs(context: Context, spec: JobSpec) -> JobSpec:

@@ -21,6 +21,7 @@ POINTS: dict[str, str] = {
     "drain_entered": "the drain has its slot, nothing is claimed",
     "nothing_due": "a queue was asked and had nothing",
     "claimed": "jobs are claimed, nothing is decided",
+    "run_checked": "the server is the one that it was",
     "rerouted": "the job stands in another backend's queue",
     "intent_written": "the attempt is written, nothing is sent",
     "looked_up": "the backend was asked for the marker",
@@ -41,7 +42,9 @@ POINTS: dict[str, str] = {
     "refresh_asked": "inventory or load were read, nothing is written",
     "release_begun": "the hint is taken, nothing is judged",
     "released": "a chunk of dependants is judged, no hint is sent",
+    "forget_begun": "the hint is taken, or the slot is",
     "cleaned_up": "the backend has forgotten an attempt",
+    "forgotten": "one job is gone, or postponed",
     "swept": "a step of the sweeper is done",
 }
 

@@ -57,7 +57,7 @@ def progress(seen: Seen) -> Step | None:
 
 def _is_a_step_back(seen: Seen) -> bool:
     """RUNNING -> QUEUED is a requeue only if the backend counts one; otherwise the answer was a stale one."""
-    back = seen.attempt.state is AttemptState.RUNNING and seen.observation.state is AttemptState.QUEUED
+    back = seen.record.state is JobState.RUNNING and seen.observation.state is AttemptState.QUEUED
     return back and seen.observation.restarts <= seen.attempt.restarts
 
 
@@ -224,10 +224,8 @@ def _is_retried(seen: Seen, outcome: JobState, reason: Reason) -> bool:
         return False
     if seen.table is None or not seen.observation.tasks:
         return reason in retry.on
-    wanted = [Reason(name) for name in retry.on]
-    return bool(
-        tasks.failed_for(tasks.apply(seen.table, seen.attempt.number, seen.observation.tasks), wanted)
-    )
+    table = tasks.apply(seen.table, seen.attempt.number, seen.observation.tasks)
+    return bool(tasks.failed_for(table, [Reason(name) for name in retry.on]))
 
 
 def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Step:
@@ -243,9 +241,7 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Ste
         "act": None,
     }
     if table is not None:
-        wanted = [Reason(name) for name in seen.spec.retry.on]
-        attempt = replace(attempt, task_indices=compact_indices(tasks.failed_for(table, wanted)))
-        fields["tasks"] = tasks.counts(table)
+        fields |= {"next_tasks": _tasks_to_run_again(seen, table), "tasks": tasks.counts(table)}
     return Step(
         Change(
             set=fields,
@@ -256,6 +252,13 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Ste
             events=(("retried", {"attempt": attempt.number, "reason": attempt.reason}),),
         )
     )
+
+
+def _tasks_to_run_again(seen: Seen, table: tasks.Table) -> str:
+    """The attempt as a whole was lost: all that have not completed.  Otherwise those that failed."""
+    if not seen.observation.tasks:
+        return compact_indices(tasks.not_completed(table))
+    return compact_indices(tasks.failed_for(table, [Reason(name) for name in seen.spec.retry.on]))
 
 
 def _end_change(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Change:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from adapters.base import BackendError, Explains, LogPage, LogQuery, ReadsLogs
+from adapters.base import BackendError, LogPage, LogQuery, ReadsLogs
 from api_spec.decisions import Decision, Refusal
 from api_spec.errors import BackendUnavailable, Conflict, InvalidRequest, NotFound, NotSupported
 from api_spec.reasons import SENTENCES, Reason
@@ -18,7 +18,6 @@ from broker.lifecycle.context import Context, ref_of
 from broker.lifecycle.views import attempt_view, backend_view, job_summary, job_view, task_view
 from broker.store.archive import Parts
 from broker.store.backends import BackendRecord
-from broker.store.records import JobRecord
 from policies.records import unpack
 
 
@@ -108,35 +107,20 @@ def log_page(context: Context, job_id: str, who: Principal, query: LogQuery, num
 
 def pending(context: Context, job_id: str, who: Principal) -> tuple[Refusal, ...]:
     """Why it is not running, the best reason first; empty for a job that runs or has ended."""
-    parts = visible(context, job_id, who)
-    record = parts.record
+    record = visible(context, job_id, who).record
     if record.state in FINAL or record.state is JobState.RUNNING:
         return ()
-    if record.state is JobState.QUEUED:
-        return _backend_reasons(context, parts)
-    if record.waits:
+    if record.waits and not record.held:
         edges = ", ".join(f"{job} to have {when}" for job, when in record.deps)
         return (Refusal(Reason.DEPENDENCY_NOT_MET, f"waits for {edges}"),)
-    return (_own_reason(record),)
-
-
-def _own_reason(record: JobRecord) -> Refusal:
+    known = _known_of(context, record.backend)
+    told = []
+    if known is not None and known.reachable is False:
+        told.append(Refusal(Reason.BACKEND_DOWN, known.message or SENTENCES[Reason.BACKEND_DOWN]))
     reason = record.reason or Reason.STARTING
-    return Refusal(reason, record.message or SENTENCES[reason])
-
-
-def _backend_reasons(context: Context, parts: Parts) -> tuple[Refusal, ...]:
-    record = parts.record
-    attempt = parts.attempts[-1]
-    adapter = context.adapters.get(attempt.backend)
-    if isinstance(adapter, Explains):
-        try:
-            told = tuple(adapter.explain_pending(ref_of(record, attempt)))
-        except BackendError as error:
-            return (Refusal(Reason.BACKEND_DOWN, str(error)),)
-        if told:
-            return told
-    return (_own_reason(record),)
+    if not told or reason is not Reason.BACKEND_DOWN:
+        told.append(Refusal(reason, record.message or SENTENCES[reason]))
+    return tuple(told)
 
 
 def backends(context: Context, who: Principal) -> tuple[BackendView, ...]:

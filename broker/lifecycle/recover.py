@@ -44,11 +44,12 @@ def recover(context: Context) -> Recovered:
             marker = parse_marker(ours.ref.marker)
             if marker is not None and marker.instance == context.settings.instance:
                 by_job.setdefault(marker.job_id, []).append((name, ours))
-    answers = [restore(context.store, _parts(job_id, found)) for job_id, found in by_job.items()]
+    now = context.store.now()  # for an end that the backend does not date
+    answers = [restore(context.store, _parts(job_id, found, now)) for job_id, found in by_job.items()]
     return Recovered(answers.count("ok"), answers.count("exists"), tuple(unreachable))
 
 
-def _parts(job_id: str, found: Iterable[tuple[str, Ours]]) -> Parts:
+def _parts(job_id: str, found: Iterable[tuple[str, Ours]], now: float) -> Parts:
     attempts = [_attempt(backend, ours) for backend, ours in found]
     attempts.sort(key=lambda one: one[0].number)
     last, ours = attempts[-1]
@@ -70,7 +71,7 @@ def _parts(job_id: str, found: Iterable[tuple[str, Ours]]) -> Parts:
         "backend": last.backend,
         "recovered": True,
         "replicas": spec.service.replicas.min if spec.service else None,
-        **_state_fields(observation, last),
+        **_state_fields(observation, last, now),
     }
     return Parts(
         job_id=job_id,
@@ -106,7 +107,7 @@ def _attempt(backend: str, ours: Ours) -> tuple[AttemptRecord, Ours]:
     return record, ours
 
 
-def _state_fields(observation: Observation, last: AttemptRecord) -> dict[str, object]:
+def _state_fields(observation: Observation, last: AttemptRecord, now: float) -> dict[str, object]:
     started = {"started": int(observation.started_at * 1000) if observation.started_at else None}
     if observation.state is not AttemptState.ENDED:
         running = observation.state is AttemptState.RUNNING
@@ -117,7 +118,7 @@ def _state_fields(observation: Observation, last: AttemptRecord) -> dict[str, ob
         "reason": observation.reason or Reason.UNKNOWN,
         "exit_code": observation.exit_code,
         "signal": observation.signal,
-        "ended": int((observation.ended_at or 0) * 1000),
+        "ended": int((observation.ended_at or now) * 1000),
         "ended_by": f"backend:{last.backend}",
     }
 

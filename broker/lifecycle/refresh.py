@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
+
 from adapters.base import BackendError
-from broker.lifecycle.context import UNPLACED, Context
+from broker.lifecycle.context import Context
+from broker.lifecycle.health import answered, failed
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import dump_snapshot
 
@@ -12,31 +15,34 @@ EVERY_S_WHEN_DOWN = 3.0  # also the probe that closes the circuit breaker
 
 
 def refresh(context: Context, backend: str) -> bool:
-    """True when it answered."""
+    """True when it answered.  One at a time, so that a backend that hangs holds one thread of all workers."""
     store = context.store
     store.leases.hint_taken(f"refresh:{backend}")
     point("refresh_begun")
+    holder = f"{context.holder}:{uuid.uuid4().hex[:8]}"
     if backend not in context.adapters:
         return False
-    adapter = context.adapter(backend)
-    before = store.backends.read(backend)
+    if not store.leases.take_slot(f"refresh:{backend}", holder, 1, context.settings.lease_s):
+        return False
+    try:
+        return _refresh(context, backend)
+    finally:
+        store.leases.leave_slot(f"refresh:{backend}", holder)
+
+
+def _refresh(context: Context, backend: str) -> bool:
+    store, adapter = context.store, context.adapter(backend)
     now_ms = int(store.now() * 1000)
-    store.backends.declare(backend, adapter.type)
+    store.backends.postpone(backend, "refresh_at", now_ms + int(EVERY_S_WHEN_DOWN * 1000))
+    point("refresh_asked")
     try:
         inventory = adapter.inventory()
         point("refresh_asked")
         load = adapter.load()
         point("refresh_asked")
     except BackendError as error:
-        store.backends.failed(backend, str(error), now_ms)
-        store.backends.postpone(backend, "refresh_at", now_ms + int(EVERY_S_WHEN_DOWN * 1000))
-        if before.reachable is not False:
-            store.events.tell_operator("backend_down", {"backend": backend, "message": str(error)})
+        failed(context, backend, error)
         return False
     store.backends.put_snapshot(backend, dump_snapshot(inventory, load), now_ms, EVERY_S)
-    store.backends.answered(backend)
-    if not before.reachable:
-        store.events.tell_operator("backend_up", {"backend": backend})
-        context.hint(f"drain:{UNPLACED}")
-        context.hint(f"drain:{backend}")
+    answered(context, backend)
     return True

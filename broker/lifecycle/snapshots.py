@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from adapters.base import Inventory, Load, NodeShape, ShapeLoad
@@ -38,22 +38,38 @@ def load_of(raw: Mapping[str, Any] | None) -> Load | None:
     return Load(**{**raw, "shapes": tuple(ShapeLoad(**shape) for shape in raw["shapes"])})
 
 
+@dataclass(frozen=True)
+class _Known:
+    """One backend, with its JSON read once for all jobs that are decided on it."""
+
+    record: BackendRecord
+    inventory: Inventory | None
+    load: Load | None
+    shapes: tuple[ShapeFacts, ...] | None
+    live_jobs: int
+    assigned: int
+    assigned_here: int = 0  # since the record was read
+
+    @classmethod
+    def of(cls, record: BackendRecord, live_jobs: int) -> _Known:
+        inventory, load = inventory_of(record.inventory), load_of(record.load)
+        shapes = _shapes(inventory, load) if inventory else None
+        return cls(record, inventory, load, shapes, live_jobs, record.assigned)
+
+
 class Snapshots:
     """The records of the configured backends, read at most every ``CACHE_S`` seconds."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._read_at = float("-inf")
-        self._records: tuple[BackendRecord, ...] = ()
-        self._live: dict[str, int] = {}
+        self._known: tuple[_Known, ...] = ()
 
     def facts(self, spec: JobSpec, owner: str, groups: frozenset[str], excluded: Sequence[str] = ()) -> Facts:
         """``excluded``: backends that have rejected this very job."""
         self._refresh()
         now = self._context.store.now()
-        backends = tuple(
-            self._backend(record, spec, now, record.name in excluded) for record in self._records
-        )
+        backends = tuple(self._backend(one, spec, now, one.record.name in excluded) for one in self._known)
         return Facts(backends=backends, owner=owner, groups=groups, project=spec.project or "", now=now)
 
     def forget(self) -> None:
@@ -62,22 +78,24 @@ class Snapshots:
 
     def assigned(self, backend: str) -> None:
         """Counted here at once, so that the jobs of one batch do not all go to the place that looked free."""
-        self._records = tuple(
-            replace(one, assigned=one.assigned + 1) if one.name == backend else one for one in self._records
+        self._known = tuple(
+            replace(one, assigned=one.assigned + 1, assigned_here=one.assigned_here + 1)
+            if one.record.name == backend
+            else one
+            for one in self._known
         )
 
     def _refresh(self) -> None:
         if time.monotonic() - self._read_at < CACHE_S:
             return
         store = self._context.store.backends
-        names = tuple(self._context.adapters)
-        self._records = store.read_many(names)
-        self._live = {name: store.live_count(name) for name in names}
+        records = store.read_many(tuple(self._context.adapters))
+        self._known = tuple(_Known.of(record, store.live_count(record.name)) for record in records)
         self._read_at = time.monotonic()
 
-    def _backend(self, record: BackendRecord, spec: JobSpec, now: float, rejected: bool) -> BackendFacts:
+    def _backend(self, known: _Known, spec: JobSpec, now: float, rejected: bool) -> BackendFacts:
+        record, inventory, load = known.record, known.inventory, known.load
         adapter = self._context.adapters[record.name]
-        inventory, load = inventory_of(record.inventory), load_of(record.load)
         refusals = tuple(adapter.refusals(spec, inventory))
         if rejected:
             refusals += (Refusal(Reason.REJECTED, "has refused this job for good"),)
@@ -89,15 +107,16 @@ class Snapshots:
             message=record.message,
             drained=record.drained,
             paused=record.paused,
-            shapes=_shapes(inventory, load) if inventory else None,
+            shapes=known.shapes,
             features=inventory.features if inventory else frozenset(),
             limits=inventory.limits if inventory else {},
             queued_count=load.queued_count if load else None,
             running_count=load.running_count if load else None,
             snapshot_age_s=max(0.0, now - record.snapshot_at / 1000) if record.snapshot_at else None,
             refusals=refusals,
-            assigned_since_snapshot=record.assigned,
-            live_jobs=self._live.get(record.name, 0),
+            assigned_since_snapshot=known.assigned,
+            live_jobs=known.live_jobs + known.assigned_here,
+            max_live_jobs=self._context.settings.max_live_jobs,
         )
 
 

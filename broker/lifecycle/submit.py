@@ -9,19 +9,21 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from adapters.base import Absent, Busy, Found, Handle, OutcomeUnknown, Rejected, Unsettled
+from adapters.base import Absent, Busy, Found, Handle, OutcomeUnknown, Rejected
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
-from broker.lifecycle.context import SUBMIT, UNPLACED, Context, log, ref_of
+from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context, log, ref_of
+from broker.lifecycle.health import answered, failed
 from broker.lifecycle.points import point
 from broker.store.changes import Change, Guard, Live
-from broker.store.jobs import Claim, Written
+from broker.store.jobs import SEND_WITHIN, Claim, Written
 from broker.store.records import AttemptRecord, JobRecord
 from policies.engine import with_options
 from policies.records import unpack
 
+PAUSED_S = 5.0  # between two looks at a backend that is paused
 UNCONFIRMED_S = 0.1  # until the first look-up after an answer was lost
 
 
@@ -42,7 +44,7 @@ def resolve(context: Context, claim: Claim) -> None:
         raise LookupError(f"job {claim.record.id} is SUBMITTING without an attempt")
     spec = as_decided(context, claim, attempt)
     order = Order(record=claim.record, attempt=attempt, spec=spec, send_by=claim.send_by)
-    if attempt.sent:
+    if attempt.sent or attempt.submitted_at < context.store.incarnation_began():
         look_up(context, order)
     else:
         _again(context, order)
@@ -52,7 +54,7 @@ def look_up(context: Context, order: Order) -> None:
     record, attempt = order.record, order.attempt
     adapter = context.adapter(attempt.backend)
     try:
-        answer = adapter.find(attempt.marker, attempt.submitted_at)
+        answer = adapter.find(attempt.marker, _sent_by(context, attempt))
     except (Busy, OutcomeUnknown) as error:
         return _wait(context, record, attempt, error)
     point("looked_up")
@@ -61,7 +63,12 @@ def look_up(context: Context, order: Order) -> None:
     elif isinstance(answer, Absent):
         _again(context, order)
     else:
-        _unconfirmed(context, record, attempt, answer)
+        _unconfirmed(context, record, attempt, answer.until)
+
+
+def _sent_by(context: Context, attempt: AttemptRecord) -> float:
+    """When the last call was surely made.  A worker that died may have called until its time was over."""
+    return attempt.sent_by or attempt.submitted_at + SEND_WITHIN * context.settings.lease_s
 
 
 def send(context: Context, order: Order) -> None:
@@ -82,7 +89,8 @@ def send(context: Context, order: Order) -> None:
         return _wait(context, record, replace(attempt, sent=False), error)
     except OutcomeUnknown:
         point("submit_returned")
-        return _unconfirmed(context, record, attempt, Unsettled(context.store.now() + UNCONFIRMED_S))
+        asked_at = context.store.now()
+        return _unconfirmed(context, record, replace(attempt, sent_by=asked_at), asked_at + UNCONFIRMED_S)
     point("submit_returned")
     return _handed_over(context, record, attempt, handle)
 
@@ -92,11 +100,19 @@ def _again(context: Context, order: Order) -> None:
     record, attempt = order.record, order.attempt
     if record.cancel:
         return _withdrawn(context, record, attempt)
-    renewed = replace(attempt, sent=True, submitted_at=context.store.now())
-    change = Change(attempt=renewed, set={"reason": None, "message": None})
-    if context.store.jobs.move(record.id, _guard(record), change) is not Written.OK:
-        return None
+    if context.store.backends.read(attempt.backend).paused:
+        return _paused(context, record, attempt)
+    renewed = replace(attempt, sent=True, sent_by=None, submitted_at=context.store.now())
+    change = Change(
+        attempt=renewed,
+        set={"reason": None, "message": None},
+        due=(f"{ACT}:{attempt.backend}", context.settings.lease_s),
+        keeps_claim=True,
+    )
+    written = context.store.jobs.move(record.id, _guard(record), change)
     point("intent_written")
+    if written is not Written.OK:
+        return None
     return send(context, replace(order, attempt=renewed))
 
 
@@ -106,7 +122,7 @@ def _again(context: Context, order: Order) -> None:
 def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, handle: Handle) -> None:
     held = replace(attempt, state=AttemptState.QUEUED, handle=handle, sent=True)
     change = Change(
-        set={"state": JobState.QUEUED, "reason": None, "message": None, "tries": 0, "lease": None},
+        set={"state": JobState.QUEUED, "reason": None, "message": None},
         attempt=held,
         live=(attempt.backend, Live(attempt=attempt.number, handle=handle)),
         no_due=True,
@@ -115,7 +131,7 @@ def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, ha
     written = context.store.jobs.move(record.id, _guard(record), change)
     point("handle_written")
     log.info("%s is at %s as %s", attempt.marker, attempt.backend, dict(handle))
-    context.store.backends.answered(attempt.backend)
+    answered(context, attempt.backend)
     if written is Written.OK and record.cancel:
         context.hint(f"drain:{attempt.backend}")
 
@@ -155,23 +171,37 @@ def _wait(context: Context, record: JobRecord, attempt: AttemptRecord, error: Bu
     if attempt.sent:
         reason = Reason.SUBMIT_UNCONFIRMED
     if reason is not Reason.CAPACITY and reason is not Reason.QUOTA_EXCEEDED:
-        context.store.backends.failed(attempt.backend, str(error), int(context.store.now() * 1000))
+        failed(context, attempt.backend, error)
     change = Change(
         set={"reason": reason, "message": str(error)[:500]},
         attempt=attempt,
-        due=(f"{SUBMIT}:{attempt.backend}", delay_s),
+        due=(f"{ACT}:{attempt.backend}", delay_s),
         quiet=record.reason is reason and attempt.sent,
     )
     context.store.jobs.move(record.id, _guard(record), change)
     point("handle_written")
 
 
-def _unconfirmed(context: Context, record: JobRecord, attempt: AttemptRecord, answer: Unsettled) -> None:
+def _paused(context: Context, record: JobRecord, attempt: AttemptRecord) -> None:
+    """Proven that it is not there, and nothing is to be sent now."""
+    message = f"the backend {attempt.backend} is paused: nothing is submitted to it until it is resumed"
+    change = Change(
+        set={"reason": Reason.DRAINED, "message": message},
+        attempt=replace(attempt, sent=False),
+        due=(f"{ACT}:{attempt.backend}", PAUSED_S),
+        quiet=record.reason is Reason.DRAINED,
+    )
+    context.store.jobs.move(record.id, _guard(record), change)
+    point("handle_written")
+
+
+def _unconfirmed(context: Context, record: JobRecord, attempt: AttemptRecord, until: float) -> None:
     """Not seen, but the request may still be on its way: ask again then, and not before."""
-    delay_s = max(0.05, answer.until - context.store.now())
+    delay_s = max(0.05, until - context.store.now())
     change = Change(
         set={"reason": Reason.SUBMIT_UNCONFIRMED},
-        due=(f"{SUBMIT}:{attempt.backend}", delay_s),
+        attempt=attempt,
+        due=(f"{ACT}:{attempt.backend}", delay_s),
         quiet=record.reason is Reason.SUBMIT_UNCONFIRMED,
     )
     context.store.jobs.move(record.id, _guard(record), change)

@@ -1,20 +1,18 @@
-"""Sweep: hints for what is overdue, and the last steps of ended jobs: cleaned up, packed, forgotten."""
+"""Sweep: hints for what is overdue, and ended jobs are packed.  Calls no backend."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from adapters.base import BackendError
-from broker.lifecycle.context import UNPLACED, Context, log, ref_of
+from broker.lifecycle.context import UNPLACED, Context, log
 from broker.lifecycle.points import point
-from broker.store.archive import Parts
 
 CHUNK = 200
 
 
 def tick(context: Context) -> int:
     """Hints for everything that is overdue and not hinted yet.  Any number of controllers may do this."""
-    hints = context.store.leases.tick([*context.adapters, UNPLACED])
+    configured = tuple(context.adapters)
+    gone = set(context.store.backends.names()) - set(configured)
+    hints = context.store.leases.tick(configured, (UNPLACED, *sorted(gone)))
     point("hint_marked")
     for hint in hints:
         context.publish(hint)
@@ -22,56 +20,26 @@ def tick(context: Context) -> int:
     return len(hints)
 
 
-@dataclass
-class Sweeper:
-    """One at a time, under a lease; a second one does no harm, every step is guarded."""
+def sweep(context: Context) -> None:
+    """One at a time, under a lease; a second one does no harm, since every step is guarded."""
+    if context.store.leases.acquire("sweeper", context.holder, 6 * context.settings.sweep_s) is None:
+        return
+    point("swept")
+    if context.store.notice_restart():
+        log.warning("a new incarnation of the store has begun; attempts are looked up first")
+    point("swept")
+    _pack(context, int((context.store.now() - context.settings.pack_after_s) * 1000))
 
-    context: Context
 
-    def sweep(self) -> None:
-        context = self.context
-        if context.store.leases.acquire("sweeper", context.holder, 6 * context.settings.sweep_s) is None:
+def _pack(context: Context, before_ms: int) -> None:
+    archive = context.store.archive
+    while job_ids := archive.ended_before(before_ms, CHUNK):
+        for job_id in job_ids:
+            parts = context.store.jobs.parts(job_id)
+            if parts is None:
+                archive.drop_dangling(job_id)
+            elif archive.pack(parts) == "changed":
+                return  # somebody writes to an ended job: the next sweep looks again
+            point("swept")
+        if len(job_ids) < CHUNK:
             return
-        point("swept")
-        if context.store.notice_restart():
-            log.warning(
-                "a new incarnation of the store has begun; attempts are looked up before they are sent"
-            )
-        point("swept")
-        now_ms = int(context.store.now() * 1000)
-        self._pack(now_ms - int(context.settings.pack_after_s * 1000))
-        self._forget(now_ms - int(context.settings.retention_s * 1000))
-
-    def _pack(self, before_ms: int) -> None:
-        archive = self.context.store.archive
-        for job_id in archive.ended_before(before_ms, CHUNK):
-            parts = self.context.store.jobs.parts(job_id)
-            if parts is None:
-                archive.drop_dangling(job_id)
-            else:
-                archive.pack(parts)
-            point("swept")
-
-    def _forget(self, before_ms: int) -> None:
-        archive = self.context.store.archive
-        for job_id in archive.packed_before(before_ms, CHUNK):
-            parts = self.context.store.jobs.parts(job_id)
-            if parts is None:
-                archive.drop_dangling(job_id)
-            elif self._cleaned_up(parts):
-                archive.forget(parts)
-            point("swept")
-
-    def _cleaned_up(self, parts: Parts) -> bool:
-        """The backends forget its attempts first, so that nothing of ours is left that nobody knows."""
-        for attempt in parts.attempts:
-            adapter = self.context.adapters.get(attempt.backend)
-            if adapter is None:
-                continue
-            try:
-                adapter.cleanup(ref_of(parts.record, attempt))
-            except BackendError as error:
-                log.warning("%s could not be cleaned up: %s", attempt.marker, error)
-                return False
-            point("cleaned_up")
-        return True

@@ -1,4 +1,4 @@
-"""The table of an array job's tasks: 20 bytes each, in order of index, packed as one value.  Pure.
+"""The table of an array job's tasks: 24 bytes each, in order of index, packed as one value.  Pure.
 
 States and reasons stand there by their place in ``JobState`` and ``Reason``: new ones are added at the end.
 """
@@ -16,10 +16,10 @@ from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 
-_ROW = struct.Struct("<IBBBxhhii")  # index, state, reason, attempt, exit code, signal, started, ended
+_ROW = struct.Struct("<IBBBxiiII")  # index, state, reason, attempt, exit code, signal, started, ended
 _STATES = list(JobState)
 _REASONS = [None, *Reason]
-_NONE = -32768  # no exit code, no signal
+_NONE = -(2**31)  # no exit code, no signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,10 @@ def failed_for(table: Table, reasons: Iterable[Reason]) -> list[int]:
     """The tasks that another attempt has to run."""
     wanted = set(reasons)
     return [i for i, row in sorted(table.items()) if row.state is JobState.FAILED and row.reason in wanted]
+
+
+def not_completed(table: Table) -> list[int]:
+    return [i for i, row in sorted(table.items()) if row.state is not JobState.COMPLETED]
 
 
 _ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})

@@ -92,19 +92,24 @@ class Archive:
         answer: bytes = self.scripts.run("pack", request, pack_parts(parts))
         return answer.decode()
 
-    def forget(self, parts: Parts) -> str:
-        """'ok', or 'pinned' by a live dependant."""
+    def forget(self, parts: Parts, again_at_ms: int) -> str:
+        """'ok', or 'pinned' by a live dependant: due again as if it had ended at ``again_at_ms``."""
         record = parts.record
         request: dict[str, Any] = {
             "id": record.id,
             "project": record.project,
             "members": index_members(record),
+            "again_at": again_at_ms,
         }
         answer: bytes = self.scripts.run("forget", request)
         return answer.decode()
 
+    def postpone(self, job_id: str, again_at_ms: int) -> None:
+        """One that cannot be forgotten yet must not keep the others from it."""
+        self.client.zadd(f"{self.prefix}packs", {job_id: again_at_ms})
+
     def drop_dangling(self, job_id: str) -> None:
-        """The parts of an ended job ran into their own expiry; the list entry goes too."""
+        """Somebody has removed the parts of an ended job by hand; the list entry goes too."""
         self.client.zrem(f"{self.prefix}ended", job_id)
         self.client.zrem(f"{self.prefix}packs", job_id)
 

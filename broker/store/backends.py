@@ -10,6 +10,7 @@ from typing import Any
 from broker.store.changes import Live
 from broker.store.connection import Client
 from broker.store.jobs import texts
+from broker.store.scripts import Scripts
 
 BREAKER_AFTER = 3  # failures in a row; fewer may be chance
 BREAKER_BASE_S = 2.0
@@ -38,6 +39,7 @@ class BackendRecord:
 @dataclass(frozen=True)
 class Backends:
     client: Client
+    scripts: Scripts
     prefix: str
 
     def names(self) -> tuple[str, ...]:
@@ -74,30 +76,43 @@ class Backends:
     def assigned(self, name: str) -> None:
         self.client.hincrby(self._key(name), "assigned", 1)
 
-    def answered(self, name: str, seen_at_ms: int | None = None) -> None:
-        """The backend answered: the breaker closes.  ``seen_at_ms``: a complete pass began then."""
+    def answered(self, name: str, seen_at_ms: int | None = None) -> bool:
+        """The backend answered: the breaker closes.  ``seen_at_ms``: a complete pass began then.
+
+        True when it had not been known to be reachable before.
+        """
         values = {"reachable": "1", "failures": "0", "not_before": "0"}
         if seen_at_ms is not None:
             values["seen_at"] = str(seen_at_ms)
         pipe = self.client.pipeline(transaction=True)
+        pipe.hget(self._key(name), "reachable")
         pipe.hset(self._key(name), mapping=dict(values))
         pipe.hdel(self._key(name), "message")
-        pipe.execute()
+        before, *_ = pipe.execute()
+        return bool(before != b"1")
 
-    def failed(self, name: str, message: str, now_ms: int) -> None:
-        """The backend did not answer; after a few times in a row it is left alone for a while."""
+    def failed(self, name: str, message: str, now_ms: int) -> bool:
+        """The backend did not answer; after a few times in a row it is left alone for a while.
+
+        True when it had not been known to be down before.
+        """
         failures = int(self.client.hincrby(self._key(name), "failures", 1))
         values = {"reachable": "0", "message": message[:500]}
         if failures >= BREAKER_AFTER:
-            pause_s = min(BREAKER_MAX_S, BREAKER_BASE_S * 2 ** (failures - BREAKER_AFTER))
+            pause_s = min(BREAKER_MAX_S, BREAKER_BASE_S * 2 ** min(failures - BREAKER_AFTER, 10))
             values["not_before"] = str(now_ms + int(pause_s * 1000))
-        self.client.hset(self._key(name), mapping=dict(values))
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hget(self._key(name), "reachable")
+        pipe.hset(self._key(name), mapping=dict(values))
+        before, *_ = pipe.execute()
+        return bool(before != b"0")
 
     # ---- what operators say --------------------------------------------------------------------------
 
-    def set_flags(self, name: str, *, drained: bool, paused: bool) -> None:
+    def set_flags(self, name: str, **flags: bool) -> None:
+        """``drained`` and ``paused``; one that is not named stays as it is."""
         pipe = self.client.pipeline(transaction=True)
-        for flag, on in (("drained", drained), ("paused", paused)):
+        for flag, on in flags.items():
             if on:
                 pipe.hset(self._key(name), flag, "1")
             else:
@@ -114,11 +129,12 @@ class Backends:
     def live_count(self, name: str) -> int:
         return int(self.client.hlen(f"{self.prefix}live:{name}"))
 
-    def note_fingerprint(self, name: str, job_id: str, live: Live) -> None:
-        """Nothing changed but native words; only if the entry is still there."""
-        key = f"{self.prefix}live:{name}"
-        if self.client.hexists(key, job_id):
-            self.client.hset(key, job_id, live.dump())
+    def change_live(self, name: str, job_id: str, before: Live, after: Live | None) -> bool:
+        """Only while the entry is still what the observer has read; None removes it."""
+        request = {"backend": name, "id": job_id, "before": before.dump()}
+        if after is not None:
+            request["after"] = after.dump()
+        return bool(self.scripts.run("live", request))
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}backend:{name}"

@@ -21,6 +21,7 @@ class Guard:
     version: int | None = None  # of the record that was read
     states: tuple[JobState, ...] = ()
     lease: tuple[str, int] | None = None  # name and epoch of the lease that the writer holds
+    below: tuple[str, int] | None = None  # a backend, and how many live jobs it may have
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -32,6 +33,8 @@ class Guard:
             out["states"] = list(self.states)
         if self.lease is not None:
             out["lease"] = [self.lease[0], str(self.lease[1])]
+        if self.below is not None:
+            out["below"] = list(self.below)
         return out
 
 
@@ -66,6 +69,8 @@ class Change:
     due: tuple[str, float] | None = None  # queue, seconds from now
     no_due: bool = False
     events: tuple[Event, ...] = ()
+    keeps_claim: bool = False  # the writer goes on with the job; otherwise the claim ends with the write
+    failed: bool = False  # nothing was achieved: the claim counts as a try
     quiet: bool = False  # only due times or live entries change: the version stays
     wake: bool = False  # dependants, because something that they may wait for has happened
 
@@ -91,6 +96,8 @@ class Change:
             "tasks": self.tasks is not None,
             "not_live": self.not_live,
             "no_due": self.no_due,
+            "keeps_claim": self.keeps_claim,
+            "failed": self.failed,
             "quiet": self.quiet,
             "wake": self.wake,
         }

@@ -70,12 +70,12 @@ class Events:
         raise Gone(f"events up to {after} are no longer kept; the oldest is {oldest}", oldest=oldest)
 
 
-def of_job(history: Sequence[str]) -> tuple[EventView, ...]:
+def of_job(job_id: str, history: Sequence[str]) -> tuple[EventView, ...]:
     """From the lines of ``history:<id>``: id, time, type and data, parted by blanks."""
     out = []
     for line in history:
         event_id, at, kind, data = line.split(" ", 3)
-        out.append(EventView(id=event_id, at=int(at) / 1000, type=kind, job=None, data=json.loads(data)))
+        out.append(EventView(id=event_id, at=int(at) / 1000, type=kind, job=job_id, data=json.loads(data)))
     return tuple(out)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,7 @@ from broker.store.connection import Client
 from broker.store.records import AttemptRecord, Edge, JobRecord, read_attempt, read_job, write_value
 from broker.store.scripts import Scripts
 
-IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000
+IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000  # at most: a key does not outlive its jobs
 
 SEND_WITHIN = 0.5
 """A claim's holder may submit during this share of its lease.  Whoever claims the job next looks for it at
@@ -28,6 +28,7 @@ class Written(StrEnum):
     MISSING = "missing"
     STALE = "stale"  # the writer's epoch is over
     CHANGED = "changed"  # somebody else was faster
+    FULL = "full"  # the backend has as many live jobs as it may have
     STATE = "state"  # the job is not, or no longer, in a state that allows it
     CANCELLED = "cancelled"  # a cancel came first
 
@@ -59,6 +60,7 @@ class AcceptAnswer:
     ids: tuple[str, ...] = ()
     at_ms: int = 0
     waits: tuple[bool, ...] = ()  # of each new job: for a predecessor
+    hints: tuple[str, ...] = ()  # to publish; they are marked as outstanding already
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,7 @@ class Claim:
 class ClaimLimits:
     count: int
     lease_s: float
-    max_live: int | None = None
-    per_s: float | None = None
+    per_s: float | None = None  # submits a second
 
 
 @dataclass(frozen=True)
@@ -84,23 +85,36 @@ class Jobs:
     client: Client
     scripts: Scripts
     prefix: str
+    hint_ms: int
+    retention_ms: int
 
     # ---- writing -------------------------------------------------------------------------------------
 
     def accept(self, new: Sequence[NewJob], idempotency: Idempotency | None = None) -> AcceptAnswer:
-        request: dict[str, Any] = {"jobs": [_new_to_json(job) for job in new]}
+        request: dict[str, Any] = {"jobs": [_new_to_json(job) for job in new], "hint_ms": self.hint_ms}
         if idempotency:
             request["idempotency"] = {
                 "key": idempotency.key,
                 "digest": idempotency.digest,
-                "ttl_ms": IDEMPOTENCY_TTL_MS,
+                "ttl_ms": min(IDEMPOTENCY_TTL_MS, self.retention_ms),
             }
         blobs = [blob for job in new for blob in (job.spec, job.decision)]
         answer = [_text(part) for part in self.scripts.run("accept", request, *blobs)]
         if answer[0] == "ok":
-            waits = tuple(flag == "1" for flag in answer[2:])
-            return AcceptAnswer("ok", tuple(job.id for job in new), int(answer[1]), waits)
+            waits = tuple(flag == "1" for flag in answer[2 : 2 + len(new)])
+            hints = tuple(answer[2 + len(new) :])
+            return AcceptAnswer("ok", tuple(job.id for job in new), int(answer[1]), waits, hints)
         return AcceptAnswer(answer[0], tuple(answer[1:]))
+
+    def replay(self, idempotency: Idempotency) -> AcceptAnswer | None:
+        """What this key was answered before: replay or conflict; None if it is new."""
+        key = f"{self.prefix}idempotency:{idempotency.key}"
+        digest, ids = self.client.hmget(key, "digest", "ids")
+        if digest is None:
+            return None
+        if _text(digest) != idempotency.digest:
+            return AcceptAnswer("conflict")
+        return AcceptAnswer("replay", tuple(_text(ids).split()))
 
     def claim(self, lane: str, backend: str, limits: ClaimLimits) -> list[Claim]:
         """What is due in one queue, projects in turn; each is due again when its lease is over."""
@@ -111,8 +125,7 @@ class Jobs:
             "lease_ms": int(limits.lease_s * 1000),
         }
         if lane == "submit" and backend != "-":
-            request |= {"max_live": limits.max_live, "per_s": limits.per_s}
-        request = {name: value for name, value in request.items() if value is not None}
+            request |= {} if limits.per_s is None else {"per_s": limits.per_s}
         send_by = time.monotonic() + SEND_WITHIN * limits.lease_s
         return [_claim(row, send_by) for row in self.scripts.run("claim", request)]
 
@@ -148,14 +161,23 @@ class Jobs:
         return parts.record if parts else None
 
     def read_many(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
-        pipe = self.client.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipe.hgetall(f"{self.prefix}job:{job_id}")
-        rows = pipe.execute()
-        return [
-            read_job(job_id, texts(raw)) if raw else self.read(job_id)
-            for job_id, raw in zip(job_ids, rows, strict=True)
+        """Two round trips at most, however many are packed."""
+        rows = self._pipelined(("hgetall", f"{self.prefix}job:{job_id}") for job_id in job_ids)
+        found = [
+            read_job(job_id, texts(raw)) if raw else None for job_id, raw in zip(job_ids, rows, strict=True)
         ]
+        missing = [i for i, record in enumerate(found) if record is None]
+        blobs = self._pipelined(("hget", f"{self.prefix}packed:{job_ids[i]}", "blob") for i in missing)
+        for i, blob in zip(missing, blobs, strict=True):
+            found[i] = unpack_parts(job_ids[i], blob).record if blob else None
+        return found
+
+    def _pipelined(self, commands: Iterable[tuple[str, ...]]) -> list[Any]:
+        pipe = self.client.pipeline(transaction=False)
+        for name, *arguments in commands:
+            getattr(pipe, name)(*arguments)
+        answers: list[Any] = pipe.execute()
+        return answers
 
     def parts(self, job_id: str) -> Parts | None:
         """All that is known of one job, wherever it stands."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.store.connection import Client
@@ -14,6 +15,7 @@ class Leases:
     scripts: Scripts
     prefix: str
     hint_ms: int  # a hint that was lost is sent again after this long
+    retention_ms: int
 
     def acquire(self, name: str, holder: str, seconds: float) -> int | None:
         """The epoch that this holder's writes must carry; None while somebody else holds it.  Renews, too."""
@@ -23,12 +25,14 @@ class Leases:
     def release(self, name: str, holder: str) -> None:
         self.scripts.run("lease", {"name": name, "holder": holder, "ms": 0, "release": True})
 
-    def tick(self, backends: list[str]) -> list[str]:
-        """What is overdue and not hinted yet: 'drain:<backend>', 'observe:...', 'refresh:...', 'release'."""
-        if not backends:
-            return []
-        request = {"backends": backends, "hint_ms": self.hint_ms}
-        return [hint.decode() for hint in self.scripts.run("tick", request)]
+    def tick(self, backends: Sequence[str], others: Sequence[str]) -> list[str]:
+        """What is overdue and not hinted yet: 'drain:<backend>', 'observe:...', 'refresh:...', 'release' ...
+
+        ``others``: queues of no configured backend, whose jobs are to be decided anew.
+        """
+        request = {"backends": list(backends), "others": list(others)}
+        limits = {"hint_ms": self.hint_ms, "retention_ms": self.retention_ms}
+        return [hint.decode() for hint in self.scripts.run("tick", {**request, **limits})]
 
     def hint(self, name: str) -> bool:
         """Mark a hint as outstanding; False when one is already."""

@@ -56,7 +56,9 @@ class JobRecord:
     replicas: int | None = None
     service: Mapping[str, Any] | None = None
     tasks: Mapping[str, int] = field(default_factory=dict)
-    tries: int = 0  # claims since something last went well
+    tries: int = 0  # claims since somebody last wrote
+    patience: int = 0  # how often no backend was found in a row
+    next_tasks: str | None = None  # array jobs: what the next attempt runs; None: all
     reroutes: int = 0
     excluded: tuple[str, ...] = ()  # backends that rejected it
     groups: tuple[str, ...] = ()  # of the owner's token, for the policy
@@ -81,6 +83,7 @@ class AttemptRecord:
     state: AttemptState
     submitted_at: float  # the last time a submit was about to be called; Redis' clock
     sent: bool = True  # False: proven that the backend has not acted
+    sent_by: float | None = None  # when the last call of submit had surely been made; None: not known
     outcome: JobState | None = None
     reason: Reason | None = None
     message: str | None = None
@@ -110,7 +113,8 @@ def _edges(text: str) -> tuple[Edge, ...]:
 # How each field that is not plain text is read.
 READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(["version", "epoch", "created", "updated", "started", "ended", "attempt"], int),
-    **dict.fromkeys(["exit_code", "signal", "revision", "replicas", "tries", "reroutes", "lease"], int),
+    **dict.fromkeys(["exit_code", "signal", "revision", "replicas", "tries", "patience", "reroutes"], int),
+    "lease": int,
     **dict.fromkeys(["held", "act", "waits", "ready", "recovered"], lambda text: text == "1"),
     **dict.fromkeys(["labels", "service", "tasks"], _json),
     "kind": Kind,

@@ -60,15 +60,17 @@ class Store:
         self.options = options
         prefix = options.prefix
         self.prefix = prefix
+        hint_ms, retention_ms = int(options.sweep_s * 1000), int(options.retention_s * 1000)
         self.scripts = Scripts(client, prefix)
-        self.jobs = Jobs(client, self.scripts, prefix)
+        self.jobs = Jobs(client, self.scripts, prefix, hint_ms, retention_ms)
         self.archive = Archive(client, self.scripts, prefix)
         self.index = Index(client, self.jobs, prefix)
         self.events = Events(client, prefix, options.events_kept)
-        self.backends = Backends(client, prefix)
-        self.leases = Leases(client, self.scripts, prefix, int(options.sweep_s * 1000))
+        self.backends = Backends(client, self.scripts, prefix)
+        self.leases = Leases(client, self.scripts, prefix, hint_ms, retention_ms)
         self.tokens = TokenRecords(client, prefix)
         self.clock = Clock(client)
+        self._run_id = ""  # of the server, when it was last looked at
         self.full = FullGuard(client)
 
     # ---- what the whole store is ---------------------------------------------------------------------
@@ -102,12 +104,17 @@ class Store:
     def notice_restart(self) -> bool:
         """A server that may have lost writes begins a new incarnation.  True when it has just begun."""
         run_id = str(self.client.info("server").get("run_id", ""))
+        if run_id == self._run_id:
+            return False
         request = {"run_id": run_id, "durable": is_durable(self.client)}
-        return bool(self.scripts.run("incarnation", request))
+        began = bool(self.scripts.run("incarnation", request))
+        self._run_id = run_id
+        return began
 
     def begin_incarnation(self) -> None:
         """After an import: attempts are looked up before they are sent."""
         self.scripts.run("incarnation", {"run_id": "", "durable": False})
+        self._run_id = ""
         self.notice_restart()
 
     def meta(self) -> Mapping[str, str]:

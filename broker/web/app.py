@@ -30,7 +30,6 @@ STREAMS_SHARE = 0.75  # of the threads; the others answer what does not wait
 
 
 def create_app(broker: Broker, settings: Settings, *, limits_url: str | None = None) -> Flask:
-    """``limits_url``: where requests are counted if not in the settings' Redis (``memory://`` in tests)."""
     app = Flask("broker.web", static_folder=None)
     shared = app.extensions[EXTENSION] = Web(
         broker=broker,

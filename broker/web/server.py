@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
-from prometheus_client.multiprocess import mark_process_dead
-
-from broker.web.context import web_of
 
 if TYPE_CHECKING:
     from broker.settings import Settings
@@ -55,7 +52,7 @@ class OurLogs(Logger):  # type: ignore[misc]
 def run_api(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then lets requests end, and exits the process."""
     directory = tempfile.mkdtemp(prefix="broker-metrics-")
-    os.environ[METRICS_DIR] = directory  # before the first figure is made
+    os.environ[METRICS_DIR] = directory  # before prometheus-client is loaded, which decides by it
     arbiter = os.getpid()
     try:
         Server(lambda: make_app(settings), options_for(settings)).run()
@@ -66,7 +63,7 @@ def run_api(settings: Settings) -> None:
 
 def make_app(settings: Settings) -> Flask:
     from broker import wiring  # names every adapter, so it is loaded by the processes that need it
-    from broker.web.app import create_app
+    from broker.web import create_app
 
     return create_app(wiring.build(settings), settings)
 
@@ -95,8 +92,12 @@ def bind_address(host: str, port: int) -> str:
 
 def leave_streams_when_stopping(worker: Any) -> None:
     """gunicorn waits for every thread of a worker that was told to stop; a stream would not end by itself."""
+    from broker.web.context import web_of
+
     web_of(worker.wsgi).slots.is_stopping = lambda: not worker.alive
 
 
 def forget_figures(_: Any, worker: Any) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
     mark_process_dead(worker.pid)

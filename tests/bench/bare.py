@@ -1,7 +1,7 @@
 """What accepting is measured against: a Flask route that decodes the same JSON and does one SET of it.
 
-``python -m tests.bench.bare`` serves it as the broker serves its API: the same gunicorn settings, the same way
-to the same Redis.
+``python -m tests.bench.bare`` serves it as the broker serves its API: the same gunicorn settings, the same
+way to the same Redis.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ SMOKE = {
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
+    ordered = sorted(values) or [float("nan")]
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 

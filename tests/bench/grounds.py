@@ -56,7 +56,7 @@ class Grounds:
             "instance": INSTANCE,
             "data_dir": self.folder / "data",
             "listen_port": self.port,
-            "rate_limit": "1000000000 per minute",  # counted as shipped, and never reached
+            "rate_limit": "1000000000 per second",  # counted as shipped, and never reached
             "backends": json.dumps(options),
             **settings,
         }

@@ -24,7 +24,8 @@ NEVER_S = 86400  # jobs that do not start: what is measured ends with the handle
 
 
 def figures(size: Size) -> Iterator[Figure]:
-    loops, brokers, cpu = [], [], []
+    loops, brokers = [], []
+    cpu: dict[str, list[float]] = {name: [] for name in OURS}
     for _ in range(size.rounds):
         habits = {"cap": CAP, "start_s": NEVER_S}
         with Grounds(fake=habits, max_submits_per_s=10 * CAP, max_live_jobs=10**6) as grounds:
@@ -32,11 +33,16 @@ def figures(size: Size) -> Iterator[Figure]:
             grounds.start_broker()
             rate, cpu_s = through_the_broker(grounds, size.handovers)
             brokers.append(rate / CAP)
-            cpu.append(1000 * cpu_s / size.handovers)
-            size.note("handover", loop=loops[-1], broker=brokers[-1], cpu_ms=cpu[-1])
+            for name in OURS:
+                cpu[name].append(1000 * cpu_s[name] / size.handovers)
+            size.note("handover", loop=loops[-1], broker=brokers[-1], cpu_s=cpu_s)
     yield Figure(name="POST to handle: rate / cap", samples=brokers, goal=GOAL)
     yield Figure(name="  a loop that only submits: rate / cap", samples=loops)
-    yield Figure(name="  CPU of all processes and Redis a job", samples=cpu, unit="ms")
+    yield Figure(
+        name="  CPU a job, all", samples=[sum(each) for each in zip(*cpu.values(), strict=True)], unit="ms"
+    )
+    for name in OURS:
+        yield Figure(name=f"  CPU a job, {name}", samples=cpu[name], unit="ms")
 
 
 def submits_alone(grounds: Grounds, count: int) -> float:
@@ -55,9 +61,9 @@ def submits_alone(grounds: Grounds, count: int) -> float:
     return count / (time.monotonic() - began)
 
 
-def through_the_broker(grounds: Grounds, count: int) -> tuple[float, float]:
+def through_the_broker(grounds: Grounds, count: int) -> tuple[float, dict[str, float]]:
     """Handles a second, and CPU seconds for all of them; POSTs come one by one."""
-    before, cpu_before = grounds.handed_over(), grounds.cpu_s(*OURS)
+    before, cpu_before = grounds.handed_over(), {name: grounds.cpu_s(name) for name in OURS}
     answer: dict[str, float] = {}
     options = {"token": grounds.token, "count": count, "rate": OFFERED}
     client = threading.Thread(
@@ -66,5 +72,6 @@ def through_the_broker(grounds: Grounds, count: int) -> tuple[float, float]:
     client.start()
     wait_until(lambda: grounds.handed_over() == before + count, 300.0, f"{count} jobs have their handles")
     ended_at = time.time()
+    cpu_s = {name: grounds.cpu_s(name) - cpu_before[name] for name in OURS}
     client.join()
-    return count / (ended_at - answer["began_at"]), grounds.cpu_s(*OURS) - cpu_before
+    return count / (ended_at - answer["began_at"]), cpu_s

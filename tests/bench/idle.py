@@ -40,7 +40,7 @@ def figures(size: Size) -> Iterator[Figure]:
     yield Figure(name="  idle CPU without jobs, of one core", samples=empty, unit="%")
     for name in OURS:
         yield Figure(name=f"  of {jobs}: {name}", samples=added[name], unit="%")
-    yield Figure(name=f"  not counted, the fake itself", samples=added["fake"], unit="%")
+    yield Figure(name="  not counted, the fake itself", samples=added["fake"], unit="%")
 
 
 def settle(grounds: Grounds) -> None:

@@ -20,8 +20,8 @@ from api_spec.views import JobQuery
 from broker.lifecycle.broker import Broker
 from broker.store import open_store
 from broker.store.jobs import NewJob
-from broker.wiring import build, store_options
 from broker.web.context import encode
+from broker.wiring import build, store_options
 from policies.records import pack
 from tests.bench.figures import Figure, Size, percentile
 from tests.bench.grounds import PROJECT, TRAINING, Grounds

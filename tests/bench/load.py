@@ -35,7 +35,7 @@ def post(port: int, path: str, body: bytes, **options: Any) -> dict[str, float]:
     """Run it: answers, the time they took, when it began."""
     words = [sys.executable, "-m", "tests.bench.load", str(port), path]
     words += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    done = subprocess.run(words, input=body, cwd=ROOT, capture_output=True, check=True)
+    done = subprocess.run(words, input=body, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     answer: dict[str, float] = json.loads(done.stdout)
     assert not answer["failures"], f"{answer['failures']} requests failed"
     return answer
@@ -91,7 +91,7 @@ def closed_loop(until: float) -> Iterator[float]:
 
 def schedule(start: float, count: int, rate: float) -> Iterator[float]:
     """Shared by all connections; ``next`` of this is one step of C, so no lock is needed."""
-    return map(lambda n: start + n / rate, iter(range(count)))
+    return itertools.islice(itertools.count(start, 1 / rate), count)
 
 
 def main() -> None:

@@ -131,6 +131,8 @@ PASSED_BY = {
     "absence_proven": "forget",
     "swept": "archive",
     "cleaned_up": "archive",
+    "forget_begun": "archive",
+    "forgotten": "archive",
 }
 # What a local process cannot be made to do: lose the answer of a call into a library, forget an attempt.
 ONLY_THE_FAKE = {"looked_up", "absence_proven"}

@@ -21,6 +21,7 @@ from tests.helpers import wait_until
 from tests.stack import Dev, Parts
 
 pytestmark = pytest.mark.process
+one_after_the_other = pytest.mark.xdist_group("deaths")  # they share what ``house`` starts
 PATIENCE_S = 40.0  # the machine may be busy with other tests
 
 
@@ -34,7 +35,7 @@ APPEND = 'sleep 0.2; echo line >> "$1"; sleep 0.2'  # a kill meets most of them 
 def dev(tmp_path):
     options = {"cpus": 10, "memory_mib": 10_000, "grace_s": 0.5}
     backend = BackendConfig(name="local", type="local", instance="main", data_dir="", options=options)
-    with Dev(tmp_path, backend) as dev:
+    with Dev(tmp_path, backend, allow_shared_local="true") as dev:
         yield dev
 
 
@@ -92,9 +93,11 @@ def test_with_the_supervisors_killed_too_every_job_ends_once_right_or_lost(dev, 
         ("FAILED", "Lost"),
     }
     assert {job["attempt"] for job in ended} == {1}
-    lines = lines_of(files)
-    assert max(map(len, lines.values())) == 1
-    assert all(lines[job["name"]] == ["line"] for job in ended if job["state"] == "COMPLETED")
+    lines = list(lines_of(files).values())
+    assert max(map(len, lines)) == 1
+    assert all(
+        wrote == ["line"] for wrote, job in zip(lines, ended, strict=True) if job["state"] == "COMPLETED"
+    )
 
 
 # ---- many processes: one of them dies, sleeps or does not get its messages ----------------------------
@@ -140,6 +143,7 @@ def assert_started_once(parts, fake, ids):
     assert {name: starts[name] for name in ours} == dict.fromkeys(ours, 1)
 
 
+@one_after_the_other
 def test_a_worker_that_wakes_up_after_its_lease_repeats_nothing_and_its_write_is_refused(
     parts, fake, tmp_path
 ):
@@ -164,6 +168,7 @@ def test_a_worker_that_wakes_up_after_its_lease_repeats_nothing_and_its_write_is
     assert_started_once(parts, fake, ids)
 
 
+@one_after_the_other
 def test_workers_and_controllers_killed_one_after_the_other_lose_no_job(parts, fake):
     """Celery loses the messages that a killed worker had taken."""
     parts.start("worker", "controller")
@@ -196,6 +201,7 @@ def meanwhile(step):
         thread.join()
 
 
+@one_after_the_other
 def test_losing_every_celery_message_costs_a_sweep(parts, fake):
     """Messages are taken away as fast as they come; only one that a waiting worker gets at once arrives."""
     redis = parts.store.client
@@ -215,6 +221,7 @@ def test_losing_every_celery_message_costs_a_sweep(parts, fake):
     assert_started_once(parts, fake, ids)
 
 
+@one_after_the_other
 def test_doubled_celery_messages_do_no_harm(parts, fake):
     """Each one that waits is doubled, and new ones that nobody needs are sent all the time."""
     redis = parts.store.client
@@ -237,5 +244,6 @@ def test_doubled_celery_messages_do_no_harm(parts, fake):
         parts.start("worker", "worker-2")
         all_complete(parts, ids)
     app.close()
+    wait_until(lambda: not redis.llen("wb:celery:backend.fake"), PATIENCE_S, "all messages are worked off")
 
     assert_started_once(parts, fake, ids)

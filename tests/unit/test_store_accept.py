@@ -8,7 +8,7 @@ import pytest
 
 from api_spec.states import JobState
 from broker.store.jobs import Idempotency
-from tests.store_kit import BACKEND, SUBMIT, World, new_job, opened
+from tests.store_kit import SUBMIT, World, new_job, opened
 
 AT_ONCE = 10
 
@@ -132,10 +132,4 @@ def test_what_people_write_comes_back_as_they_wrote_it(world):
     assert world.read(job_id).labels == labels
     assert world.read(job_id).name == "train-ä"
     assert f"l=größe=ü=1\0{job_id}" in world.members("index:vision")
-    assert world.jobs.claim("submit", BACKEND, _one())[0].record.labels == labels
-
-
-def _one():
-    from broker.store.jobs import ClaimLimits
-
-    return ClaimLimits(count=1, lease_s=1)
+    assert world.claim()[0].record.labels == labels

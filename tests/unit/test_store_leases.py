@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.helpers import wait_until
-from tests.store_kit import ACT, BACKEND, World, opened
+from tests.store_kit import BACKEND, World, new_job, opened
 
 HINT_MS = 60_000
 
@@ -51,9 +51,9 @@ def test_the_epoch_rises_with_each_holder(leases):
 
 def test_whoever_comes_back_after_its_lease_is_another_holder(leases):
     """It was asleep: what it began under the old epoch must be refused."""
-    first = leases.acquire("sweeper", "a", 0.01)
+    first = leases.acquire("sweeper", "a", 0)
 
-    assert wait_until(lambda: leases.acquire("sweeper", "a", 60) not in (None, first))
+    assert leases.acquire("sweeper", "a", 60) == first + 1
 
 
 def test_a_lease_given_back_is_free_at_once(leases):
@@ -108,6 +108,23 @@ def known(world, **times):
     world.store.client.hset(world.key(f"backend:{BACKEND}"), mapping=values)
 
 
+def accept_unhinted(world):
+    """A worker took the hint of the accept, and died with it."""
+    world.accept()
+    world.store.leases.hint_taken("drain:hpc")
+
+
+def test_an_accept_hints_each_queue_once(world, leases):
+    known(world)
+    bundle = [new_job(), new_job(), new_job(queue="submit:other"), new_job(held=True, queue="submit:third")]
+
+    first, second = world.jobs.accept(bundle), world.jobs.accept([new_job()])
+
+    assert sorted(first.hints) == ["drain:hpc", "drain:other"]
+    assert second.hints == (), "one is outstanding"
+    assert leases.tick([BACKEND], []) == []
+
+
 def test_one_hint_is_outstanding_until_somebody_acts_on_it(leases):
     assert [leases.hint("drain:hpc"), leases.hint("drain:hpc")] == [True, False]
 
@@ -118,77 +135,86 @@ def test_one_hint_is_outstanding_until_somebody_acts_on_it(leases):
 
 def test_a_tick_hints_what_is_overdue_once(world, leases):
     known(world)
-    assert leases.tick([BACKEND]) == []
-    world.accept()
+    assert leases.tick([BACKEND], []) == []
+    accept_unhinted(world)
 
-    assert leases.tick([BACKEND]) == ["drain:hpc"]
-    assert leases.tick([BACKEND]) == []
+    assert leases.tick([BACKEND], []) == ["drain:hpc"]
+    assert leases.tick([BACKEND], []) == []
     leases.hint_taken("drain:hpc")
-    assert leases.tick([BACKEND]) == ["drain:hpc"], "still overdue: the message may be lost"
+    assert leases.tick([BACKEND], []) == ["drain:hpc"], "still overdue: the message may be lost"
 
 
 def test_a_hint_that_was_lost_is_sent_again(redis_server):
     with opened(redis_server, sweep_s=0.02) as store:
-        World(store).accept()
+        accept_unhinted(World(store))
         known(World(store))
-        assert store.leases.tick([BACKEND]) == ["drain:hpc"]
+        assert store.leases.tick([BACKEND], []) == ["drain:hpc"]
 
-        assert wait_until(lambda: store.leases.tick([BACKEND])) == ["drain:hpc"]
+        assert wait_until(lambda: store.leases.tick([BACKEND], [])) == ["drain:hpc"]
 
 
 def test_what_is_claimed_is_not_overdue(world, leases):
     known(world)
-    world.accept()
+    accept_unhinted(world)
     world.claim()
 
-    assert leases.tick([BACKEND]) == []
+    assert leases.tick([BACKEND], []) == []
 
 
-def test_a_paused_backend_is_hinted_for_actions_only(world, leases):
-    known(world, paused="1")
-    job_id = world.queued()
-    world.accept()
-    assert leases.tick([BACKEND]) == []
-
-    world.jobs.cancel(job_id, "user:ana")
-
-    assert set(world.due_in(ACT)) == {job_id}
-    assert leases.tick([BACKEND]) == ["drain:hpc"]
-
-
-def test_a_backend_whose_breaker_is_open_is_left_alone(world, leases):
+def test_a_backend_whose_breaker_is_open_is_not_asked_to_act(world, leases):
+    """What waits for a submit is decided anew all the same: it may go elsewhere."""
     known(world)
-    world.accept()
+    job_id = world.queued()
+    leases.hint_taken("drain:hpc")
+    world.jobs.cancel(job_id, "user:ana")
     now_ms = int(world.store.now() * 1000)
-    for _ in range(3):
-        world.store.backends.failed(BACKEND, "no answer", now_ms)
-    assert leases.tick([BACKEND]) == []
+    changed = [world.store.backends.failed(BACKEND, "no answer", now_ms) for _ in range(3)]
+    assert changed == [True, False, False]
+    assert leases.tick([BACKEND], []) == []
 
-    world.store.backends.answered(BACKEND)
+    assert world.store.backends.answered(BACKEND)
 
-    assert leases.tick([BACKEND]) == ["drain:hpc"]
+    assert leases.tick([BACKEND], []) == ["drain:hpc"]
+
+
+def test_jobs_of_a_backend_that_left_the_configuration_are_hinted(world, leases):
+    accept_unhinted(world)
+
+    assert leases.tick([], []) == []
+    assert leases.tick([], [BACKEND]) == ["drain:hpc"]
+
+
+def test_what_is_to_be_forgotten_is_hinted(redis_server):
+    with opened(redis_server, retention_s=0.05) as store:
+        world = World(store)
+        job_id = world.running()
+        world.end(job_id)
+        world.pack(job_id)
+
+        assert wait_until(lambda: store.leases.tick([], [])) == ["forget"]
 
 
 def test_a_backend_is_observed_while_something_is_live_there(world, leases):
     known(world, observe_at="0")
-    assert leases.tick([BACKEND]) == []
+    assert leases.tick([BACKEND], []) == []
 
     job_id = world.queued()
+    leases.hint_taken("drain:hpc")
 
-    assert leases.tick([BACKEND]) == ["observe:hpc"]
+    assert leases.tick([BACKEND], []) == ["observe:hpc"]
     leases.hint_taken("observe:hpc")
     world.end(job_id)
-    assert leases.tick([BACKEND]) == []
+    assert leases.tick([BACKEND], []) == []
 
 
 def test_a_snapshot_is_asked_for_when_it_is_old(world, leases):
     now_ms = int(world.store.now() * 1000)
     world.store.backends.put_snapshot(BACKEND, {"inventory": "{}", "load": "{}"}, now_ms, 60)
-    assert leases.tick([BACKEND]) == []
+    assert leases.tick([BACKEND], []) == []
 
     world.store.backends.postpone(BACKEND, "refresh_at", now_ms - 1)
 
-    assert leases.tick([BACKEND]) == ["refresh:hpc"]
+    assert leases.tick([BACKEND], []) == ["refresh:hpc"]
 
 
 def test_dependants_to_judge_are_hinted(world, leases):
@@ -196,8 +222,9 @@ def test_dependants_to_judge_are_hinted(world, leases):
     first = world.running()
     world.accept(deps=((first, "succeeded"),))
     world.end(first)
+    leases.hint_taken("drain:hpc")
 
-    assert leases.tick([BACKEND]) == ["release"]
+    assert leases.tick([BACKEND], []) == ["release"]
 
 
 # ---- incarnations ------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 -- One job or a bundle, whole or not at all.
--- ARGV[1]: {jobs = [{id, set, deps, queue, event}], idempotency = {key, digest, ttl_ms}}
+-- ARGV[1]: {hint_ms, jobs = [{id, set, deps, queue, event}], idempotency = {key, digest, ttl_ms}}
 -- ARGV[2 ...]: the packed spec and the packed decision of each job, in turn.
--- Returns {'ok', now, whether each waits ('1') ...} | {'replay', id ...} | {'conflict'} | {'no_such_job', id}
+-- Returns {'ok', now, whether each waits ('1') ..., hints to publish ...} | {'replay', id ...} | {'conflict'} | {'no_such_job', id}
 local request = cjson.decode(ARGV[1])
 local now = now_ms()
 
@@ -36,7 +36,7 @@ for i, new in ipairs(request.jobs) do
   redis.call('HSET', P .. 'decisions:' .. new.id, '0', ARGV[2 * i + 1])
 end
 
-local waits = {}
+local waits, hints = {}, {}
 for _, new in ipairs(request.jobs) do
   local job = read_job(new.id)
   for _, edge in ipairs(new.deps or {}) do redis.call('SADD', P .. 'dependants:' .. edge[1], new.id) end
@@ -45,7 +45,10 @@ for _, new in ipairs(request.jobs) do
   local verdict = judge(new.deps or {})
   waits[#waits + 1] = verdict == 'met' and '0' or '1'
   if verdict == 'met' then
-    if not job.held then set_due(job, new.queue, now) end
+    if not job.held then
+      set_due(job, new.queue, now)
+      hints['drain:' .. string.match(new.queue, ':(.*)')] = true
+    end
   else
     redis.call('HSET', job_key(new.id), 'waits', '1')
     if not job.held then redis.call('HSET', job_key(new.id), 'reason', 'DependencyNotMet') end
@@ -60,4 +63,10 @@ if request.idempotency then
   redis.call('HSET', key, 'digest', request.idempotency.digest, 'ids', table.concat(ids, ' '))
   redis.call('PEXPIRE', key, request.idempotency.ttl_ms)
 end
-return { 'ok', int(now), unpack(waits) }
+-- One message wakes a worker for all jobs of a queue: none is sent while one is outstanding.
+local answer = { 'ok', int(now) }
+for _, flag in ipairs(waits) do answer[#answer + 1] = flag end
+for name in pairs(hints) do
+  if redis.call('SET', P .. 'hint:' .. name, '1', 'NX', 'PX', request.hint_ms) then answer[#answer + 1] = name end
+end
+return answer

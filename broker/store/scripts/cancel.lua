@@ -13,5 +13,8 @@ if job.state == 'ACCEPTED' then
   return 'ended'
 end
 if job.cancel then return 'asked' end
-write(job, { set = { cancel = request.by }, events = { { 'cancel_requested', request.event } } }, now)
+write(job, { set = { cancel = request.by }, keeps_claim = true,
+             events = { { 'cancel_requested', request.event } } }, now)
+-- A worker that is at it sees the intent when it writes; nobody else would look before the next look-up is due.
+if job.state == 'SUBMITTING' and tonumber(job.lease or 0) <= now then set_due(job, 'act:' .. job.backend, now) end
 return 'asked'

@@ -1,19 +1,17 @@
 -- Take what is due in one queue: each job gets a lease and a new epoch, and becomes due again when the
 -- lease is over, so a worker that dies gives it back by doing nothing.  Projects take turns.
--- ARGV[1]: {queue, limit, lease_ms, backend, max_live, per_s}
+-- ARGV[1]: {queue, limit, lease_ms, backend, per_s}
 -- Returns a list of {id, epoch, fields ..., spec, attempt}; see broker/store/jobs.py.
 local request = cjson.decode(ARGV[1])
 local now = now_ms()
 local limit = request.limit
 
-if request.max_live then
-  limit = math.min(limit, request.max_live - redis.call('HLEN', P .. 'live:' .. request.backend))
-end
 local backend = P .. 'backend:' .. request.backend
 if request.per_s then
   local bucket = redis.call('HMGET', backend, 'tokens', 'tokens_at')
-  local tokens = tonumber(bucket[1] or request.per_s)
-  tokens = math.min(request.per_s, tokens + (now - tonumber(bucket[2] or now)) * request.per_s / 1000)
+  local capacity = math.max(1, request.per_s)  -- half a job a second is one job every two seconds
+  local tokens = tonumber(bucket[1] or capacity)
+  tokens = math.min(capacity, tokens + (now - tonumber(bucket[2] or now)) * request.per_s / 1000)
   limit = math.min(limit, math.floor(tokens))
   redis.call('HSET', backend, 'tokens', tostring(tokens), 'tokens_at', int(now))
 end

@@ -61,7 +61,9 @@ local function due_key(queue, project) return P .. 'due:' .. queue .. ':' .. pro
 
 local function clear_due(job)
   if (job.queue or '') == '' then return end
-  redis.call('ZREM', due_key(job.queue, job.project), job.id)
+  local due = due_key(job.queue, job.project)
+  redis.call('ZREM', due, job.id)
+  if redis.call('EXISTS', due) == 0 then redis.call('ZREM', P .. 'turns:' .. job.queue, job.project) end
   redis.call('HDEL', job_key(job.id), 'queue')
   job.queue = nil
 end
@@ -103,6 +105,7 @@ local function refusal(job, guard)
   end
   if guard.epoch and job.epoch ~= guard.epoch then count('stale_writes'); return 'stale' end
   if guard.version and job.version ~= guard.version then return 'changed' end
+  if guard.below and redis.call('HLEN', P .. 'live:' .. guard.below[1]) >= guard.below[2] then return 'full' end
   if guard.states then
     for _, state in ipairs(guard.states) do if state == job.state then return nil end end
     return 'state'
@@ -143,9 +146,24 @@ local function wake_dependants(job, now)
   end
 end
 
+-- A held job at no backend is due nowhere, whoever writes: a retry, a rejection, a worker that was slower.
+local function mind_the_hold(job, change)
+  local fields = change.set or {}
+  local held = job.held
+  if fields.held then held = fields.held end
+  for _, name in ipairs(change.del or {}) do if name == 'held' then held = nil end end
+  if not held or (fields.state or job.state) ~= 'ACCEPTED' then return end
+  change.due, change.no_due = nil, true
+  if fields.state then change.set.reason = 'Held' end
+end
+
 local function write(job, change, now)
+  mind_the_hold(job, change)
   put_fields(job, change, now)
   put_parts(job, change)
+  -- Whoever writes has come somewhere: the claim is given back, and counts as a try no more.
+  if not change.failed then redis.call('HDEL', job_key(job.id), 'tries') end
+  if not change.keeps_claim then redis.call('HDEL', job_key(job.id), 'lease') end
   if change.due then
     set_due(job, change.due[1], now + change.due[2])
   elseif change.no_due then
@@ -165,7 +183,7 @@ local function finish(job, change, now)
   change.set.ended = int(now)
   change.no_due, change.due = true, nil
   change.del = change.del or {}
-  for _, name in ipairs({ 'cancel', 'act', 'lease', 'tries' }) do change.del[#change.del + 1] = name end
+  for _, name in ipairs({ 'cancel', 'act', 'waits' }) do change.del[#change.del + 1] = name end
   if (job.backend or '') ~= '' then change.not_live = job.backend end
   write(job, change, now)
   for _, edge in ipairs(job.deps and cjson.decode(job.deps) or {}) do
@@ -173,9 +191,6 @@ local function finish(job, change, now)
   end
   redis.call('ZADD', P .. 'ended', now, job.id)
   wake_dependants(job, now)
-  -- A net under the sweeper, which removes them in order once the retention is over.
-  local net = 2 * tonumber(redis.call('HGET', P .. 'limits', 'retention_ms') or 2592000000)
-  for _, part in ipairs(PARTS) do redis.call('PEXPIRE', P .. part .. job.id, net) end
 end
 
 -- ---- dependencies --------------------------------------------------------------------------------------

@@ -7,8 +7,6 @@ if job.version ~= request.version or not FINAL[job.state] then return 'changed' 
 local key = P .. 'packed:' .. request.id
 redis.call('HSET', key, 'v', '1', 'state', job.state, 'project', job.project, 'owner', job.owner, 'blob', ARGV[2])
 if job.started then redis.call('HSET', key, 'started', job.started) end
-local net = 2 * tonumber(redis.call('HGET', P .. 'limits', 'retention_ms') or 2592000000)
-redis.call('PEXPIRE', key, net)
 for _, part in ipairs(PARTS) do redis.call('DEL', P .. part .. request.id) end
 redis.call('ZADD', P .. 'packs', job.ended, request.id)
 redis.call('ZREM', P .. 'ended', request.id)

@@ -21,8 +21,6 @@ local job = read_job(id)
 add_to_index(job)
 if FINAL[job.state] then
   redis.call('ZADD', P .. 'ended', job.ended, id)
-  local net = 2 * tonumber(redis.call('HGET', P .. 'limits', 'retention_ms') or 2592000000)
-  for _, part in ipairs(PARTS) do redis.call('PEXPIRE', P .. part .. id, net) end
 else
   for _, edge in ipairs(request.deps) do redis.call('SADD', P .. 'dependants:' .. edge[1], id) end
   if job.waits then redis.call('ZADD', P .. 'release', 'NX', now, id .. '!') end

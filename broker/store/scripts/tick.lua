@@ -1,6 +1,7 @@
 -- What is overdue, for each backend: the answer of one look at every queue.
--- ARGV[1]: {backends, hint_ms}.  Marks each answer as hinted, so that at most one hint is outstanding.
--- Returns a list of 'drain:<backend>', 'observe:<backend>', 'refresh:<backend>', 'release'.
+-- ARGV[1]: {backends, others, hint_ms, retention_ms}.  Marks each answer as hinted, so that at most one hint
+-- is outstanding.
+-- Returns a list of 'drain:<backend>', 'observe:<backend>', 'refresh:<backend>', 'release', 'forget'.
 local request = cjson.decode(ARGV[1])
 local now = now_ms()
 local hints = {}
@@ -17,17 +18,20 @@ local function overdue(queue)
 end
 
 for _, backend in ipairs(request.backends) do
-  local known = redis.call('HMGET', P .. 'backend:' .. backend, 'paused', 'not_before', 'observe_at', 'refresh_at')
-  local open = tonumber(known[2] or 0) <= now
-  if open and (overdue('act:' .. backend) or (not known[1] and overdue('submit:' .. backend))) then
-    hint('drain:' .. backend)
+  local known = redis.call('HMGET', P .. 'backend:' .. backend, 'not_before', 'observe_at', 'refresh_at')
+  local open = tonumber(known[1] or 0) <= now
+  -- The submit lane is never closed: its jobs are decided anew, and go elsewhere or say why they wait.
+  if overdue('submit:' .. backend) or (open and overdue('act:' .. backend)) then hint('drain:' .. backend) end
+  if tonumber(known[2] or 0) <= now and redis.call('EXISTS', P .. 'live:' .. backend) == 1 then
+    hint('observe:' .. backend)
   end
-  if backend ~= '-' then
-    if tonumber(known[3] or 0) <= now and redis.call('EXISTS', P .. 'live:' .. backend) == 1 then
-      hint('observe:' .. backend)
-    end
-    if tonumber(known[4] or 0) <= now then hint('refresh:' .. backend) end
-  end
+  if tonumber(known[3] or 0) <= now then hint('refresh:' .. backend) end
 end
+-- Queues of no backend, and of those that left the configuration.
+for _, name in ipairs(request.others) do
+  if overdue('submit:' .. name) then hint('drain:' .. name) end
+end
+local oldest = redis.call('ZRANGE', P .. 'packs', 0, 0, 'WITHSCORES')
+if oldest[2] and tonumber(oldest[2]) <= now - request.retention_ms then hint('forget') end
 if redis.call('EXISTS', P .. 'release') == 1 then hint('release') end
 return hints

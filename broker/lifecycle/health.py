@@ -1,0 +1,20 @@
+"""What a call of a backend told about the backend itself: up, down, and who has to know."""
+
+from __future__ import annotations
+
+from broker.lifecycle.context import UNPLACED, Context
+
+
+def answered(context: Context, backend: str, seen_at: float | None = None) -> None:
+    """``seen_at``: when a complete pass began.  Back after a silence, what waited for it is decided anew."""
+    seen_at_ms = None if seen_at is None else int(seen_at * 1000)
+    if context.store.backends.answered(backend, seen_at_ms):
+        context.store.events.tell_operator("backend_up", {"backend": backend})
+        context.hint(f"drain:{UNPLACED}")
+        context.hint(f"drain:{backend}")
+
+
+def failed(context: Context, backend: str, error: Exception) -> None:
+    """It did not answer.  Its jobs keep their states, and their age grows."""
+    if context.store.backends.failed(backend, str(error), int(context.store.now() * 1000)):
+        context.store.events.tell_operator("backend_down", {"backend": backend, "message": str(error)[:500]})

@@ -116,11 +116,11 @@ def _again_later(context: Context, claim: Claim, error: Exception) -> None:
         return
     delay_s = min(AGAIN_MAX_S, 0.5 * 2 ** min(record.tries, 8))
     message = f"the broker failed on it {record.tries} times, last with: {error!r}"[:500]
-    tell = record.tries == QUARANTINE_AFTER
+    tell = record.tries >= QUARANTINE_AFTER and record.reason is not Reason.UNKNOWN
     change = Change(
         set={"reason": Reason.UNKNOWN, "message": message} if tell else {},
         quiet=not tell,
-        failed=True,
+        no_progress=True,
         due=(record.queue, delay_s),
     )
     context.store.jobs.move(record.id, Guard(epoch=record.epoch), change)

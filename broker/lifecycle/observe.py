@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from adapters.base import Absent, AttemptRef, BackendError, Explains, Found, Observation, Observations
@@ -18,7 +19,7 @@ from broker.store.changes import Guard, Live
 from broker.store.jobs import Written
 
 SLOWER_WHEN_DOWN = 5  # a backend that does not answer is asked less often
-REST = 10  # a pass that took t is followed by a rest of 10 t, so that 10,000 idle jobs cost a tenth of a core
+REST = 10  # times the processor time of a pass: 10,000 idle jobs cost a tenth of a core, not half of one
 
 
 def observe(context: Context, backend: str) -> int:
@@ -46,7 +47,7 @@ class _Pass:
         self.store = context.store
 
     def run(self) -> int:
-        began = self.store.now()
+        began, worked = self.store.now(), time.thread_time()
         # An attempt without a handle is an unconfirmed submission: the dispatcher's, with its settle time.
         # Read before the backend is asked: what is submitted later is not absent, only newer than the pass.
         live = {id_: entry for id_, entry in self.store.backends.live(self.backend).items() if entry.handle}
@@ -65,7 +66,7 @@ class _Pass:
                 return written
             written += self._look(job_id, entry, refs[job_id], seen)
         answered(self.context, self.backend, began if seen.complete else None)
-        self._rest(max(self.context.settings.poll_s, REST * (self.store.now() - began)))
+        self._rest(max(self.context.settings.poll_s, REST * (time.thread_time() - worked)))
         return written
 
     def _rest(self, seconds: float) -> None:

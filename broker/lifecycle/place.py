@@ -124,6 +124,7 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
         live=(backend, Live(attempt=number)),
         due=(f"{ACT}:{backend}", context.settings.lease_s),
         keeps_claim=True,
+        no_progress=True,
         events=(("submitting", {"backend": backend, "attempt": number}),),
     )
     guard = replace(_as_read(record), below=(backend, context.settings.max_live_jobs))

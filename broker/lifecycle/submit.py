@@ -108,6 +108,7 @@ def _again(context: Context, order: Order) -> None:
         set={"reason": None, "message": None},
         due=(f"{ACT}:{attempt.backend}", context.settings.lease_s),
         keeps_claim=True,
+        no_progress=True,
     )
     written = context.store.jobs.move(record.id, _guard(record), change)
     point("intent_written")

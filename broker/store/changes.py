@@ -70,7 +70,7 @@ class Change:
     no_due: bool = False
     events: tuple[Event, ...] = ()
     keeps_claim: bool = False  # the writer goes on with the job; otherwise the claim ends with the write
-    failed: bool = False  # nothing was achieved: the claim counts as a try
+    no_progress: bool = False  # the claim goes on counting as a try
     quiet: bool = False  # only due times or live entries change: the version stays
     wake: bool = False  # dependants, because something that they may wait for has happened
 
@@ -97,7 +97,7 @@ class Change:
             "not_live": self.not_live,
             "no_due": self.no_due,
             "keeps_claim": self.keeps_claim,
-            "failed": self.failed,
+            "no_progress": self.no_progress,
             "quiet": self.quiet,
             "wake": self.wake,
         }

@@ -7,10 +7,7 @@ the fewest jobs drives, the others are checked on the records, under a budget.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from api_spec.errors import InvalidRequest
 from api_spec.ids import RANDOM_BYTES, is_id, new_id
@@ -60,18 +57,21 @@ class Index:
     def list_jobs(self, query: JobQuery) -> Page[JobRecord]:
         if query.cursor is not None and not is_id(query.cursor):
             raise InvalidRequest("the cursor is not one that this list gave out")
+        driver = self._driver(query)
         found: list[JobRecord] = []
-        last = None
-        ids = islice(self._ids(self._driver(query), query), BUDGET)
-        while chunk := list(islice(ids, min(CHUNK, query.limit + 1))):
+        last, looked_at = query.cursor, 0
+        while looked_at < BUDGET:
+            chunk, more = self._chunk(driver, query, last)
             for job_id, record in zip(chunk, self.jobs.read_many(chunk), strict=True):
                 if len(found) == query.limit:
                     return Page(tuple(found), last)
                 last = job_id
                 if record is not None and holds(record, query):
                     found.append(record)
-        exhausted = next(self._ids(self._driver(query), query, below=last), None) is None if last else True
-        return Page(tuple(found), None if exhausted else last)
+            looked_at += len(chunk)
+            if not more:
+                return Page(tuple(found), None)
+        return Page(tuple(found), last)
 
     def count(self, project: str, value: str) -> int:
         key, low, high = f"{self.prefix}index:{project}", f"[{value}\0", f"[{value}\0\x7f"
@@ -83,24 +83,23 @@ class Index:
 
         return min(conditions(query), key=size)
 
-    def _ids(self, driver: Condition, query: JobQuery, below: str | None = None) -> Iterator[str]:
-        """Newest first.  ``below``: only ids before this one."""
-        streams = [self._one(value, query, below) for value in driver.values]
-        return heapq.merge(*streams, reverse=True)
+    def _chunk(self, driver: Condition, query: JobQuery, below: str | None) -> tuple[list[str], bool]:
+        """The next ids, newest first, and whether there may be more.
 
-    def _one(self, value: str, query: JobQuery, below: str | None) -> Iterator[str]:
-        key = f"{self.prefix}index:{query.project}"
-        low = f"[{value}\0{_lowest_id(query.created_after)}"
-        upper = below or query.cursor
-        high = f"({value}\0{upper}" if upper else f"({value}\0{_highest_id(query.created_before)}"
-        while True:
-            members = self.client.zrange(
-                key, high, low, bylex=True, desc=True, offset=0, num=min(CHUNK, query.limit + 1)
-            )
-            yield from (member.rpartition(b"\0")[2].decode() for member in members)
-            if len(members) < min(CHUNK, query.limit + 1):
-                return
-            high = "(" + members[-1].decode()
+        All values are read at one moment: a job that moves between two of them is neither lost nor doubled.
+        """
+        count = min(CHUNK, query.limit + 1)
+        pipe = self.client.pipeline(transaction=True)
+        for value in driver.values:
+            low = f"[{value}\0{_lowest_id(query.created_after)}"
+            high = f"({value}\0{below or _highest_id(query.created_before)}"
+            key = f"{self.prefix}index:{query.project}"
+            pipe.zrange(key, high, low, bylex=True, desc=True, offset=0, num=count)
+        streams = [[member.rpartition(b"\0")[2].decode() for member in rows] for rows in pipe.execute()]
+        # Below the end of a list that was cut, others may hold ids that it does not show yet.
+        cut = max((rows[-1] for rows in streams if len(rows) == count), default="")
+        ids = sorted({job_id for rows in streams for job_id in rows if job_id >= cut}, reverse=True)
+        return ids, bool(cut)
 
 
 def _lowest_id(created_after: float | None) -> str:

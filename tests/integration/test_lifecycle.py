@@ -347,3 +347,224 @@ def test_a_list_is_filtered_by_everything_it_says(kit):
     query = JobQuery(project="vision", name="a", labels={"team": "vision"}, kind=Kind.TRAINING, owner="ana")
 
     assert [job.id for job in kit.broker.list_jobs(query, ANA).items] == [wanted]
+
+
+# ---- races and bad days, each once a bug ---------------------------------------------------------------
+
+
+def test_at_the_cap_an_unconfirmed_submission_is_still_looked_up(redis_server, tmp_path):
+    """It counts as live itself, so a cap on claims kept it waiting for ever."""
+    with fake_kit(redis_server, tmp_path, max_live_jobs=1) as kit:
+        kit.fake.faults.lose_answers(1, of="submit")
+        job_id = kit.submit(spec(environment=ENDLESS))
+
+        kit.reaches(job_id, S.RUNNING)
+        waiting = kit.submit(spec(name="next"))
+        kit.settle(lambda: kit.get(waiting).reason is Reason.QUOTA_EXCEEDED)
+        kit.broker.cancel(job_id, ANA)
+
+        assert kit.ended(waiting, 20).state is S.COMPLETED
+
+
+def test_pause_keeps_nobody_from_cancelling_what_may_have_been_sent(kit):
+    kit.fake.faults.lose_answers(1, of="submit")
+    job_id = kit.submit(spec(environment=ENDLESS))
+    kit.broker.perform("drain:fake")
+    kit.broker.pause_backend("fake", ANA)
+
+    kit.broker.cancel(job_id, ANA)
+
+    assert kit.ended(job_id).state is S.CANCELLED
+
+
+def test_to_a_paused_backend_nothing_is_sent_again(kit):
+    kit.fake.faults.drop(1, of="submit")
+    job_id = kit.submit(spec())
+    kit.broker.perform("drain:fake")
+    kit.broker.pause_backend("fake", ANA)
+    kit.settle(lambda: kit.get(job_id).reason is Reason.DRAINED, why="proven absent, and not sent again")
+    assert kit.fake.ledger() == []
+
+    kit.broker.resume_backend("fake", ANA)
+
+    assert kit.ended(job_id, 20).state is S.COMPLETED
+
+
+def test_jobs_queued_for_a_backend_that_dies_go_elsewhere(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path, names=("one", "two")) as kit:
+        job_id = kit.submit(spec())
+        chosen = kit.broker.decisions(job_id, ANA)[0].chosen
+        for _ in range(4):
+            kit.store.backends.failed(chosen, "does not answer", int(kit.store.now() * 1000))
+        kit.store.backends.postpone(chosen, "refresh_at", int((kit.store.now() + 60) * 1000))
+
+        assert kit.ended(job_id).state is S.COMPLETED
+        assert {kit.get(job_id).backend, chosen} == {"one", "two"}
+
+
+def test_a_job_queued_for_a_backend_that_left_the_configuration_goes_elsewhere(pair):
+    job_id = pair.submit(spec())
+    chosen = pair.broker.decisions(job_id, ANA)[0].chosen
+    others = tuple(config for config in pair.settings.backends if config.name != chosen)
+    other = make_kit(replace(pair.settings, backends=others), pair.fake, prefix=pair.store.prefix)
+
+    assert other.ended(job_id).state is S.COMPLETED
+    other.store.close()
+
+
+@pytest.mark.parametrize("moment", ["claimed", "run_checked"])
+def test_a_hold_wins_over_a_worker_that_has_not_written_its_intent(kit, moment):
+    job_id = kit.submit(spec())
+    _once_at(moment, lambda: kit.broker.hold(job_id, ANA))
+    for _ in range(5):
+        kit.work()
+
+    assert (kit.get(job_id).state, kit.get(job_id).reason) == (S.ACCEPTED, Reason.HELD)
+    kit.broker.release(job_id, ANA)
+    assert kit.ended(job_id).state is S.COMPLETED
+
+
+def test_a_scale_while_it_is_being_placed_is_not_lost(kit):
+    job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve"))
+    _once_at("claimed", lambda: kit.broker.update(job_id, ANA, replicas=3))
+
+    kit.settle(lambda: (kit.get(job_id).service or None) and kit.get(job_id).service.ready == 3)
+
+
+def test_a_cancel_while_the_backend_refuses_is_carried_out(kit):
+    kit.fake.faults.refuse()
+    job_id = kit.submit(spec())
+    _once_at("submit_returned", lambda: kit.broker.cancel(job_id, ANA))
+
+    job = kit.ended(job_id)
+
+    assert (job.state, job.ended_by) == (S.CANCELLED, "user:ana")
+
+
+def test_a_job_held_at_its_backend_is_not_run_by_a_retry(kit):
+    retry = Retry(max_attempts=2, on=("NonZeroExit",))
+    job_id = kit.submit(spec(environment=ENDLESS | {"FAKE_START_S": "1000"}, retry=retry))
+    kit.reaches(job_id, S.QUEUED)
+    kit.broker.hold(job_id, ANA)
+    marker = kit.broker.attempts(job_id, ANA)[0].marker
+    kit.fake.faults.finish(marker, exit_code=3)
+    kit.settle(lambda: kit.get(job_id).state is S.ACCEPTED, why="the first attempt has ended")
+    for _ in range(5):
+        kit.work()
+
+    assert kit.get(job_id).reason is Reason.HELD
+    assert kit.get(job_id).attempt == 1
+
+
+def test_a_server_that_lost_writes_is_noticed_before_anything_is_sent(kit):
+    """A record from before the loss says that the attempt was never sent; the backend knows better."""
+    job_id = kit.submit(spec(environment=ENDLESS))
+    client, prefix = kit.store.client, kit.store.prefix
+    before = {key: client.dump(key) for key in client.keys(f"{prefix}*")}
+    kit.reaches(job_id, S.RUNNING)
+    marker = kit.broker.attempts(job_id, ANA)[0].marker
+    for key in client.keys(f"{prefix}*"):
+        client.delete(key)
+    for key, value in before.items():
+        if b"hint:" not in key:  # their expiry is not in the dump
+            client.restore(key, 0, value)
+    client.hset(f"{prefix}meta", "run_id", "of the server before")
+    kit.store._run_id = "of the server before"
+
+    kit.hints.clear()
+    kit.reaches(job_id, S.RUNNING)
+
+    assert kit.fake.starts(marker) == 1
+
+
+def test_a_job_that_breaks_its_workers_is_set_aside(kit, monkeypatch):
+    def broken(*arguments):
+        raise ZeroDivisionError("a bug")
+
+    job_id = kit.submit(spec())
+    monkeypatch.setattr("broker.lifecycle.dispatch.place", broken)
+    for _ in range(9):
+        kit.store.client.zadd(f"{kit.store.prefix}due:submit:fake:vision", {job_id: 0})
+        kit.broker.perform("drain:fake")
+
+    job = kit.get(job_id)
+    assert (job.state, job.reason) == (S.ACCEPTED, Reason.HELD)
+    assert "set aside" in job.message
+
+
+def test_an_array_that_was_lost_runs_what_has_not_completed(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path, {"run_s": 1000}) as kit:
+        job_id = kit.submit(spec(array=Array(indices="0-2"), retry=Retry(max_attempts=2, on=("Lost",))))
+        kit.reaches(job_id, S.RUNNING)
+        first = kit.broker.attempts(job_id, ANA)[0].marker
+        kit.fake.faults.finish_task(first, 0)
+        kit.settle(lambda: kit.get(job_id).tasks.get("COMPLETED") == 1)
+        kit.fake.faults.forget(first)
+        kit.settle(lambda: len(kit.broker.attempts(job_id, ANA)) == 2)
+
+        assert [one.task_indices for one in kit.broker.attempts(job_id, ANA)] == [None, "1,2"]
+
+
+def test_what_was_accepted_once_is_replayed_when_it_would_be_refused_now(kit):
+    wanted = [spec(resources=Resources(gpus_per_node=8))]
+    first = kit.broker.accept(wanted, ANA, key="k", body_digest="d")
+    kit.fake.faults.has({"name": "cpu", "count": 1, "cpus": 4, "memory_mib": 1024})
+    kit.broker.perform("refresh:fake")
+    kit.broker.snapshots.forget()
+
+    assert kit.broker.accept(wanted, ANA, key="k", body_digest="d").jobs[0].id == first.jobs[0].id
+
+
+def test_two_owners_behind_one_portal_may_think_of_the_same_key(kit):
+    portal = replace(ANA, subject="portal")
+    first = kit.broker.accept([spec()], portal, key="k", body_digest="d")
+    second = kit.broker.accept([spec()], replace(portal, owner="ben"), key="k", body_digest="d")
+
+    assert (first.jobs[0].owner, second.jobs[0].owner) == ("ana", "ben")
+
+
+def test_ended_jobs_are_packed_read_as_before_and_forgotten(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path, pack_after_s=0.1, retention_s=0.6) as kit:
+        job_id = kit.submit(spec(labels={"team": "vision"}))
+        before = kit.ended(job_id)
+
+        def packed():
+            kit.broker.sweep()
+            return kit.store.client.exists(f"{kit.store.prefix}packed:{job_id}")
+
+        kit.settle(packed)
+        assert kit.get(job_id) == before
+        assert (
+            len(kit.broker.list_jobs(JobQuery(project="vision", labels={"team": "vision"}), ANA).items) == 1
+        )
+
+        kit.settle(lambda: kit.store.jobs.read(job_id) is None, why="it is forgotten")
+        assert not [key for key in kit.store.client.keys(f"{kit.store.prefix}*") if job_id.encode() in key]
+        assert kit.store.client.exists(f"{kit.store.prefix}index:vision") == 0
+
+
+def test_one_that_cannot_be_forgotten_does_not_keep_the_others(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path, names=("one", "two"), pack_after_s=0.05, retention_s=0.3) as kit:
+        pinned = kit.submit(spec(name="pinned"))
+        kit.submit(spec(name="waits", hold=True, depends_on=(Dependency(job=pinned),)))
+        kit.ended(pinned)
+        others = [kit.submit(spec(name=f"o{i}")) for i in range(3)]
+
+        def gone():
+            kit.broker.sweep()
+            return not any(kit.store.jobs.read(job_id) for job_id in others)
+
+        kit.settle(gone)
+        assert kit.store.jobs.read(pinned) is not None
+
+
+def _once_at(name, step):
+    """Does ``step`` when the point is passed for the first time."""
+    from broker.lifecycle import points
+
+    def hook(passed):
+        if passed == name:
+            points.install(None)
+            step()
+
+    points.install(hook)

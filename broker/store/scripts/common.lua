@@ -161,8 +161,8 @@ local function write(job, change, now)
   mind_the_hold(job, change)
   put_fields(job, change, now)
   put_parts(job, change)
-  -- Whoever writes has come somewhere: the claim is given back, and counts as a try no more.
-  if not change.failed then redis.call('HDEL', job_key(job.id), 'tries') end
+  -- Whoever writes gives the claim back, and if it has come somewhere it counts as a try no more.
+  if not change.no_progress then redis.call('HDEL', job_key(job.id), 'tries') end
   if not change.keeps_claim then redis.call('HDEL', job_key(job.id), 'lease') end
   if change.due then
     set_due(job, change.due[1], now + change.due[2])

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from api_spec.ids import new_id
+from api_spec.ids import from_bytes, new_id
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from broker.store import Store, open_store
@@ -191,11 +191,18 @@ class World:
         rows = {b"zset": lambda: self.store.client.zrange(key, 0, -1), b"none": list}.get(
             kind, lambda: self.store.client.smembers(key)
         )()
-        return {row.decode() for row in rows}
+        return {_member(name, row) for row in rows}
 
     def events(self, project: str = "vision") -> list[tuple[str, str | None]]:
         page = self.store.events.of_project(project, None, 100_000)
         return [(event.type, event.job) for event in page.items]
+
+
+def _member(name: str, row: bytes) -> str:
+    """Members of an index end with the 16 bytes of an id; here with its letters."""
+    if not name.startswith("index:"):
+        return row.decode()
+    return row[:-16].decode() + from_bytes(row[-16:])
 
 
 def guard_of(claim: Claim, *states: JobState) -> Guard:

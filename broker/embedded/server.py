@@ -130,6 +130,8 @@ class EmbeddedServer:
             "appendfsync": self.appendfsync,
             "save": "",  # the append-only file has it all; a snapshot would fork for nothing
             "maxmemory-policy": "noeviction",
+            # An attempt is one value of some hundred bytes: packed, it takes a third less.
+            "hash-max-listpack-value": "1024",
             "daemonize": "no",
         }
         return [word for name, value in options.items() for word in (f"--{name}", value)]

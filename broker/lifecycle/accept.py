@@ -207,7 +207,7 @@ def _new_job(
         "name": spec.name,
         "project": who.project,
         "owner": who.owner,
-        "submitter": who.subject,
+        "submitter": who.subject if who.subject != who.owner else None,
         "state": JobState.ACCEPTED,
         "digest": digest[:16],
         "labels": spec.labels or None,

@@ -96,51 +96,49 @@ def _no_backend(context: Context, record: JobRecord, decision: Decision) -> None
 
 def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) -> None:
     """Attempt, marker and time are written before the backend is called."""
-    record, backend = claim.record, decision.chosen
-    assert backend is not None  # noqa: S101 - place() has returned otherwise
-    number = record.attempt + 1
+    record, backend = claim.record, decision.chosen or ""
     resolved = resolve_inputs(context, spec)
     attempt = AttemptRecord(
-        number=number,
-        marker=context.marker(record.id, number),
+        number=record.attempt + 1,
+        marker=context.marker(record.id, record.attempt + 1),
         backend=backend,
         state=AttemptState.SUBMITTING,
         submitted_at=context.store.now(),
         inputs={item.name: item.uri or "" for item in resolved.inputs},
         task_indices=record.next_tasks,
     )
-    change = Change(
-        set={
-            "state": JobState.SUBMITTING,
-            "backend": backend,
-            "attempt": number,
-            "reason": None,
-            "message": None,
-            "reroutes": None,
-            "patience": None,
-        },
-        attempt=attempt,
-        decision=(number, pack(decision)),
-        live=(backend, Live(attempt=number)),
-        due=(f"{ACT}:{backend}", context.settings.lease_s),
-        keeps_claim=True,
-        no_progress=True,
-        events=(("submitting", {"backend": backend, "attempt": number}),),
-    )
     guard = replace(_as_read(record), below=(backend, context.settings.max_live_jobs))
-    written = context.store.jobs.move(record.id, guard, change)
+    written = context.store.jobs.move(record.id, guard, _intent(context, attempt, decision))
     point("intent_written")
     if written is Written.FULL:
         return _full(context, record, backend)
     if written is not Written.OK:
         return _look_again(context, record, written)  # or it was cancelled, or another worker has it now
     context.store.backends.assigned(backend)
-    begun = replace(record, state=JobState.SUBMITTING, backend=backend, attempt=number)
+    begun = replace(record, state=JobState.SUBMITTING, backend=backend, attempt=attempt.number)
     order = Order(record=begun, attempt=attempt, spec=with_options(resolved, decision), send_by=claim.send_by)
     if record.created / 1000 < context.store.incarnation_began():
-        look_up(context, order)  # Redis may have lost that this very attempt was submitted before
-    else:
-        send(context, order)
+        return look_up(context, order)  # Redis may have lost that this very attempt was submitted before
+    return send(context, order)
+
+
+def _intent(context: Context, attempt: AttemptRecord, decision: Decision) -> Change:
+    fields = {
+        "state": JobState.SUBMITTING,
+        "backend": attempt.backend,
+        "attempt": attempt.number,
+        **dict.fromkeys(("reason", "message", "reroutes", "patience", "next_queue")),
+    }
+    return Change(
+        set=fields,
+        attempt=attempt,
+        decision=(attempt.number, pack(decision)),
+        live=(attempt.backend, Live(attempt=attempt.number)),
+        due=(f"{ACT}:{attempt.backend}", context.settings.lease_s),
+        keeps_claim=True,
+        no_progress=True,
+        events=(("submitting", {"backend": attempt.backend, "attempt": attempt.number}),),
+    )
 
 
 def _full(context: Context, record: JobRecord, backend: str) -> None:

@@ -127,7 +127,7 @@ def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, ha
         attempt=held,
         live=(attempt.backend, Live(attempt=attempt.number, handle=handle)),
         no_due=True,
-        events=(("queued", {"backend": attempt.backend, "attempt": attempt.number}),),
+        events=(("queued", {"attempt": attempt.number}),),
     )
     written = context.store.jobs.move(record.id, _guard(record), change)
     point("handle_written")

@@ -10,7 +10,6 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from broker.store.connection import Client
 from broker.store.records import AttemptRecord, JobRecord, read_attempt, read_job
@@ -37,7 +36,7 @@ class Parts:
 
     @property
     def attempts(self) -> tuple[AttemptRecord, ...]:
-        return tuple(read_attempt(self.attempts_json[n]) for n in sorted(self.attempts_json))
+        return tuple(read_attempt(self.job_id, n, self.attempts_json[n]) for n in sorted(self.attempts_json))
 
 
 def pack_parts(parts: Parts) -> bytes:
@@ -66,15 +65,6 @@ def unpack_parts(job_id: str, blob: bytes) -> Parts:
     )
 
 
-def index_members(record: JobRecord) -> list[str]:
-    """Where the job stands in ``index:<project>``; the same list as ``members`` in common.lua."""
-    values = ["j", f"s={record.state}", f"k={record.kind}", f"o={record.owner}", f"n={record.name}"]
-    if record.backend:
-        values.append(f"b={record.backend}")
-    values += [f"l={name}={value}" for name, value in record.labels.items()]
-    return [f"{value}\0{record.id}" for value in values]
-
-
 @dataclass(frozen=True)
 class Archive:
     client: Client
@@ -94,13 +84,7 @@ class Archive:
 
     def forget(self, parts: Parts, again_at_ms: int) -> str:
         """'ok', or 'pinned' by a live dependant: due again as if it had ended at ``again_at_ms``."""
-        record = parts.record
-        request: dict[str, Any] = {
-            "id": record.id,
-            "project": record.project,
-            "members": index_members(record),
-            "again_at": again_at_ms,
-        }
+        request = {"job": {**parts.raw, "id": parts.job_id}, "again_at": again_at_ms}
         answer: bytes = self.scripts.run("forget", request)
         return answer.decode()
 

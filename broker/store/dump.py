@@ -10,11 +10,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from api_spec.errors import InvalidRequest
+from api_spec.jobs import Kind
 from api_spec.states import FINAL, JobState
+from api_spec.views import JobQuery
 from broker.store.archive import Parts
 from broker.store.changes import Live
 from broker.store.records import AttemptRecord, JobRecord, dump_attempt, read_attempt
@@ -45,17 +47,15 @@ def export_lines(store: Store) -> Iterator[str]:
 
 
 def job_ids(store: Store, project: str) -> Iterator[str]:
-    """Oldest first, by ranges of the index."""
-    low = "[j\0"
-    while True:
-        chunk = store.client.zrange(
-            f"{store.prefix}index:{project}", low, "[j\0\x7f", bylex=True, offset=0, num=CHUNK
-        )
-        for member in chunk:
-            yield member.rpartition(b"\0")[2].decode()
-        if len(chunk) < CHUNK:
-            return
-        low = "(" + chunk[-1].decode()
+    """Of one project, newest first within each kind."""
+    for kind in Kind:
+        query = JobQuery(project=project, kind=kind, limit=CHUNK)
+        while True:
+            page = store.index.list_jobs(query)
+            yield from (record.id for record in page.items)
+            if page.next is None:
+                break
+            query = replace(query, cursor=page.next)
 
 
 def job_document(parts: Parts) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def restore(store: Store, parts: Parts) -> str:
     record = parts.record
     left_out = {"lease", "queue", "tries"}
     attempt = parts.attempts_json.get(record.attempt)
-    live = _live_entry(record, read_attempt(attempt)) if attempt else None
+    live = _live_entry(record, read_attempt(record.id, record.attempt, attempt)) if attempt else None
     request: dict[str, Any] = {
         "id": parts.job_id,
         "set": {name: text for name, text in parts.raw.items() if name not in left_out},

@@ -51,23 +51,26 @@ class Events:
         if after is not None and not _ID.fullmatch(after):
             raise InvalidRequest(f'"{after[:40]}" is not the id of an event')
         if dense and after is not None:
-            self._refuse_a_gap(key, after)
+            self._refuse_a_gap(key, after, self._newest(key))
         rows = self.client.xrange(key, min=f"({after}" if after else "-", count=limit)
         events = tuple(_event(event_id, raw) for event_id, raw in rows)
         return Page(events, events[-1].id if events else after)
 
-    def _refuse_a_gap(self, key: str, after: str) -> None:
-        """What followed ``after`` must still be there; a new incarnation is a gap of its own."""
+    def _newest(self, key: str) -> str:
+        """The id of the last event there ever was, also when its stream has expired."""
+        project = key.removeprefix(f"{self.prefix}events:")
+        last = self.client.hget(f"{self.prefix}sequences", project) or b"0"
+        run = self.client.hget(f"{self.prefix}meta", "incarnation") or b"1"
+        return f"{run.decode()}-{last.decode()}"
+
+    def _refuse_a_gap(self, key: str, after: str, newest: str) -> None:
+        """What followed ``after`` must still be there; a new incarnation alone is no gap."""
         rows = self.client.xrange(key, count=1)
-        oldest = rows[0][0].decode() if rows else None
-        if oldest is None:
-            return
-        (seen_run, seen), (run, first) = _numbers(after), _numbers(oldest)
-        if (seen_run, seen) >= (run, first - 1):
-            return
-        if seen_run < run and seen >= first - 1:
-            return
-        raise Gone(f"events up to {after} are no longer kept; the oldest is {oldest}", oldest=oldest)
+        oldest = rows[0][0].decode() if rows else newest
+        # With nothing kept, only who has seen the last one has missed nothing.
+        first = _numbers(oldest)[1] - 1 if rows else _numbers(newest)[1]
+        if _numbers(after)[1] < first:
+            raise Gone(f"events up to {after} are no longer kept; the oldest is {oldest}", oldest=oldest)
 
 
 def of_job(job_id: str, history: Sequence[str]) -> tuple[EventView, ...]:

@@ -1,8 +1,8 @@
 """Lists of jobs by state, kind, backend, owner, name, label and time, newest first, without SCAN or KEYS.
 
-One sorted set a project holds ``<field>=<value>\\0<id>``, all with score 0, so that a range by bytes is
-a list in order of id, and ids begin with their time.  Counting a range costs O(log n): the condition with
-the fewest jobs drives, the others are checked on the records, under a budget.
+One sorted set a project holds ``<letter>=<value>\\0<16 bytes of the id>``, all with score 0, so that a range
+by bytes is a list in order of id, and ids begin with their time.  Counting a range costs O(log n): the
+condition with the fewest jobs drives, the others are checked on the records, under a budget.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api_spec.errors import InvalidRequest
-from api_spec.ids import RANDOM_BYTES, is_id, new_id
+from api_spec.ids import RANDOM_BYTES, from_bytes, is_id, new_id, to_bytes
+from api_spec.jobs import Kind
 from api_spec.views import JobQuery, Page
 from broker.store.connection import Client
 from broker.store.jobs import Jobs
 from broker.store.records import JobRecord
 
+ID_BYTES = 16
+AFTER_EVERY_ID = b"\xff" * 17
 BUDGET = 1000  # records looked at for one page; a page that needs more is short
 CHUNK = 200
 
@@ -27,8 +30,11 @@ class Condition:
     values: tuple[str, ...]
 
 
+EVERY_JOB = Condition(tuple(f"k={kind}" for kind in Kind))
+
+
 def conditions(query: JobQuery) -> list[Condition]:
-    out = [Condition(("j",))]
+    out = [EVERY_JOB]
     if query.state:
         out.append(Condition(tuple(f"s={state}" for state in query.state)))
     single = {"k": query.kind, "b": query.backend, "o": query.owner, "n": query.name}
@@ -74,7 +80,8 @@ class Index:
         return Page(tuple(found), last)
 
     def count(self, project: str, value: str) -> int:
-        key, low, high = f"{self.prefix}index:{project}", f"[{value}\0", f"[{value}\0\x7f"
+        head = f"{value}\0".encode()
+        key, low, high = f"{self.prefix}index:{project}", b"[" + head, b"[" + head + AFTER_EVERY_ID
         return int(self.client.zlexcount(key, low, high))
 
     def _driver(self, query: JobQuery) -> Condition:
@@ -91,21 +98,24 @@ class Index:
         count = min(CHUNK, query.limit + 1)
         pipe = self.client.pipeline(transaction=True)
         for value in driver.values:
-            low = f"[{value}\0{_lowest_id(query.created_after)}"
-            high = f"({value}\0{below or _highest_id(query.created_before)}"
+            head = f"{value}\0".encode()
+            low = b"[" + head + _lowest(query.created_after)
+            high = b"(" + head + (to_bytes(below) if below else _highest(query.created_before))
             key = f"{self.prefix}index:{query.project}"
             pipe.zrange(key, high, low, bylex=True, desc=True, offset=0, num=count)
-        streams = [[member.rpartition(b"\0")[2].decode() for member in rows] for rows in pipe.execute()]
+        streams = [[from_bytes(member[-ID_BYTES:]) for member in rows] for rows in pipe.execute()]
         # Below the end of a list that was cut, others may hold ids that it does not show yet.
         cut = max((rows[-1] for rows in streams if len(rows) == count), default="")
         ids = sorted({job_id for rows in streams for job_id in rows if job_id >= cut}, reverse=True)
         return ids, bool(cut)
 
 
-def _lowest_id(created_after: float | None) -> str:
-    return "" if created_after is None else new_id(created_after, bytes(RANDOM_BYTES))
+def _lowest(created_after: float | None) -> bytes:
+    return b"" if created_after is None else to_bytes(new_id(created_after, bytes(RANDOM_BYTES)))
 
 
-def _highest_id(created_before: float | None) -> str:
-    """Byte 0x7f sorts after every id."""
-    return "\x7f" if created_before is None else new_id(created_before, b"\xff" * RANDOM_BYTES)
+def _highest(created_before: float | None) -> bytes:
+    """One byte more than an id has sorts after every id."""
+    if created_before is None:
+        return AFTER_EVERY_ID
+    return to_bytes(new_id(created_before, b"\xff" * RANDOM_BYTES))

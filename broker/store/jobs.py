@@ -214,7 +214,7 @@ class Jobs:
 
     def attempt(self, job_id: str, number: int) -> AttemptRecord | None:
         text = self.client.hget(f"{self.prefix}attempts:{job_id}", str(number))
-        return read_attempt(_text(text)) if text else None
+        return read_attempt(job_id, number, _text(text)) if text else None
 
     def _packed(self, job_id: str) -> Parts | None:
         blob = self.client.hget(f"{self.prefix}packed:{job_id}", "blob")
@@ -237,7 +237,9 @@ def _claim(row: list[Any], send_by: float) -> Claim:
     job_id, flat, spec, attempt = row
     raw = {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
     record = read_job(_text(job_id), raw)
-    return Claim(record, spec, read_attempt(_text(attempt)) if attempt else None, send_by)
+    return Claim(
+        record, spec, read_attempt(record.id, record.attempt, _text(attempt)) if attempt else None, send_by
+    )
 
 
 def texts(raw: Mapping[bytes, bytes]) -> dict[str, str]:

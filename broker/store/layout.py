@@ -36,7 +36,7 @@ KEYS: tuple[Key, ...] = (
     Key("dependants:<id>",     "set",    WHEN_EMPTY, "live jobs that wait for this one, which pins it"),
     Key("releasing:<id>",      "set",    WHEN_EMPTY, "those of them that are still to be judged"),
     Key("release",             "zset",   WHEN_EMPTY, "predecessors whose dependants are to be judged"),
-    Key("index:<name>",        "zset",   WHEN_EMPTY, "a project: <field>=<value>NUL<id>, all scores 0"),
+    Key("index:<name>",        "zset",   WHEN_EMPTY, "a project: <letter>=<value>NUL<id>, all scores 0"),
     Key("due:<name>",          "zset",   WHEN_EMPTY, "<lane>:<backend>:<project>: job -> when it is due"),
     Key("turns:<name>",        "zset",   WHEN_EMPTY, "<lane>:<backend>: project -> when it was served"),
     Key("live:<name>",         "hash",   WHEN_EMPTY, "a backend: job -> attempt, fingerprint, handle"),

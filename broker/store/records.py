@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from api_spec.ids import marker, parse_marker
 from api_spec.jobs import Kind
 from api_spec.reasons import Reason
 from api_spec.states import FINAL, AttemptState, JobState
@@ -31,10 +32,10 @@ class JobRecord:
     name: str
     project: str
     owner: str
-    submitter: str
     state: JobState
     created: int
     updated: int
+    submitter: str | None = None  # None: the owner
     digest: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     reason: Reason | None = None
@@ -149,16 +150,25 @@ def write_value(value: Any) -> str:
 
 def dump_attempt(attempt: AttemptRecord) -> str:
     """Compact JSON without what stands at its default (a plain falsy test would drop exit code 0)."""
+    named = parse_marker(attempt.marker)
+    if named is None:
+        raise ValueError(f"{attempt.marker} is no marker")
     short = {
         f.name: value
         for f in fields(attempt)
-        if (value := getattr(attempt, f.name)) is not f.default and value not in ({}, ())
+        if (value := getattr(attempt, f.name)) is not f.default
+        and value not in ({}, ())
+        and f.name not in ("number", "marker")
     }
+    short["instance"] = named.instance
     return json.dumps(short, separators=(",", ":"), ensure_ascii=False, default=dict)
 
 
-def read_attempt(text: str) -> AttemptRecord:
+def read_attempt(job_id: str, number: int, text: str) -> AttemptRecord:
+    """The number is not in the text, it is the name of the field; of the marker only the instance is."""
     raw = json.loads(text)
+    raw["number"] = number
+    raw["marker"] = marker(raw.pop("instance"), job_id, number)
     raw["state"] = AttemptState(raw["state"])
     raw["nodes"] = tuple(raw.get("nodes", ()))
     if "outcome" in raw:

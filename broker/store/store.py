@@ -78,12 +78,12 @@ class Store:
     def prepare(self) -> None:
         """Called once by each process at its start.  Raises when this server or this release is not fit."""
         refuse_unfit_server(self.client, self.options.allow_volatile)
+        self._agree_on_versions()
         limits = {
             "events_kept": str(self.options.events_kept),
             "retention_ms": str(int(self.options.retention_s * 1000)),
         }
         self.client.hset(f"{self.prefix}limits", mapping=dict(limits))
-        self._agree_on_versions()
         self.notice_restart()
 
     def _agree_on_versions(self) -> None:

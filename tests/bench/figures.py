@@ -53,10 +53,10 @@ class Size:
     live: int = 500  # jobs a round, for their memory
     few: int = 1000
     many: int = 100_000
-    pages: int = 100  # of each filter, a round
+    pages: int = 60  # of each filter, a round
     decisions: int = 300  # a round
     idle_jobs: int = 10_000
-    idle_s: float = 15.0  # a round
+    idle_s: float = 25.0  # a round; long enough for several passes of the observer
     raw: Path | None = None
 
     def note(self, figure: str, **values: Any) -> None:
@@ -78,7 +78,7 @@ SMOKE = {
     "pages": 10,
     "decisions": 50,
     "idle_jobs": 100,
-    "idle_s": 3.0,
+    "idle_s": 4.0,
 }
 
 

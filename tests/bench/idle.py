@@ -21,6 +21,7 @@ def figures(size: Size) -> Iterator[Figure]:
     settings = {"max_submits_per_s": 10**6, "max_live_jobs": 10**6}
     added: dict[str, list[float]] = {name: [] for name in (*OURS, "fake", "all")}
     empty: list[float] = []
+    pauses: list[float] = []
     with Grounds(fake=HABITS, **settings) as full, Grounds(fake=HABITS, **settings) as idle:
         for grounds in (full, idle):
             for role in ("worker", "controller"):
@@ -29,26 +30,38 @@ def figures(size: Size) -> Iterator[Figure]:
         wait_until(lambda: full.handed_over() == size.idle_jobs, 600.0, "all jobs have a handle")
         settle(full)
         for _ in range(size.rounds):
+            passes_before = passes(full)
             spent_full, spent_idle = spent(full, idle, size.idle_s)
+            pauses.append(size.idle_s / max(1, passes(full) - passes_before))
             for name in (*OURS, "fake"):
                 added[name].append(100 * (spent_full[name] - spent_idle[name]) / size.idle_s)
             added["all"].append(sum(added[name][-1] for name in OURS))
             empty.append(100 * sum(spent_idle[name] for name in OURS) / size.idle_s)
-            size.note("idle", full=spent_full, empty=spent_idle, seconds=size.idle_s)
+            size.note("idle", full=spent_full, empty=spent_idle, seconds=size.idle_s, pause_s=pauses[-1])
     jobs = f"{size.idle_jobs} live jobs"
     yield Figure(name=f"idle CPU that {jobs} add, of one core", samples=added["all"], unit="%")
     yield Figure(name="  idle CPU without jobs, of one core", samples=empty, unit="%")
+    yield Figure(name="  from one pass of the observer to the next", samples=pauses, unit="s")
     for name in OURS:
         yield Figure(name=f"  of {jobs}: {name}", samples=added[name], unit="%")
     yield Figure(name="  not counted, the fake itself", samples=added["fake"], unit="%")
 
 
 def settle(grounds: Grounds) -> None:
-    """Each job's first observation is written once; after that a pass finds nothing new."""
-    live = grounds.broker.store.backends.live
+    """Each job's first observation is written once; a pass that finds nothing new is what is measured."""
+    backends = grounds.broker.store.backends
     wait_until(
-        lambda: all(entry.fingerprint for entry in live("hpc").values()), 600.0, "every job was observed"
+        lambda: all(one.fingerprint for one in backends.live("hpc").values()), 600.0, "all were observed"
     )
+    # The observer rests in proportion to its last pass, and that one was all writing.
+    backends.postpone("hpc", "observe_at", 0)
+    wanted = passes(grounds) + 2
+    wait_until(lambda: passes(grounds) >= wanted, 120.0, "the observer goes round")
+
+
+def passes(grounds: Grounds) -> int:
+    """How often the fake was asked for all of its jobs."""
+    return grounds.fake.asked().get("list", 0)
 
 
 def spent(full: Grounds, idle: Grounds, seconds: float) -> tuple[dict[str, float], dict[str, float]]:

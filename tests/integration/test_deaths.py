@@ -189,7 +189,7 @@ def meanwhile(step):
     over, sums = threading.Event(), [0]
 
     def run():
-        while not over.wait(0.02):
+        while not over.wait(0.1):
             sums[0] += step()
 
     thread = threading.Thread(target=run)

@@ -72,7 +72,7 @@ class Row:
         )
 
     def members(self):
-        values = ["j", f"s={self.state}", f"k={self.kind}", f"o={self.owner}", f"n={self.name}"]
+        values = [f"s={self.state}", f"k={self.kind}", f"o={self.owner}", f"n={self.name}"]
         values += [f"b={self.backend}"] if self.backend else []
         values += [f"l={name}={value}" for name, value in self.labels.items()]
         return {f"{value}\0{self.id}" for value in values}

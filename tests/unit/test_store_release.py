@@ -94,6 +94,7 @@ CASES = [
     ("started", "nothing", "waits"),
     ("started", "running", "due"),
     ("started", "COMPLETED", "due"),
+    ("started", "FAILED", "due"),
     ("started", "failed unstarted", "failed"),
     ("started", "cancelled", "failed"),
     ("succeeded", "running", "waits"),

@@ -56,7 +56,7 @@ def test_a_job_ends_completed_failed_or_cancelled_and_stays_there():
     assert not [(end, state) for end in FINAL for state in S if may_move(end, state) and end is not state]
 
 
-@pytest.mark.parametrize("state", LIVE_AT_A_BACKEND)
+@pytest.mark.parametrize("state", sorted(LIVE_AT_A_BACKEND))
 def test_a_job_at_a_backend_can_end_in_every_way(state):
     """A row that lost one of its ends survived a first list of tests: nothing else noticed."""
     assert MOVES[state] >= FINAL

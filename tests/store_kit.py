@@ -61,7 +61,6 @@ def new_job(**changes: Any) -> NewJob:
         "name": "train",
         "project": "vision",
         "owner": "ana",
-        "submitter": "ana",
         "state": JobState.ACCEPTED,
         **changes,
     }

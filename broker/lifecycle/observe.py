@@ -19,6 +19,7 @@ from broker.store.changes import Guard, Live
 from broker.store.jobs import Written
 
 SLOWER_WHEN_DOWN = 5  # a backend that does not answer is asked less often
+REST_MAX_S = 10.0  # also after a pass in which everything had changed
 REST = 10  # times the processor time of a pass: 10,000 idle jobs cost a tenth of a core, not half of one
 
 
@@ -66,7 +67,8 @@ class _Pass:
                 return written
             written += self._look(job_id, entry, refs[job_id], seen)
         answered(self.context, self.backend, began if seen.complete else None)
-        self._rest(max(self.context.settings.poll_s, REST * (time.thread_time() - worked)))
+        rest_s = min(REST_MAX_S, REST * (time.thread_time() - worked))
+        self._rest(max(self.context.settings.poll_s, rest_s))
         return written
 
     def _rest(self, seconds: float) -> None:
@@ -118,12 +120,14 @@ class _Pass:
         parts = self.store.jobs.parts(job_id)
         if parts is None or parts.record.ended_for_good or parts.record.attempt != entry.attempt:
             return None
-        record, spec = parts.record, unpack_spec(parts.spec)
+        record, spec, mark = parts.record, unpack_spec(parts.spec), fingerprint(observation)
         attempt = next(one for one in parts.attempts if one.number == entry.attempt)
         if observation.state is AttemptState.QUEUED and isinstance(self.adapter, Explains):
             observation = self._explained(ref_of(record, attempt), observation)
         table = tasks.table_of(spec, parts.tasks)
-        return Seen(record=record, attempt=attempt, spec=spec, table=table, observation=observation)
+        return Seen(
+            record=record, attempt=attempt, spec=spec, table=table, observation=observation, mark=mark
+        )
 
     def _explained(self, ref: AttemptRef, observation: Observation) -> Observation:
         """Why it waits, in the backend's numbers; kept, so that reading it calls no backend."""

@@ -103,7 +103,7 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
         marker=context.marker(record.id, record.attempt + 1),
         backend=backend,
         state=AttemptState.SUBMITTING,
-        submitted_at=context.store.now(),
+        submitted_at=round(context.store.now(), 3),
         inputs={item.name: item.uri or "" for item in resolved.inputs},
         task_indices=record.next_tasks,
     )

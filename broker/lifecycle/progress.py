@@ -38,6 +38,7 @@ class Seen:
     spec: JobSpec
     table: tasks.Table | None
     observation: Observation
+    mark: str = ""  # the fingerprint of what the backend said, before an explanation was added
 
 
 def fingerprint(observation: Observation) -> str:
@@ -156,15 +157,12 @@ def _attempt(seen: Seen) -> AttemptRecord:
         signal=observation.signal,
         started_at=observation.started_at or attempt.started_at,
         nodes=observation.nodes,
-        reason=observation.reason,
-        message=observation.message,
-        absent_since=None,
     )
 
 
 def _live(seen: Seen) -> tuple[str, Live]:
     handle = seen.observation.handle or seen.attempt.handle
-    live = Live(attempt=seen.attempt.number, handle=handle, fingerprint=fingerprint(seen.observation))
+    live = Live(attempt=seen.attempt.number, handle=handle, fingerprint=seen.mark)
     return seen.attempt.backend, live
 
 
@@ -179,6 +177,7 @@ def _ended(seen: Seen) -> Step:
         state=AttemptState.ENDED,
         outcome=outcome,
         reason=reason,
+        message=observation.message,
         ended_at=observation.ended_at,
         outputs=observation.outputs,
     )

@@ -102,7 +102,7 @@ def _again(context: Context, order: Order) -> None:
         return _withdrawn(context, record, attempt)
     if context.store.backends.read(attempt.backend).paused:
         return _paused(context, record, attempt)
-    renewed = replace(attempt, sent=True, sent_by=None, submitted_at=context.store.now())
+    renewed = replace(attempt, sent=True, sent_by=None, submitted_at=round(context.store.now(), 3))
     change = Change(
         attempt=renewed,
         set={"reason": None, "message": None},

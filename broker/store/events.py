@@ -74,11 +74,12 @@ class Events:
 
 
 def of_job(job_id: str, history: Sequence[str]) -> tuple[EventView, ...]:
-    """From the lines of ``history:<id>``: id, time, type and data, parted by blanks."""
+    """From the lines of ``history:<id>``: id, time, type and data (if any), parted by blanks."""
     out = []
     for line in history:
-        event_id, at, kind, data = line.split(" ", 3)
-        out.append(EventView(id=event_id, at=int(at) / 1000, type=kind, job=job_id, data=json.loads(data)))
+        event_id, at, kind, *data = line.split(" ", 3)
+        about = json.loads(data[0]) if data else {}
+        out.append(EventView(id=event_id, at=int(at) / 1000, type=kind, job=job_id, data=about))
     return tuple(out)
 
 

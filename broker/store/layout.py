@@ -38,7 +38,7 @@ KEYS: tuple[Key, ...] = (
     Key("release",             "zset",   WHEN_EMPTY, "predecessors whose dependants are to be judged"),
     Key("index:<name>",        "zset",   WHEN_EMPTY, "a project: <letter>=<value>NUL<id>, all scores 0"),
     Key("due:<name>",          "zset",   WHEN_EMPTY, "<lane>:<backend>:<project>: job -> when it is due"),
-    Key("turns:<name>",        "zset",   WHEN_EMPTY, "<lane>:<backend>: project -> when it was served"),
+    Key("turns:<name>",        "zset",   WHEN_EMPTY, "<lane>:<backend>: project -> its last turn"),
     Key("live:<name>",         "hash",   WHEN_EMPTY, "a backend: job -> attempt, fingerprint, handle"),
     Key("ended",               "zset",   WHEN_EMPTY, "job -> when it ended; what is to be packed"),
     Key("packs",               "zset",   WHEN_EMPTY, "job -> when it ended; what is to be forgotten"),

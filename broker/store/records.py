@@ -100,7 +100,6 @@ class AttemptRecord:
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     task_indices: str | None = None  # None: all of them
-    absent_since: float | None = None
 
 
 def _json(text: str) -> Any:

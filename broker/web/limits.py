@@ -1,8 +1,9 @@
 """Requests a token may make in a while, counted in the store for all API processes together.
 
 The algorithm is that of the ``limits`` package.  A process takes its requests from the store in blocks of a
-hundredth of the limit, so that not every request pays a round trip; a block is kept for ``BLOCK_S`` at most.
-So the limit is exact to one block for each process, in the token's disfavour.
+hundredth of the limit, so that not every request pays a round trip, and keeps what is left of a block for one
+period of the limit: a slow client uses up what was counted for it.  The limit is exact to one block for each
+process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from api_spec.errors import RateLimited, StoreUnavailable
 
-BLOCK_S = 1.0
 KNOWN_COUNT = 10_000  # arbitrary; forgetting a block costs one round trip
 
 
@@ -50,7 +50,7 @@ class RateLimit:
         with self.lock:
             if len(self.blocks) >= KNOWN_COUNT:
                 self.blocks.clear()
-            self.blocks[token_id] = Block(left=taken - 1, until=self.now() + BLOCK_S)
+            self.blocks[token_id] = Block(left=taken - 1, until=self.now() + self.item.get_expiry())
 
     def _take(self, token_id: str) -> int:
         """A whole block, or a single request where a block is too much."""

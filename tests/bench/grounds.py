@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from api_spec.states import JobState
 from broker.access import Principal, Scope
 from broker.auth import NewToken
 from broker.embedded.dev import free_port
@@ -29,6 +30,7 @@ from tests.helpers import wait_until
 TRAINING = json.loads((ROOT / "api_spec/examples/training.json").read_text())
 BODY = json.dumps(TRAINING, separators=(",", ":")).encode()
 PROJECT = "vision"
+BEFORE = (JobState.ACCEPTED, JobState.SUBMITTING)
 START_S = 60.0  # Python's imports on a busy machine
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -144,7 +146,7 @@ class Grounds:
     def handed_over(self) -> int:
         """Jobs that a backend has, or had."""
         count = self.broker.store.index.count
-        return count(PROJECT, "j") - count(PROJECT, "s=ACCEPTED") - count(PROJECT, "s=SUBMITTING")
+        return sum(count(PROJECT, f"s={state}") for state in JobState if state not in BEFORE)
 
     def used_memory(self) -> int:
         return int(self.broker.store.client.info("memory")["used_memory"])

@@ -68,12 +68,19 @@ class _Life:
             self._outlive(lambda hint=hint: self.broker.perform(hint))
 
     def _accept(self) -> None:
+        noted = self.orders.stop_file.with_name("ids")
+        if noted.exists():  # as a user keeps the ids that a first request gave
+            self.ids = tuple(noted.read_text().split())
+            return
         for name in self.broker.context.adapters:
             self.broker.perform(f"refresh:{name}")
         scenario = SCENARIOS[self.orders.scenario]
         specs = scenario.jobs(self.orders.environment)
         accepted = self.broker.accept(specs, ANA, key="once", body_digest="same")
         self.ids = tuple(job.id for job in accepted.jobs)
+        written = noted.with_suffix(".new")
+        written.write_text(" ".join(self.ids))
+        written.rename(noted)
         for job_id in self.ids:
             scenario.prepare(self.broker, job_id)
 

@@ -162,7 +162,10 @@ class _Run:
         return self._judge(broker)
 
     def _ids(self, broker: Broker) -> list[str]:
-        seen = broker.store.client.hget(f"{self.orders.prefix}idempotency:vision:ana:once", "ids")
+        noted = self.folder / "ids"
+        if noted.exists():
+            return noted.read_text().split()
+        seen = broker.store.client.hget(f"{self.orders.prefix}idempotency:vision:ana:ana:once", "ids")
         return seen.decode().split() if seen else []
 
     def _forget(self, broker: Broker) -> bool:

@@ -19,6 +19,8 @@ end
 local claimed = {}
 local turns = P .. 'turns:' .. request.queue
 local projects = redis.call('ZRANGE', turns, 0, -1)
+-- Turns are numbers, not times: two claims of one millisecond would both go to the same project.
+local turn = tonumber(redis.call('ZRANGE', turns, -1, -1, 'WITHSCORES')[2] or 0)
 while #claimed < limit and #projects > 0 do
   local waiting = {}
   for _, project in ipairs(projects) do
@@ -33,7 +35,8 @@ while #claimed < limit and #projects > 0 do
         redis.call('HINCRBY', key, 'tries', 1)
         redis.call('HSET', key, 'lease', int(now + request.lease_ms))
         redis.call('ZADD', due, now + request.lease_ms, id)
-        redis.call('ZADD', turns, now, project)
+        turn = turn + 1
+        redis.call('ZADD', turns, turn, project)
         local n = redis.call('HGET', key, 'attempt')
         claimed[#claimed + 1] = { id, redis.call('HGETALL', key), redis.call('GET', P .. 'spec:' .. id),
                                   n and redis.call('HGET', P .. 'attempts:' .. id, n) or false }

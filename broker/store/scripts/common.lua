@@ -110,8 +110,8 @@ local function emit(job, kind, data, now)
   redis.call('PEXPIRE', stream, limits.retention_ms or 2592000000)
   local history = P .. 'history:' .. job.id
   -- What was accepted stands in the job itself.
-  local brief = kind == 'accepted' and '{}' or data or '{}'
-  redis.call('RPUSH', history, id .. ' ' .. int(now) .. ' ' .. kind .. ' ' .. brief)
+  local brief = (kind == 'accepted' or not data or data == '{}') and '' or ' ' .. data
+  redis.call('RPUSH', history, id .. ' ' .. int(now) .. ' ' .. kind .. brief)
   redis.call('LTRIM', history, -100, -1)
 end
 

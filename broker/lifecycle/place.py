@@ -114,7 +114,6 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
         return _full(context, record, backend)
     if written is not Written.OK:
         return _look_again(context, record, written)  # or it was cancelled, or another worker has it now
-    context.store.backends.assigned(backend)
     begun = replace(record, state=JobState.SUBMITTING, backend=backend, attempt=attempt.number)
     order = Order(record=begun, attempt=attempt, spec=with_options(resolved, decision), send_by=claim.send_by)
     if record.created / 1000 < context.store.incarnation_began():
@@ -134,6 +133,7 @@ def _intent(context: Context, attempt: AttemptRecord, decision: Decision) -> Cha
         attempt=attempt,
         decision=(attempt.number, pack(decision)),
         live=(attempt.backend, Live(attempt=attempt.number)),
+        assigned=attempt.backend,
         due=(f"{ACT}:{attempt.backend}", context.settings.lease_s),
         keeps_claim=True,
         no_progress=True,

@@ -15,7 +15,7 @@ from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context, log, ref_of
-from broker.lifecycle.health import answered, failed
+from broker.lifecycle.health import failed
 from broker.lifecycle.points import point
 from broker.store.changes import Change, Guard, Live
 from broker.store.jobs import SEND_WITHIN, Claim, Written
@@ -132,7 +132,6 @@ def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, ha
     written = context.store.jobs.move(record.id, _guard(record), change)
     point("handle_written")
     log.info("%s is at %s as %s", attempt.marker, attempt.backend, dict(handle))
-    answered(context, attempt.backend)
     if written is Written.OK and record.cancel:
         context.hint(f"drain:{attempt.backend}")
 

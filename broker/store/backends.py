@@ -73,9 +73,6 @@ class Backends:
         """``field_name``: observe_at or refresh_at."""
         self.client.hset(self._key(name), field_name, str(at_ms))
 
-    def assigned(self, name: str) -> None:
-        self.client.hincrby(self._key(name), "assigned", 1)
-
     def answered(self, name: str, seen_at_ms: int | None = None) -> bool:
         """The backend answered: the breaker closes.  ``seen_at_ms``: a complete pass began then.
 

@@ -66,6 +66,7 @@ class Change:
     tasks: bytes | None = None
     live: tuple[str, Live] | None = None  # backend
     not_live: str | None = None  # backend
+    assigned: str | None = None  # a backend: one more placement since its snapshot
     due: tuple[str, float] | None = None  # queue, seconds from now
     no_due: bool = False
     events: tuple[Event, ...] = ()
@@ -95,6 +96,7 @@ class Change:
             "spec": self.spec is not None,
             "tasks": self.tasks is not None,
             "not_live": self.not_live,
+            "assigned": self.assigned,
             "no_due": self.no_due,
             "keeps_claim": self.keeps_claim,
             "no_progress": self.no_progress,

@@ -71,6 +71,7 @@ class Store:
         self.tokens = TokenRecords(client, prefix)
         self.clock = Clock(client)
         self._run_id = ""  # of the server, when it was last looked at
+        self._incarnation_began = 0.0
         self.full = FullGuard(client)
 
     # ---- what the whole store is ---------------------------------------------------------------------
@@ -103,13 +104,19 @@ class Store:
 
     def notice_restart(self) -> bool:
         """A server that may have lost writes begins a new incarnation.  True when it has just begun."""
-        run_id = str(self.client.info("server").get("run_id", ""))
+        pipe = self.client.pipeline(transaction=False)
+        pipe.info("server")
+        pipe.hget(f"{self.prefix}meta", "incarnation_began")
+        info, began = pipe.execute()
+        self._incarnation_began = int(began or 0) / 1000
+        run_id = str(info.get("run_id", ""))
         if run_id == self._run_id:
             return False
         request = {"run_id": run_id, "durable": is_durable(self.client)}
-        began = bool(self.scripts.run("incarnation", request))
+        is_new = bool(self.scripts.run("incarnation", request))
         self._run_id = run_id
-        return began
+        self._incarnation_began = int(self.client.hget(f"{self.prefix}meta", "incarnation_began") or 0) / 1000
+        return is_new
 
     def begin_incarnation(self) -> None:
         """After an import: attempts are looked up before they are sent."""
@@ -121,9 +128,9 @@ class Store:
         return texts(self.client.hgetall(f"{self.prefix}meta"))
 
     def incarnation_began(self) -> float:
-        """Seconds since the epoch: jobs older than this are looked up before they are first submitted."""
-        began = self.client.hget(f"{self.prefix}meta", "incarnation_began")
-        return int(began) / 1000 if began else 0.0
+        """Seconds since the epoch, as of the last ``notice_restart``: what is older is looked up before it is
+        sent for the first time."""
+        return self._incarnation_began
 
     def count(self, name: str, by: int = 1) -> None:
         self.client.hincrby(f"{self.prefix}counters", name, by)

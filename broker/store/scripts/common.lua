@@ -142,6 +142,7 @@ local function put_parts(job, change)
   if change.spec then redis.call('SET', P .. 'spec:' .. id, ARGV[3]) end
   if change.tasks then redis.call('SET', P .. 'tasks:' .. id, ARGV[4]) end
   if change.live then redis.call('HSET', P .. 'live:' .. change.live[1], id, change.live[2]) end
+  if change.assigned then redis.call('HINCRBY', P .. 'backend:' .. change.assigned, 'assigned', 1) end
   if change.not_live then redis.call('HDEL', P .. 'live:' .. change.not_live, id) end
 end
 

@@ -299,7 +299,7 @@ class ReadsLogs(Protocol):
 @runtime_checkable
 class Updates(Protocol):
     def update(self, ref: AttemptRef, spec: JobSpec) -> None:
-        """Make ``ref.replicas`` and the spec of ``ref.revision`` what is wanted; repeated, it does nothing."""
+        """Make ``ref.replicas`` and ``spec`` (of ``ref.revision``) what is wanted; may be repeated."""
 
 
 @runtime_checkable

@@ -24,6 +24,19 @@ def pytest_configure() -> None:
     sys.addaudithook(only_this_machine)  # a hook cannot be patched away by a library
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have to say beside that they passed: ``record_property("summary", line)``."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    told = {
+        value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "summary"
+    }
+    for line in sorted(told):
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory):
     """The URL of a server that all tests of this process share."""

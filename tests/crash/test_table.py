@@ -67,7 +67,8 @@ def test_the_table_turns_red_for_a_mutant(results, case):
     assert results("mutants", FakeGround, MUTANTS)[str(case)].faults != ()
 
 
-def test_the_table_leaves_no_point_out(capsys):
+def test_the_table_leaves_no_point_out(record_property):
     assert {case.point for case in ON_THE_FAKE} == set(POINTS)
-    with capsys.disabled():
-        print(f"\n[crash table: {len(POINTS)} points, {len(ON_THE_FAKE)} + {len(ON_LOCAL)} cases]", end=" ")
+
+    cases_run = f"{len(ON_THE_FAKE)} cases on the fake, {len(ON_LOCAL)} on the local backend"
+    record_property("summary", f"crash table: {len(POINTS)} points, {cases_run}, {len(MUTANTS)} mutants")

@@ -104,7 +104,7 @@ def test_a_live_job_takes_two_kib_beside_its_spec(world, record_property):
 
     after = used(world) - sum(bytes_in(world, pattern) for pattern in apart)
     own = round((after - before) / JOBS) - SPEC_BYTES
-    record_property("bytes_per_live_job", own)
+    record_property("summary", f"store: a live job takes {own} bytes beside its spec")
     parts = ("job", "attempts", "history", "spec", "live", "index")
     shares = {part: bytes_in(world, f"{part}:*") // (JOBS + 100) for part in parts}
     assert world.store.backends.live_count(BACKEND) == JOBS + 100

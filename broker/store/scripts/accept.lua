@@ -38,7 +38,8 @@ end
 
 local waits, hints = {}, {}
 for _, new in ipairs(request.jobs) do
-  local job = read_job(new.id)
+  local job = new.set
+  job.id = new.id
   for _, edge in ipairs(new.deps or {}) do redis.call('SADD', P .. 'dependants:' .. edge[1], new.id) end
   add_to_index(job)
   emit(job, 'accepted', new.event, now)

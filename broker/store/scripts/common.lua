@@ -65,7 +65,9 @@ end
 local function index_key(job) return P .. 'index:' .. job.project end
 
 local function add_to_index(job)
-  for _, member in ipairs(members(job)) do redis.call('ZADD', index_key(job), 0, member) end
+  local flat = {}
+  for _, member in ipairs(members(job)) do flat[#flat + 1] = 0; flat[#flat + 1] = member end
+  redis.call('ZADD', index_key(job), unpack(flat))
 end
 
 local function reindex(job, letter, before, after)
@@ -101,18 +103,18 @@ end
 -- ---- events ------------------------------------------------------------------------------------------
 
 local function emit(job, kind, data, now)
-  local limits = fields(P .. 'limits')
+  local limits = redis.call('HMGET', P .. 'limits', 'events_kept', 'retention_ms')
   local incarnation = redis.call('HGET', P .. 'meta', 'incarnation') or '1'
   local stream = P .. 'events:' .. job.project
   local id = incarnation .. '-' .. redis.call('HINCRBY', P .. 'sequences', job.project, 1)
-  redis.call('XADD', stream, 'MAXLEN', '~', limits.events_kept or 10000, id,
+  redis.call('XADD', stream, 'MAXLEN', '~', limits[1] or 10000, id,
              'at', int(now), 'type', kind, 'job', job.id, 'data', data or '{}')
-  redis.call('PEXPIRE', stream, limits.retention_ms or 2592000000)
+  redis.call('PEXPIRE', stream, limits[2] or 2592000000)
   local history = P .. 'history:' .. job.id
   -- What was accepted stands in the job itself.
   local brief = (kind == 'accepted' or not data or data == '{}') and '' or ' ' .. data
-  redis.call('RPUSH', history, id .. ' ' .. int(now) .. ' ' .. kind .. brief)
-  redis.call('LTRIM', history, -100, -1)
+  local length = redis.call('RPUSH', history, id .. ' ' .. int(now) .. ' ' .. kind .. brief)
+  if length > 100 then redis.call('LTRIM', history, -100, -1) end
 end
 
 -- ---- the guarded write: everything that changes about one job, at once ---------------------------------

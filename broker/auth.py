@@ -101,7 +101,8 @@ class Tokens:
             whom = f"{', '.join(sorted(others))} and {owner}" if others else "whoever the token acts for"
             raise Conflict(
                 f"the backend {self.for_one_owner} runs all jobs as one user: {whom} could read and stop "
-                "each other's; allow_shared_local overrides this"
+                "each other's; --owner names the one, allow_shared_local (broker dev --allow-shared-local) "
+                "overrides this"
             )
 
     def check(self, bearer: str) -> Principal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api_spec.jobs import JobSpec, Kind, Service
+from api_spec.jobs import JobSpec, Kind, Replicas, Service
 
 
 def spec(**changes: Any) -> JobSpec:
@@ -14,5 +14,5 @@ def spec(**changes: Any) -> JobSpec:
     if not members.get("script"):
         members.setdefault("command", ("true",))
     if members["kind"] is Kind.INFERENCE:
-        members.setdefault("service", Service(port=8000))
+        members.setdefault("service", Service(port=8000, replicas=Replicas(min=1, max=4)))
     return JobSpec(**members)

@@ -26,9 +26,14 @@ def logs(session: Session, /, job_id: str, follow: bool, stderr: bool, **where: 
     """Print what the job ID wrote, byte for byte."""
     out = sys.stdout.buffer
     where["stream"] = "stderr" if stderr else None
+    nothing = True
     for piece in session.client.logs(job_id, follow=follow, **where):
         out.write(piece)
         out.flush()
+        nothing = nothing and not piece
+    if nothing:
+        other = "without --stderr" if stderr else "with --stderr"
+        click.echo(f"nothing there (yet); look {other}, or at one task of an array with --task", err=True)
 
 
 @click.command()

@@ -225,4 +225,4 @@ def revoke(token_id: str, config: Path | None) -> None:
 
     if not build(read_settings(config)).tokens.revoke(token_id):
         raise click.ClickException(f"there is no token {token_id}; broker token list shows them")
-    click.echo(f"token {token_id} revoked")
+    click.echo(f"token {token_id} revoked; processes that know it refuse it within 5 seconds")

@@ -47,6 +47,9 @@ def resolve(
     """Raises ``NotConfigured`` when a named context is missing or a file with a token is open to others."""
     url = url or (None if context else environ.get("BROKER_URL"))
     token = token or environ.get("BROKER_TOKEN")
+    if token == "":
+        # Left empty by a command that failed; another token must not be taken in its place.
+        raise NotConfigured("BROKER_TOKEN is set and empty: unset it, or give it a token")
     owner = environ.get("BROKER_OWNER")
     if url and token:
         return Connection(url.rstrip("/"), token, owner)

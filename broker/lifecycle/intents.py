@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adapters.base import Capability
-from api_spec.errors import Conflict, InvalidSpec, NotFound, NotSupported, PreconditionFailed
-from api_spec.jobs import JobSpec, Replicas, Service
+from api_spec.errors import Conflict, Fault, InvalidSpec, NotFound, NotSupported, PreconditionFailed
+from api_spec.jobs import JobSpec, Service
 from api_spec.reasons import Reason
 from api_spec.schemas import pack_spec, spec_digest, unpack_spec
 from api_spec.states import JobState
@@ -123,11 +123,10 @@ def _updated(
             fields |= {"revision": record.revision + 1, "digest": spec_digest(changed)[:16]}
     if wanted.replicas is not None and wanted.replicas != record.replicas:
         fields["replicas"] = wanted.replicas
-        limits = (changed.service or service).replicas
-        if wanted.replicas > limits.max:
-            # A user who scales by hand beyond the range that was given once means the larger number.
-            widened = Replicas(min=limits.min, max=wanted.replicas)
-            changed = replace(changed, service=replace(changed.service or service, replicas=widened))
+        most = (changed.service or service).replicas.max
+        if wanted.replicas > most:
+            message = f"at most {most} replicas (service.replicas.max); a new spec can allow more"
+            raise InvalidSpec(message, faults=[Fault("/replicas", message)])
     return fields, changed
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from api_spec.jobs import Dependency, Health, JobSpec, Kind, Service
+from api_spec.jobs import Dependency, Health, JobSpec, Kind, Replicas, Service
 from api_spec.states import FINAL, JobState
 from broker.lifecycle.broker import Broker
 from tests.builders import spec
@@ -63,7 +63,7 @@ def _endless(given: Environment) -> tuple[JobSpec, ...]:
 
 def _service(given: Environment) -> tuple[JobSpec, ...]:
     serve = 'exec python3 -m http.server --bind 127.0.0.1 "$BROKER_PORT"'
-    service = Service(port=8000, health=Health(path="/"))
+    service = Service(port=8000, replicas=Replicas(min=1, max=2), health=Health(path="/"))
     return (_job("service", given, serve, kind=Kind.INFERENCE, service=service),)
 
 

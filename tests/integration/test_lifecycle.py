@@ -188,14 +188,17 @@ def test_a_new_revision_of_a_service_is_rolled_out(kit):
         kit.broker.update(job_id, ANA, replicas=2, if_version=1)
 
 
-def test_scaling_beyond_the_range_widens_it(kit):
+def test_nobody_scales_beyond_what_the_spec_allows(kit):
+    """Who gave a maximum meant it; a new spec can give another one."""
     service = Service(port=8000, replicas=Replicas(min=1, max=2))
     job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve", service=service))
-    kit.reaches(job_id, S.RUNNING)
+    job = kit.reaches(job_id, S.RUNNING)
 
-    kit.broker.update(job_id, ANA, replicas=3)
+    with pytest.raises(InvalidSpec, match="at most 2"):
+        kit.broker.update(job_id, ANA, replicas=3)
 
-    assert kit.get(job_id).spec.service.replicas.max == 3
+    wider = replace(job.spec, service=Service(port=8000, replicas=Replicas(min=1, max=3)))
+    kit.broker.update(job_id, ANA, spec=wider, replicas=3)
     kit.settle(lambda: kit.get(job_id).service.ready == 3)
 
 

@@ -421,3 +421,9 @@ def test_the_quick_wire_knows_when_nobody_is_there():
 )
 def test_the_quick_wire_leaves_proxies_to_the_other(url, environ, answer):
     assert suits(Connection(url), environ) is answer
+
+
+def test_a_token_that_was_left_empty_is_not_replaced_by_another(tmp_path):
+    """``BROKER_TOKEN=$(a command that failed)`` acted with the rights of the kept administrator."""
+    with pytest.raises(NotConfigured, match="empty"):
+        resolve(environ={"HOME": str(tmp_path), "BROKER_URL": "http://site", "BROKER_TOKEN": ""})

@@ -7,6 +7,7 @@ not.  Both go on until the jobs are over; then the backend's own ledger says wha
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,8 @@ MODES = ("kill", "exception", f"delay{DELAY_S}")
 # "nothing is stuck longer than a sweep, a lease and the settle time together", and what two busy cores cost
 SLACK_S = 6.0
 AT_ONCE = 5
+# multiprocessing looks through its children at each start, and trips over one that is closed meanwhile.
+CHILDREN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -121,12 +124,14 @@ class _Run:
                 process.join(DELAY_S + 5)
                 process.kill()
                 process.join()
-                process.close()
+                with CHILDREN:
+                    process.close()
             store.close()
 
     def _process(self, orders: Orders):
         process = self.context.Process(target=main, args=(orders,), daemon=True)
-        process.start()
+        with CHILDREN:
+            process.start()
         return process
 
     def _watch(self, broker: Broker, processes: list) -> list[str]:

@@ -128,6 +128,16 @@ time.sleep(600)
 """
 
 
+# It ends once the other has said its name: killed before, that one would leave an empty file.
+HIDES_AND_ENDS = (
+    HIDES.removesuffix("time.sleep(600)\n")
+    + """
+while not (os.path.exists(sys.argv[1]) and open(sys.argv[1]).read().endswith("\\n")):
+    time.sleep(0.01)
+"""
+)
+
+
 @pytest.mark.parametrize("how", ["plain", "bare"])
 def test_cancel_ends_grandchildren_in_sessions_of_their_own(local, tmp_path, how):
     """Double fork, setsid, no environment, and deaf to SIGTERM: nothing hides from its adopted parent."""
@@ -142,13 +152,12 @@ def test_cancel_ends_grandchildren_in_sessions_of_their_own(local, tmp_path, how
 
 
 def test_what_a_job_leaves_running_ends_with_it(local, tmp_path):
-    ref = local.submit(
-        sys.executable, "-c", HIDES.replace("\ntime.sleep(600)\n", ""), str(tmp_path / "pid"), "plain"
-    )
+    ref = local.submit(sys.executable, "-c", HIDES_AND_ENDS, str(tmp_path / "pid"), "plain")
     seen = local.ended(ref)
 
     assert seen.outcome is JobState.COMPLETED
-    wait_until(lambda: not (tmp_path / "pid").exists() or has_died(pid_in(tmp_path / "pid")))
+    hidden = pid_in(tmp_path / "pid")
+    wait_until(lambda: has_died(hidden), PATIENCE_S)
 
 
 def test_a_cancelled_job_may_tidy_up_first(local):

@@ -147,12 +147,6 @@ class Broker:
         return self.store.events.of_project(who.project, after, limit)
 
     @over_the_store
-    def newest_event(self, who: Principal) -> str | None:
-        """The id to follow from when only what is new matters."""
-        who.need(Scope.JOBS_READ)
-        return self.store.events.last_id(who.project)
-
-    @over_the_store
     def pending(self, job_id: str, who: Principal) -> tuple[Refusal, ...]:
         return reading.pending(self.context, job_id, who)
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import ClassVar
 
+from adapters import log_files
 from adapters.base import (
     Absent,
     AttemptRef,
@@ -40,7 +41,6 @@ from adapters.local import (
     daemon,
     explain,
     ledger,
-    logs,
     machine,
     options,
     render,
@@ -77,7 +77,7 @@ class LocalAdapter:
 
     # ---- pure ----------------------------------------------------------------------------------------
 
-    def refusals(self, spec: JobSpec, inventory: Inventory | None) -> Sequence[Refusal]:
+    def refusals(self, spec: JobSpec, inventory: Inventory | None, owner: str = "") -> Sequence[Refusal]:
         return refusals(spec, inventory, self.name)
 
     def render(self, spec: JobSpec, ref: AttemptRef) -> str:
@@ -190,10 +190,9 @@ class LocalAdapter:
             raise BackendError("the backend does not know this attempt any more; its logs are gone")
         index = _whose_log(records[0], query)
         try:
-            return logs.page(
-                self._home.attempt(ref.marker), ("tasks", str(index)), query, _has_ended(records[0], index)
-            )
-        except logs.BadCursor as error:
+            steps = ("tasks", str(index), query.stream)
+            return log_files.page(self._home.attempt(ref.marker), steps, query, _has_ended(records[0], index))
+        except log_files.BadCursor as error:
             raise BackendError(str(error)) from error
         except OSError as error:
             raise BackendError(f"the log cannot be read: {error.strerror or error}") from error

@@ -1,7 +1,7 @@
-"""Pages of a task's output, cut anywhere, without a gap or a repeat.  The only module that reads log files.
+"""Pages of a log file, cut anywhere, without a gap or a repeat.  The only module that reads log files.
 
 A cursor says which file (its inode), how far, and what stood right before (a checksum), so that a file that
-was rotated or truncated is noticed.  What was rotated away to ``stdout.*`` is read to its end first.  A page
+was rotated or truncated is noticed.  What was rotated away to ``NAME.*`` is read to its end first.  A page
 takes memory for itself only.  Paths are opened step by step without following links: a job owns its
 directory and could point elsewhere.
 """
@@ -49,13 +49,14 @@ def parse(text: str | None) -> Cursor:
 def page(root: str, steps: tuple[str, ...], query: LogQuery, over: bool) -> LogPage:
     """``over``: whoever writes the log had ended before this call, so that its end is the end.
 
-    ``root`` is trusted, the ``steps`` below it are not.  Raises ``OSError`` and ``BadCursor``.
+    ``root`` is trusted, the ``steps`` below it, folders and the file's name, are not.  Raises ``OSError`` and
+    ``BadCursor``.
     """
     cursor = parse(query.cursor)
     for _ in range(TRIES):
         try:
-            with _directory(root, steps) as directory:
-                return _page(directory, cursor, query, over)
+            with _directory(root, steps[:-1]) as directory:
+                return _page(_Log(directory, steps[-1]), cursor, query, over)
         except FileNotFoundError:  # or it was rotated while we looked
             continue
     note = "the log is gone" if cursor.inode else "nothing was written" if over else "it has not started yet"
@@ -89,16 +90,22 @@ def _file(name: str, directory: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _page(directory: int, cursor: Cursor, query: LogQuery, over: bool) -> LogPage:
+@dataclass(frozen=True)
+class _Log:
+    directory: int  # open
+    name: str
+
+
+def _page(log: _Log, cursor: Cursor, query: LogQuery, over: bool) -> LogPage:
     """Of the file that the cursor names, or of the first after it that has more."""
-    names, notes = _oldest_first(directory, query.stream), []
-    place = _place_of(directory, names, cursor, query)
+    names, notes = _oldest_first(log.directory, log.name), []
+    place = _place_of(log.directory, names, cursor, query)
     if place is None:
         notes.append("the log was replaced; what was left of the old one is gone")
         place, cursor = len(names) - 1, Cursor()
     for name in names[place:]:
-        last = name == query.stream
-        with _file(name, directory) as descriptor:
+        last = name == log.name
+        with _file(name, log.directory) as descriptor:
             cursor = _start_in(descriptor, cursor, query, notes)
             found = _read(descriptor, cursor, query.limit_bytes, over or not last)
         if found.data or last:
@@ -122,11 +129,11 @@ def _start_in(descriptor: int, cursor: Cursor, query: LogQuery, notes: list[str]
     return cursor
 
 
-def _oldest_first(directory: int, stream: str) -> list[str]:
+def _oldest_first(directory: int, log: str) -> list[str]:
     """``stdout.2``, ``stdout.1``, ``stdout``; or by date, where the names end with dates."""
-    rotated = [name for name in os.listdir(directory) if name.startswith(f"{stream}.")]
+    rotated = [name for name in os.listdir(directory) if name.startswith(f"{log}.")]
     rotated.sort(key=lambda name: (_is_a_count(name), -_count(name), name))
-    return [*rotated, stream]
+    return [*rotated, log]
 
 
 def _is_a_count(name: str) -> bool:

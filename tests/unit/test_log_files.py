@@ -9,8 +9,8 @@ import tracemalloc
 
 import pytest
 
+from adapters import log_files
 from adapters.base import LogQuery
-from adapters.local import logs
 
 TEXT = "Zeile {}: größer, 你好, 👩‍🔬 done\n"
 
@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 
 def page(folder, cursor=None, over=False, **query):
-    return logs.page(str(folder), (), LogQuery(cursor=cursor, **query), over)
+    return log_files.page(str(folder), ("stdout",), LogQuery(cursor=cursor, **query), over)
 
 
 def read_all(folder, over=True, cursor=None, limits=None):
@@ -220,7 +220,7 @@ def test_what_does_not_exist_says_why(folder):
 def test_a_cursor_that_is_not_ours_is_refused(folder, cursor):
     (folder / "stdout").write_bytes(b"abc")
 
-    with pytest.raises(logs.BadCursor):
+    with pytest.raises(log_files.BadCursor):
         page(folder, cursor)
 
 
@@ -232,9 +232,9 @@ def test_a_link_that_a_job_made_is_not_followed(folder):
     (folder / "linked").symlink_to(folder / "outside")
 
     with pytest.raises(OSError):
-        logs.page(str(folder), ("task",), LogQuery(), False)
+        log_files.page(str(folder), ("task", "stdout"), LogQuery(), False)
     with pytest.raises(OSError):
-        logs.page(str(folder), ("linked",), LogQuery(), False)
+        log_files.page(str(folder), ("linked", "stdout"), LogQuery(), False)
 
 
 def test_a_pipe_in_place_of_a_log_does_not_block(folder):

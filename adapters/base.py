@@ -183,12 +183,14 @@ class NodeShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """What a backend has; changes rarely.  ``limits`` are scalars by name, such as ``time_limit_s``."""
+    """What a backend has; changes rarely.  ``limits`` are scalars by name, such as ``time_limit_s``;
+    ``details`` is JSON of the adapter's own, for its ``refusals``."""
 
     as_of: float
     shapes: tuple[NodeShape, ...] = ()
     features: frozenset[str] = frozenset()
     limits: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,8 +257,8 @@ class Adapter(Protocol):
     name: str
     capabilities: frozenset[Capability]
 
-    def refusals(self, spec: JobSpec, inventory: Inventory | None) -> Sequence[Refusal]:
-        """What this backend cannot honour.  Pure; with no inventory only what holds for any."""
+    def refusals(self, spec: JobSpec, inventory: Inventory | None, owner: str = "") -> Sequence[Refusal]:
+        """What this backend cannot honour for ``owner``.  Pure; with no inventory only what holds for any."""
 
     def render(self, spec: JobSpec, ref: AttemptRef) -> str:
         """Pure: the exact script or manifest that ``submit`` sends."""

@@ -65,7 +65,7 @@ class FakeAdapter:
 
     # ---- pure
 
-    def refusals(self, spec: JobSpec, inventory: Inventory | None) -> Sequence[Refusal]:
+    def refusals(self, spec: JobSpec, inventory: Inventory | None, owner: str = "") -> Sequence[Refusal]:
         return tuple(refusals.refusals(spec, inventory, self._refused))
 
     def render(self, spec: JobSpec, ref: AttemptRef) -> str:

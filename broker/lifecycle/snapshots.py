@@ -28,7 +28,11 @@ def inventory_of(raw: Mapping[str, Any] | None) -> Inventory | None:
         return None
     shapes = [NodeShape(**{**shape, "features": frozenset(shape["features"])}) for shape in raw["shapes"]]
     return Inventory(
-        as_of=raw["as_of"], shapes=tuple(shapes), features=frozenset(raw["features"]), limits=raw["limits"]
+        as_of=raw["as_of"],
+        shapes=tuple(shapes),
+        features=frozenset(raw["features"]),
+        limits=raw["limits"],
+        details=raw.get("details", {}),  # an older release did not write it
     )
 
 
@@ -69,7 +73,8 @@ class Snapshots:
         """``excluded``: backends that have rejected this very job."""
         self._refresh()
         now = self._context.store.now()
-        backends = tuple(self._backend(one, spec, now, one.record.name in excluded) for one in self._known)
+        backends = tuple(self._backend(one, spec, owner, now) for one in self._known)
+        backends = tuple(_rejecting(one) if one.name in excluded else one for one in backends)
         return Facts(backends=backends, owner=owner, groups=groups, project=spec.project or "", now=now)
 
     def forget(self) -> None:
@@ -93,12 +98,9 @@ class Snapshots:
         self._known = tuple(_Known.of(record, store.live_count(record.name)) for record in records)
         self._read_at = time.monotonic()
 
-    def _backend(self, known: _Known, spec: JobSpec, now: float, rejected: bool) -> BackendFacts:
+    def _backend(self, known: _Known, spec: JobSpec, owner: str, now: float) -> BackendFacts:
         record, inventory, load = known.record, known.inventory, known.load
         adapter = self._context.adapters[record.name]
-        refusals = tuple(adapter.refusals(spec, inventory))
-        if rejected:
-            refusals += (Refusal(Reason.REJECTED, "has refused this job for good"),)
         return BackendFacts(
             name=record.name,
             type=adapter.type,
@@ -113,11 +115,16 @@ class Snapshots:
             queued_count=load.queued_count if load else None,
             running_count=load.running_count if load else None,
             snapshot_age_s=max(0.0, now - record.snapshot_at / 1000) if record.snapshot_at else None,
-            refusals=refusals,
+            refusals=tuple(adapter.refusals(spec, inventory, owner)),
             assigned_since_snapshot=known.assigned,
             live_jobs=known.live_jobs + known.assigned_here,
             max_live_jobs=self._context.settings.max_live_jobs,
         )
+
+
+def _rejecting(facts: BackendFacts) -> BackendFacts:
+    refusal = Refusal(Reason.REJECTED, "has refused this job for good")
+    return replace(facts, refusals=(*facts.refusals, refusal))
 
 
 def _shapes(inventory: Inventory, load: Load | None) -> tuple[ShapeFacts, ...]:

@@ -1,0 +1,1 @@
+"""Slurm: jobs of a real controller, over slurmrestd or pyslurm."""

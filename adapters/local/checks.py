@@ -7,8 +7,9 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 
+from adapters import secret_files
 from adapters.base import Finding
-from adapters.local import daemon, ledger, secrets
+from adapters.local import daemon, ledger
 from adapters.local.options import Options
 from adapters.local.paths import Home
 from api_spec.decisions import Refusal
@@ -19,8 +20,8 @@ from api_spec.reasons import Reason
 def of_this_machine(spec: JobSpec, options: Options) -> Iterator[Refusal]:
     """Before it is taken: secrets, volumes and inputs that are not there would only fail later."""
     try:
-        secrets.values(spec.secrets, options.secrets_dir)
-    except secrets.Missing as error:
+        secret_files.values(spec.secrets, options.secrets_dir)
+    except secret_files.Missing as error:
         yield Refusal(Reason.REJECTED, str(error), "/secrets")
     for volume in spec.volumes:
         if not os.path.isdir(volume.source):

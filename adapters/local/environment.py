@@ -1,7 +1,7 @@
 """The environment of a job: the contract that every backend keeps, for processes of this machine.  Pure.
 
 Later rows win: passed from the agent, the backend's own ``environment``, the spec's, the contract.
-Secrets are added by whoever starts the job (``secrets.py``); here they are known by name only.
+Secrets are added by whoever starts the job (``adapters/secret_files.py``); here they are known by name only.
 """
 
 from __future__ import annotations

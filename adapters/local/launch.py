@@ -10,8 +10,9 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from adapters import secret_files
 from adapters.base import AttemptRef
-from adapters.local import crash, environment, secrets
+from adapters.local import crash, environment
 from adapters.local.environment import Seat
 from adapters.local.options import Options
 from adapters.local.paths import Home
@@ -84,9 +85,9 @@ def prepare(spec: JobSpec, ref: AttemptRef, planned: Plan, revision: int) -> Non
 
 
 def complete(planned: Plan, spec: JobSpec, options: Options, launch: str) -> Plan:
-    """With secrets and what the agent passes on.  Raises ``secrets.Missing``."""
+    """With secrets and what the agent passes on.  Raises ``secret_files.Missing``."""
     env = environment.passed(options, os.environ) | planned.env
-    env |= secrets.values(spec.secrets, options.secrets_dir) | {LAUNCH_VARIABLE: launch}
+    env |= secret_files.values(spec.secrets, options.secrets_dir) | {LAUNCH_VARIABLE: launch}
     return Plan(**asdict(planned) | {"env": env, "launch": launch})
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 
-from adapters.local import attempts, codec, crash, launch, ledger, secrets
+from adapters import secret_files
+from adapters.local import attempts, codec, crash, launch, ledger
 from adapters.local.environment import Seat
 from adapters.local.options import Options
 from adapters.local.paths import Home
@@ -46,7 +47,7 @@ class Starter:
         try:
             planned = self._planned(task)
             pid = launch.spawn(planned)
-        except secrets.Missing as error:
+        except secret_files.Missing as error:
             return self._give_up(task, str(error))
         except OSError as error:
             log.warning("attempt %s task %s", task["attempt"], task["idx"], exc_info=True)

@@ -1,0 +1,168 @@
+"""Starts, freezes, kills and ends daemons, each a child of this process in a process group of its own.
+
+Whatever else runs for a cluster (steps, jobs) is found in /proc by the cluster's directory, never by a name.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests.helpers import wait_until
+
+READY_WITHIN_S = 30.0
+ENDED_WITHIN_S = 10.0
+
+
+class Daemon:
+    """One program that runs in the foreground; what it prints goes to ``log``."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        user: str | None = None,
+        ready: Callable[[], object],
+    ) -> None:
+        self.name, self.command, self.log = name, list(command), log
+        self.environment, self.user, self.ready = dict(environment), user, ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Raises ``RuntimeError`` when it does not run."""
+        if not self.running:
+            raise RuntimeError(f"{self.name} does not run")
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, wait: bool = True) -> None:
+        """Again after ``kill`` or ``stop``; does nothing while it runs."""
+        if self.running:
+            return
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                **as_user(self.user),
+            )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        def answers() -> bool:
+            if not self.running:
+                raise AssertionError(f"{self.name} ended while it started:\n{tail(self.log)}")
+            return bool(self.ready())
+
+        wait_until(answers, READY_WITHIN_S, f"{self.name} is ready; its log ends with\n{tail(self.log)}")
+
+    def freeze(self) -> None:
+        """It keeps its sockets and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9, with the helpers in its process group; returns when it is gone."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """As an administrator would; does nothing when it does not run."""
+        if self.running:
+            self.thaw()
+        try:
+            self._end(signal.SIGTERM)
+        except subprocess.TimeoutExpired:
+            self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        process = self._process
+        if process is None:
+            return
+        if how == signal.SIGTERM:
+            process.terminate()
+            process.wait(ENDED_WITHIN_S)
+        # Its helpers, should they outlive it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(ENDED_WITHIN_S)
+
+
+def as_user(name: str | None) -> dict[str, Any]:
+    """For Popen; nothing when it is who we are."""
+    entry = pwd.getpwnam(name) if name else None
+    if entry is None or entry.pw_uid == os.geteuid():
+        return {}
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def tail(log: Path, length: int = 2000) -> str:
+    try:
+        return log.read_text(errors="replace")[-length:]
+    except FileNotFoundError:
+        return "(no log)"
+
+
+# ---- what else runs for a directory ------------------------------------------------------------------
+
+
+def processes_of(directory: Path) -> dict[int, str]:
+    """pid -> command line, of all whose command line, environment or working directory names the directory,
+    and of their descendants.  This process and those that it descends from are no part of it."""
+    wanted, parents, commands = os.fsencode(directory), {}, {}
+    found: set[int] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or it is somebody else's
+            pid, files = int(folder.name), (folder / "cmdline", folder / "environ")
+            parents[pid] = parent(folder)
+            told = [file.read_bytes() for file in files] + [os.readlink(bytes(folder / "cwd"))]
+            commands[pid] = told[0].replace(b"\0", b" ").decode(errors="replace").strip()
+            if any(wanted in text for text in told):
+                found.add(pid)
+    found -= set(line_of(os.getpid(), parents))
+    theirs = {pid for pid in commands if found.intersection(line_of(pid, parents))}
+    return {pid: commands[pid] for pid in theirs}
+
+
+def parent(folder: Path) -> int:
+    return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+
+
+def line_of(pid: int, parents: Mapping[int, int]) -> Iterator[int]:
+    """The process, its parent and so on up."""
+    while pid:
+        yield pid
+        pid = parents.get(pid, 0)
+
+
+def end_processes_of(directory: Path) -> None:
+    """kill -9 until none is left; returns at once when there is none."""
+
+    def none_left() -> bool:
+        left = processes_of(directory)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not left
+
+    wait_until(none_left, ENDED_WITHIN_S, f"no process of {directory} is left")

@@ -1,0 +1,159 @@
+"""The clusters that other tests rely on do what they promise, and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import wait_until
+from tests.real.slurm import ports
+from tests.real.slurm.cluster import boot
+from tests.real.slurm.daemons import processes_of
+from tests.real.slurm.fixtures import KINDS, available
+
+pytestmark = pytest.mark.process
+
+
+def ask(cluster, path, token):
+    headers = {"X-SLURM-USER-NAME": cluster.user, "X-SLURM-USER-TOKEN": token}
+    request = urllib.request.Request(f"{cluster.rest_url}{path}", headers=headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+def newest(cluster):
+    return "v0.0.42" if cluster.install.newer else "v0.0.38"
+
+
+def test_a_job_completes_and_its_start_is_on_record(cluster, record_property):
+    job = cluster.submit("echo done", "--job-name=wb-a-1")
+
+    assert cluster.wait_state(job, "COMPLETED")
+
+    assert cluster.started("wb-a-1") == [job]
+    assert (cluster.shared / f"{job}.out").read_text() == "done\n"
+    record_property("summary", f"real Slurm {cluster.version}: booted in {cluster.boot_s:.2f} s")
+
+
+def test_a_job_sees_the_gpus_that_it_asked_for(cluster):
+    job = cluster.submit("echo $SLURM_GPUS_ON_NODE", "--gpus=h100:3")
+
+    cluster.wait_state(job, "COMPLETED")
+
+    assert (cluster.shared / f"{job}.out").read_text() == "3\n"
+
+
+def test_features_and_licences_are_known(cluster):
+    job = cluster.submit("true", "--constraint=infiniband", "--licenses=matlab:1")
+
+    cluster.wait_state(job, "COMPLETED")
+
+    assert cluster.show(job)["NodeList"] in ("n1", "n2")
+
+
+def test_a_higher_partition_preempts_and_the_job_starts_again(cluster):
+    victim = cluster.submit("sleep 600", "--nodes=4", "--exclusive", "--requeue", "--job-name=victim")
+    cluster.wait_state(victim, "RUNNING")
+
+    urgent = cluster.submit("true", "--partition=debug", "--nodes=4", "--exclusive")
+    cluster.wait_state(urgent, "COMPLETED")
+
+    wait_until(lambda: len(cluster.starts("victim")) == 2, 60, "the victim starts again")
+    assert cluster.started("victim") == [victim]
+    assert [start.restarts for start in cluster.starts("victim")] == [0, 1]
+
+
+def test_slurmrestd_takes_our_token_on_both_addresses(cluster):
+    answer = ask(cluster, f"/slurm/{newest(cluster)}/ping", cluster.token(lifespan_s=60))
+
+    assert not answer["errors"]
+    assert ports.answers(str(cluster.socket_path))
+
+
+def test_slurmrestd_refuses_a_token_that_has_expired(cluster):
+    with pytest.raises(OSError, match="HTTP Error"):
+        ask(cluster, f"/slurm/{newest(cluster)}/nodes", cluster.token(lifespan_s=-60))
+
+
+def test_a_frozen_controller_goes_on_when_thawed(cluster):
+    cluster.freeze("slurmctld")
+    with pytest.raises(subprocess.TimeoutExpired):
+        cluster.run("squeue", timeout_s=1)
+
+    cluster.thaw("slurmctld")
+
+    assert "is UP" in cluster.run("scontrol", "ping")
+
+
+def test_a_killed_controller_restarts_and_still_has_its_jobs(cluster):
+    job = cluster.submit("sleep 600", "--hold")
+    cluster.stop("slurmctld")  # a clean end saves the state
+    cluster.start("slurmctld")
+    assert cluster.state(job) == "PENDING"
+
+    cluster.kill("slurmctld")
+    with pytest.raises(subprocess.CalledProcessError):
+        cluster.run("squeue", timeout_s=30)
+    cluster.start("slurmctld")
+
+    assert cluster.state(job) == "PENDING"
+
+
+def test_a_killed_slurmrestd_restarts(cluster):
+    cluster.kill("slurmrestd")
+    assert not ports.answers(cluster.layout.ports.slurmrestd)
+
+    cluster.start("slurmrestd")
+
+    assert not ask(cluster, f"/slurm/{newest(cluster)}/ping", cluster.token())["errors"]
+
+
+def test_a_node_can_be_drained_and_resumed(cluster):
+    for node in cluster.nodes[1:]:
+        cluster.drain_node(node)
+    job = cluster.submit("true")
+    cluster.wait_state(job, "COMPLETED")
+    assert cluster.show(job)["NodeList"] == "n1"
+
+    for node in cluster.nodes[1:]:
+        cluster.resume_node(node)
+
+    wait_until(cluster.idle, 10)
+
+
+def test_calm_ends_what_a_test_left(cluster):
+    cluster.submit("sleep 600")
+    cluster.drain_node("n2")
+    cluster.freeze("slurmrestd")
+    cluster.kill("n3")
+
+    cluster.calm()
+
+    assert not cluster.run("squeue", "--noheader")
+    assert cluster.idle()
+
+
+# It does not name the directory, nor does its environment.
+HIDES = "cd / && env -i setsid sleep 600"
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_closed_cluster_leaves_nothing(kind):
+    """Running steps, a frozen daemon and a killed one are no hindrance."""
+    with boot(install=available(kind), accounting=KINDS[kind].accounting) as cluster:
+        job = cluster.submit(f"{HIDES} & echo $! ; wait")
+        out = cluster.shared / f"{job}.out"
+        hidden = wait_until(lambda: out.exists() and out.read_text().strip())
+        cluster.kill("n4")
+        cluster.freeze("slurmctld")
+        address = cluster.layout.ports
+        assert processes_of(cluster.directory)
+
+    assert not processes_of(cluster.directory)
+    assert not cluster.directory.exists()
+    assert not Path("/proc", hidden).exists()
+    assert not any(ports.answers(port) for port in range(address.slurmctld, address.slurmd + 4))

@@ -157,12 +157,14 @@ def line_of(pid: int, parents: Mapping[int, int]) -> Iterator[int]:
 
 def end_processes_of(directory: Path) -> None:
     """kill -9 until none is left; returns at once when there is none."""
+    killed: set[int] = set()
 
     def none_left() -> bool:
-        left = processes_of(directory)
-        for pid in left:
+        for pid in (left := processes_of(directory)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return not left
+        killed.update(left)
+        # The dead ones too, until their parent has taken note: till then they have no name and no directory.
+        return not any(Path("/proc", str(pid)).exists() for pid in killed)
 
     wait_until(none_left, ENDED_WITHIN_S, f"no process of {directory} is left")

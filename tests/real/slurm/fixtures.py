@@ -32,6 +32,7 @@ class Kind:
 
 KINDS = {
     "22.05": Kind("22.05", accounting=False),
+    "24.11": Kind("24.11", accounting=False),
 }
 
 

@@ -21,6 +21,7 @@ PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbi
 CLUSTER = {
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",
+    "slurmstepd": "slurmd",
     "slurmrestd": "slurmrestd",
     "scontrol": "slurm-client",
     "munged": "munge",
@@ -50,11 +51,11 @@ class Install:
     def search_path(self) -> str:
         if self.root == Path("/"):
             return PATH
-        return os.pathsep.join((f"{self.root}/usr/sbin", f"{self.root}/usr/bin", PATH))
+        return os.pathsep.join((f"{self.root}/usr/bin", PATH))
 
     def program(self, name: str) -> str:
         """Where the program is; raises ``FileNotFoundError`` when it is not installed."""
-        found = shutil.which(name, path=self.search_path)
+        found = shutil.which(name, path=PATH if name in SHARED else self.search_path)
         if found is None:
             raise FileNotFoundError(f"{name} of Slurm {self.label} is not installed")
         return found
@@ -88,7 +89,7 @@ class Install:
     def _has(self, name: str) -> bool:
         if self.root == Path("/") or name in SHARED:
             return shutil.which(name, path=PATH) is not None
-        return any((self.root / folder / name).exists() for folder in ("usr/sbin", "usr/bin"))
+        return (self.root / "usr/bin" / name).exists()
 
     def _cure(self, names: str) -> str:
         if self.root == Path("/"):

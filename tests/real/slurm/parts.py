@@ -72,7 +72,8 @@ def slurmctld(install: Install) -> list[str]:
 
 
 def slurmd(install: Install, node: str) -> list[str]:
-    return [install.program("slurmd"), "-D", "-N", node]
+    # The path of slurmstepd is compiled in; it is another one when Slurm lives in a folder.
+    return [install.program("slurmd"), "-D", "-N", node, "-d", install.program("slurmstepd")]
 
 
 def slurmrestd(at: Layout, install: Install) -> list[str]:

@@ -6,12 +6,11 @@ Secrets are added by whoever starts the job (``adapters/secret_files.py``); here
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
 from adapters.base import AttemptRef
+from adapters.job_environment import as_text, local_path_or_uri, variable_name
 from adapters.local.options import Options
 from api_spec.jobs import JobSpec
 
@@ -24,18 +23,6 @@ class Seat:
     revision: int = 1
     port: int | None = None
     gpus: Sequence[int] = ()
-
-
-def variable_name(name: str) -> str:
-    return re.sub(r"[^A-Z0-9_]", "_", name.upper())
-
-
-def local_path_or_uri(uri: str) -> str:
-    """A ``file:`` URI of this machine becomes a path; what is elsewhere stays, for the job to fetch."""
-    parts = urlsplit(uri)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return unquote(parts.path)
-    return uri
 
 
 def of_job(spec: JobSpec, ref: AttemptRef, seat: Seat, output_dir: str, options: Options) -> dict[str, str]:
@@ -54,7 +41,7 @@ def of_job(spec: JobSpec, ref: AttemptRef, seat: Seat, output_dir: str, options:
             found[f"BROKER_INPUT_{variable_name(given.name)}"] = local_path_or_uri(given.uri)
     if spec.array and spec.array.parameters:
         for name, value in spec.array.parameters[seat.index].items():
-            found[f"BROKER_PARAM_{variable_name(name)}"] = _as_text(value)
+            found[f"BROKER_PARAM_{variable_name(name)}"] = as_text(value)
     if spec.service is not None:
         found["BROKER_REPLICA"] = str(seat.index)
         found["BROKER_PORT"] = str(seat.port or "")
@@ -67,9 +54,3 @@ def of_job(spec: JobSpec, ref: AttemptRef, seat: Seat, output_dir: str, options:
 
 def passed(options: Options, environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in options.environment_passed if name in environment}
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)

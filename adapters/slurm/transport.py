@@ -97,6 +97,10 @@ class Transport(Protocol):
         """Rows of the accounting database, those that were never eligible and earlier runs of a requeued job
         included.  ``since``: submitted then or later.  Raises ``NoAccounting``."""
 
+    def accounting_backlog(self) -> int:
+        """Records that the controller has not handed to the database yet: while there are any, what the
+        database does not have proves nothing."""
+
     def associations(self) -> Sequence[Association]: ...
 
     def qos(self) -> Sequence[Qos]: ...

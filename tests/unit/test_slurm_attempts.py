@@ -1,0 +1,182 @@
+"""Found by name, proven absent only when nothing can be on its way, and verified before each write."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.base import Absent, AttemptRef, Found, Unsettled
+from adapters.slurm.attempts import Attempts
+from adapters.slurm.live import LiveQueue
+from adapters.slurm.transport import NotReached
+from tests.slurm_cluster import InMemory
+from tests.slurm_rows import MARKER, row
+
+SETTLE_S = 60.0
+
+
+@pytest.fixture(params=[True, False], ids=["accounting", "no accounting"])
+def cluster(request):
+    return InMemory(accounting=request.param)
+
+
+@pytest.fixture
+def attempts(cluster):
+    """Of a process that has asked the controller a while ago."""
+    queue = LiveQueue(cluster, cluster.clock)
+    queue.listed(cluster.clock())
+    return Attempts(cluster, queue, SETTLE_S, cluster.clock)
+
+
+def later(cluster, seconds):
+    cluster.clock.now += seconds
+
+
+def ref(job_id=None, submitted_at=1000.0):
+    handle = None if job_id is None else {"cluster": "hpc", "id": job_id, "user": "ana"}
+    return AttemptRef(marker=MARKER, handle=handle, submitted_at=submitted_at)
+
+
+# ---- find --------------------------------------------------------------------------------------------
+
+
+def test_what_is_in_the_queue_is_found(cluster, attempts):
+    later(cluster, 1)
+    cluster.put(row("PENDING", id=5))
+
+    assert attempts.find(MARKER, 1000.0) == Found({"cluster": "hpc", "id": 5, "user": "ana"})
+
+
+def test_another_name_that_begins_alike_is_not_found(cluster, attempts):
+    later(cluster, SETTLE_S + 1)
+    cluster.put(row("PENDING", id=5, name=MARKER + "1"))
+
+    assert attempts.find(MARKER, 1000.0) == Absent()
+
+
+def test_nothing_is_absent_before_the_settle_time_is_over(cluster, attempts):
+    later(cluster, SETTLE_S - 1)
+
+    assert attempts.find(MARKER, 1000.0) == Unsettled(1000.0 + SETTLE_S)
+
+
+def test_the_settle_time_begins_anew_when_the_controller_answers_again(cluster, attempts):
+    """A submit to a controller that hung appeared right after it went on, long after it was sent."""
+    later(cluster, 1)
+    cluster.failure = NotReached("nobody listens")
+    with pytest.raises(NotReached):
+        attempts.find(MARKER, 1000.0)
+    cluster.failure = None
+    later(cluster, 500)
+
+    assert attempts.find(MARKER, 1000.0) == Unsettled(1501.0 + SETTLE_S)
+    later(cluster, SETTLE_S)
+    assert attempts.find(MARKER, 1000.0) == Absent()
+
+
+def test_what_has_left_the_queue_is_found_in_the_database():
+    cluster = InMemory()
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    later(cluster, 5000)
+    cluster.recorded.append(row("COMPLETED", id=5, submitted_at=1000.0, accounted=True))
+
+    assert attempts.find(MARKER, 1000.0) == Found({"cluster": "hpc", "id": 5, "user": "ana"})
+
+
+def test_a_ghost_of_the_database_is_not_a_job():
+    """A controller that was killed right after it had accepted a job forgets it; the database shows it as
+    pending for ever, and its id goes to the next job."""
+    cluster = InMemory()
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    cluster.recorded.append(row("PENDING", id=5, submitted_at=1000.0, accounted=True))
+    cluster.put(row("RUNNING", id=5, name="somebody-else"))
+    attempts.find(MARKER, 1000.0)
+    later(cluster, 5000)
+
+    assert attempts.find(MARKER, 1000.0) == Absent()
+
+
+def test_a_database_that_is_behind_proves_no_absence():
+    cluster = InMemory(backlog=3)
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    attempts.find(MARKER, 1000.0)
+    later(cluster, 5000)
+
+    answer = attempts.find(MARKER, 1000.0)
+
+    assert isinstance(answer, Unsettled)
+    assert answer.until > cluster.clock()
+
+
+# ---- writes ------------------------------------------------------------------------------------------
+
+
+def test_an_id_that_somebody_else_has_now_is_not_written_to(cluster, attempts):
+    cluster.put(row("RUNNING", id=5, name="somebody-else"))
+
+    assert attempts.live(ref(5)) == {}
+
+
+def test_every_copy_is_written_to(cluster, attempts):
+    later(cluster, 1)
+    cluster.put(row("PENDING", id=5), row("PENDING", id=6))
+
+    assert list(attempts.live(ref(5))) == [5, 6]
+    assert list(attempts.live(ref())) == [5, 6]
+
+
+def test_what_has_ended_is_not_written_to(cluster, attempts):
+    later(cluster, 1)
+    cluster.put(row("COMPLETED", id=5))
+
+    assert attempts.live(ref(5)) == {}
+
+
+def test_many_writes_need_one_listing_once_their_submits_are_settled(cluster, attempts):
+    """Each would cost seconds with 10,000 jobs; and no copy can appear any more."""
+    later(cluster, SETTLE_S + 10)
+    cluster.put(*(row("PENDING", id=number) for number in range(5, 15)))
+    attempts.live(ref(5))
+    before = cluster.asked.count("jobs")
+    later(cluster, 5)
+
+    for number in range(6, 15):
+        attempts.live(ref(number))
+
+    assert cluster.asked.count("jobs") == before
+
+
+# ---- a pass ------------------------------------------------------------------------------------------
+
+
+def test_a_pass_over_what_is_in_the_queue_is_one_question(cluster, attempts):
+    later(cluster, 1)
+    cluster.put(row("RUNNING", id=5))
+    cluster.asked.clear()
+
+    seen = attempts.seen([ref(5)])
+
+    assert set(seen) == {MARKER}
+    assert cluster.asked == ["jobs"]
+
+
+def test_what_nobody_knows_is_not_in_a_pass(cluster, attempts):
+    assert attempts.seen([ref(5)]) == {}
+
+
+def test_a_ghost_is_not_in_a_pass():
+    cluster = InMemory()
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    cluster.recorded.append(row("RUNNING", id=5, submitted_at=1000.0, accounted=True))
+
+    assert attempts.seen([ref(5)]) == {}
+
+
+def test_tasks_that_have_left_the_queue_are_looked_up_when_the_rest_has_ended():
+    cluster = InMemory()
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    cluster.put(row("COMPLETED", id=6, array_id=5, task=1))
+    cluster.recorded.append(row("FAILED", id=5, array_id=5, task=0, accounted=True, exit_code=3))
+
+    seen = attempts.seen([ref(5)])
+
+    assert sorted(one.task for one in seen[MARKER].rows) == [0, 1]

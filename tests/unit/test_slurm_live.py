@@ -1,0 +1,113 @@
+"""The queue of a controller, asked for as rarely and as cheaply as the cluster allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.slurm.live import DETAILS_AT_ONCE, WHOLE_EVERY_S, LiveQueue
+from adapters.slurm.transport import NotReached
+from tests.slurm_cluster import InMemory
+from tests.slurm_rows import MARKER, row
+
+
+@pytest.fixture
+def cluster():
+    return InMemory(has_states=True)
+
+
+@pytest.fixture
+def queue(cluster):
+    cluster.put(row("PENDING", id=1), row("RUNNING", id=2, name="another"))
+    queue = LiveQueue(cluster, cluster.clock)
+    queue.listed(cluster.clock())
+    cluster.clock.now += 1
+    cluster.asked.clear()
+    return queue
+
+
+def look(cluster, queue):
+    return queue.listed(cluster.clock())
+
+
+def test_a_listing_that_is_new_enough_is_not_asked_for_again(cluster, queue):
+    queue.listed(cluster.clock() - 1)
+
+    assert cluster.asked == []
+
+
+def test_where_nothing_has_changed_the_states_are_enough(cluster, queue):
+    assert look(cluster, queue).named(MARKER)
+
+    assert cluster.asked == ["states"]
+
+
+def test_details_are_asked_for_what_has_changed(cluster, queue):
+    cluster.move(1, "RUNNING", started_at=5.0)
+
+    assert look(cluster, queue).named(MARKER)[0].started_at == 5.0
+    assert cluster.asked == ["states", "job"]
+
+
+def test_what_has_left_the_queue_is_gone(cluster, queue):
+    cluster.forget(1)
+
+    assert look(cluster, queue).named(MARKER) == ()
+
+
+def test_what_is_purged_between_the_two_questions_is_gone(cluster, queue):
+    cluster.put(row("RUNNING", id=3, name="shortly"))
+    states = cluster.states()
+    cluster.states = lambda: states
+    cluster.forget(3)
+
+    assert look(cluster, queue).named("shortly") == ()
+
+
+def test_when_much_has_changed_one_listing_is_asked_for(cluster, queue):
+    cluster.put(*(row("PENDING", id=number) for number in range(10, 11 + DETAILS_AT_ONCE)))
+
+    assert len(look(cluster, queue).named(MARKER)) == DETAILS_AT_ONCE + 2
+    assert cluster.asked == ["states", "jobs"]
+
+
+def test_everything_is_asked_for_now_and_then(cluster, queue):
+    """A reason and a priority change without the state."""
+    cluster.rows[1] = row("PENDING", id=1, reason="JobHeldAdmin")
+    cluster.changed_at = cluster.clock.now
+    assert look(cluster, queue).named(MARKER)[0].reason is None
+
+    cluster.clock.now += WHOLE_EVERY_S
+
+    assert look(cluster, queue).named(MARKER)[0].reason == "JobHeldAdmin"
+
+
+def test_without_the_cheap_listing_what_has_changed_since_is_asked_for(cluster, queue):
+    cluster.has_states = False
+    before = look(cluster, queue)
+
+    cluster.clock.now += 1
+    assert look(cluster, queue).by_name is before.by_name
+    cluster.move(1, "RUNNING")
+    cluster.clock.now += 1
+
+    assert look(cluster, queue).named(MARKER)[0].states == ("RUNNING",)
+
+
+def test_after_a_write_the_next_listing_is_a_new_one(cluster, queue):
+    queue.changed()
+
+    queue.listed(cluster.clock() - 1)
+
+    assert cluster.asked == ["states"]
+
+
+def test_a_failure_is_told_and_what_was_known_is_not_taken_for_new(cluster, queue):
+    cluster.failure = NotReached("nobody listens")
+
+    with pytest.raises(NotReached):
+        look(cluster, queue)
+    assert queue.answers_since is None
+    cluster.failure = None
+
+    assert look(cluster, queue).began_at == cluster.clock()
+    assert queue.answers_since == cluster.clock()

@@ -317,6 +317,12 @@ class Explains(Protocol):
         """Why it has not started, best reason first, with the numbers as evidence."""
 
 
+@runtime_checkable
+class PlacesOutputs(Protocol):
+    def outputs(self, spec: JobSpec, ref: AttemptRef) -> Mapping[str, str]:
+        """The URI of each output of a completed attempt, where its observation cannot know.  Pure."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackendConfig:
     """One configured backend as an adapter's constructor gets it; ``options`` are the adapter's own."""

@@ -5,10 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from adapters.base import Absent, AttemptRef, BackendError, Explains, Found, Observation, Observations
+from adapters.base import (
+    Absent,
+    AttemptRef,
+    BackendError,
+    Explains,
+    Found,
+    Observation,
+    Observations,
+    PlacesOutputs,
+)
 from api_spec.errors import StoreUnavailable
 from api_spec.schemas import unpack_spec
-from api_spec.states import AttemptState
+from api_spec.states import AttemptState, JobState
 from broker.lifecycle import tasks
 from broker.lifecycle.context import Context, log, ref_of
 from broker.lifecycle.health import answered, failed
@@ -21,6 +30,8 @@ from broker.store.jobs import Written
 SLOWER_WHEN_DOWN = 5  # a backend that does not answer is asked less often
 REST_MAX_S = 10.0  # also after a pass in which everything had changed
 REST = 10  # times the processor time of a pass: 10,000 idle jobs cost a tenth of a core, not half of one
+ITS_REST_MAX_S = 60.0  # a cluster of 10,000 jobs may need 13 s for one listing
+ITS_REST = 4  # times what the backend took to answer: we have it busy for a fifth of the time at most
 
 
 def observe(context: Context, backend: str) -> int:
@@ -48,7 +59,7 @@ class _Pass:
         self.store = context.store
 
     def run(self) -> int:
-        began, worked = self.store.now(), time.thread_time()
+        began, worked, asked = self.store.now(), time.thread_time(), time.monotonic()
         # An attempt without a handle is an unconfirmed submission: the dispatcher's, with its settle time.
         # Read before the backend is asked: what is submitted later is not absent, only newer than the pass.
         live = {id_: entry for id_, entry in self.store.backends.live(self.backend).items() if entry.handle}
@@ -59,6 +70,7 @@ class _Pass:
             failed(self.context, self.backend, error)
             self._rest(SLOWER_WHEN_DOWN * self.context.settings.poll_s)
             return 0
+        took_s = time.monotonic() - asked
         point("observed")
         written = 0
         for job_id, entry in live.items():
@@ -68,7 +80,7 @@ class _Pass:
             written += self._look(job_id, entry, refs[job_id], seen)
         answered(self.context, self.backend, began if seen.complete else None)
         rest_s = min(REST_MAX_S, REST * (time.thread_time() - worked))
-        self._rest(max(self.context.settings.poll_s, rest_s))
+        self._rest(max(self.context.settings.poll_s, rest_s, min(ITS_REST_MAX_S, ITS_REST * took_s)))
         return written
 
     def _rest(self, seconds: float) -> None:
@@ -124,6 +136,9 @@ class _Pass:
         attempt = next(one for one in parts.attempts if one.number == entry.attempt)
         if observation.state is AttemptState.QUEUED and isinstance(self.adapter, Explains):
             observation = self._explained(ref_of(record, attempt), observation)
+        if observation.outcome is JobState.COMPLETED and isinstance(self.adapter, PlacesOutputs):
+            outputs = self.adapter.outputs(spec, ref_of(record, attempt))
+            observation = replace(observation, outputs=outputs)
         table = tasks.table_of(spec, parts.tasks)
         return Seen(
             record=record, attempt=attempt, spec=spec, table=table, observation=observation, mark=mark

@@ -1,0 +1,156 @@
+"""What a cluster has and what of it is free, from its nodes, partitions and accounting."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from adapters.base import Inventory, Load, NodeShape, ShapeLoad
+from adapters.slurm import observations, words
+from adapters.slurm.live import Queue
+from adapters.slurm.records import Node, Partition
+from adapters.slurm.transport import Transport
+from api_spec.states import AttemptState
+
+NOT_THERE = frozenset({"FUTURE", "UNKNOWN"})
+"""Nodes that are planned only.  One that is down or drained is kept: what fits on it will fit again."""
+CLOSED = frozenset(
+    {"DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "ERROR", "MAINT", "NOT_RESPONDING", "INVALID"}
+    | {"POWERING_DOWN", "REBOOT_ISSUED", "REBOOT_REQUESTED", "RESERVED", "BLOCKED", "INVALID_REG"}
+)
+
+_Key = tuple[int, int, int, str | None, frozenset[str], tuple[str, ...]]
+
+
+def inventory(transport: Transport, as_of: float) -> Inventory:
+    partitions = transport.partitions()
+    shapes = _shapes(transport.nodes())
+    return Inventory(
+        as_of=as_of,
+        shapes=tuple(shape for shape, _ in shapes),
+        features=frozenset().union(*(shape.features for shape, _ in shapes)),
+        limits=_limits(partitions),
+        details=_details(transport, partitions, shapes),
+    )
+
+
+def load(transport: Transport, queue: Queue, as_of: float) -> Load:
+    """Free is what an open node has not allocated; a node that is closed has nothing free."""
+    queued, running = _counts(queue)
+    shapes = tuple(_free(shape, nodes) for shape, nodes in _shapes(transport.nodes()))
+    return Load(as_of=as_of, shapes=shapes, queued_count=queued, running_count=running)
+
+
+# ---- shapes ------------------------------------------------------------------------------------------
+
+
+def _shapes(nodes: Iterable[Node]) -> list[tuple[NodeShape, list[Node]]]:
+    """Nodes that are alike, largest group first; the name is the same as long as the nodes are."""
+    groups: dict[_Key, list[Node]] = defaultdict(list)
+    for node in nodes:
+        if not NOT_THERE & set(node.states):
+            groups[_key(node)].append(node)
+    taken: set[str] = set()
+    out = []
+    for key, alike in sorted(groups.items(), key=lambda item: (-len(item[1]), item[1][0].name)):
+        cpus, memory_mib, gpus, gpu_type, features, _ = key
+        shape = NodeShape(
+            name=_name(key, alike, taken),
+            count=len(alike),
+            cpus=cpus,
+            memory_mib=memory_mib,
+            gpus=gpus,
+            gpu_type=gpu_type,
+            features=features,
+        )
+        out.append((shape, alike))
+    return out
+
+
+def _key(node: Node) -> _Key:
+    gpu_type = next((name[4:] for name in sorted(node.gres) if name.startswith("gpu:")), None)
+    return (
+        node.cpus,
+        node.memory_mib,
+        gpus(node.gres),
+        gpu_type,
+        node.features,
+        tuple(sorted(node.partitions)),
+    )
+
+
+def _name(key: _Key, alike: Sequence[Node], taken: set[str]) -> str:
+    cpus, memory_mib, count, gpu_type, *_ = key
+    name = f"{cpus}-cpus-{memory_mib >> 10}-gib" + (f"-{count}-{gpu_type or 'gpus'}" if count else "")
+    if name in taken:
+        name = f"{name}-{min(node.name for node in alike)}"
+    taken.add(name)
+    return name
+
+
+def gpus(gres: Mapping[str, int]) -> int:
+    return sum(count for name, count in gres.items() if name == "gpu" or name.startswith("gpu:"))
+
+
+def _free(shape: NodeShape, nodes: Sequence[Node]) -> ShapeLoad:
+    usable = [node for node in nodes if not CLOSED & set(node.states)]
+    return ShapeLoad(
+        name=shape.name,
+        free_nodes=sum(1 for node in usable if node.cpus_allocated == 0),
+        free_cpus=sum(max(0, node.cpus - node.cpus_allocated) for node in usable),
+        free_memory_mib=sum(max(0, node.memory_mib - node.memory_allocated_mib) for node in usable),
+        free_gpus=sum(max(0, gpus(node.gres) - gpus(node.gres_used)) for node in usable),
+    )
+
+
+def _counts(queue: Queue) -> tuple[int, int]:
+    """Waiting and running, an array's tasks counted one by one."""
+    queued = running = 0
+    for rows in queue.by_name.values():
+        for row in rows:
+            word = words.word(row.states)
+            if word is None or word.state is AttemptState.ENDED:
+                continue
+            if word.state is AttemptState.RUNNING:
+                running += 1
+            else:
+                queued += max(1, len(observations.waiting_indices(row.waiting_tasks, ())))
+    return queued, running
+
+
+# ---- what the pure refusals need ---------------------------------------------------------------------
+
+
+def _limits(partitions: Sequence[Partition]) -> Mapping[str, float]:
+    """The longest time that any partition gives; none where one of them sets no limit."""
+    limits = [one.time_limit_min for one in partitions if one.up]
+    longest = [minutes for minutes in limits if minutes is not None]
+    return {"time_limit_s": 60.0 * max(longest)} if limits and len(longest) == len(limits) else {}
+
+
+def _details(
+    transport: Transport, partitions: Sequence[Partition], shapes: Sequence[tuple[NodeShape, Sequence[Node]]]
+) -> Mapping[str, Any]:
+    nodes = [node for _, alike in shapes for node in alike]
+    return {
+        "partitions": [{**asdict(one), "nodes": len(one.nodes)} for one in partitions],
+        "shape_partitions": {shape.name: sorted(alike[0].partitions) for shape, alike in shapes},
+        "features": sorted({feature for node in nodes for feature in node.features}),
+        "gres": sorted({name for node in nodes for name in node.gres}),
+        "licenses": {one.name: one.total for one in transport.licenses()},
+        "reservations": [one.name for one in transport.reservations()],
+        **_accounting(transport),
+    }
+
+
+def _accounting(transport: Transport) -> Mapping[str, Any]:
+    """``associations`` None: there is no database, and everybody may use everything."""
+    if not transport.cluster().accounting:
+        return {"associations": None, "qos": {}}
+    by_user: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for one in transport.associations():
+        row = asdict(one)
+        by_user[row.pop("user")].append(row)
+    return {"associations": dict(by_user), "qos": {one.name: asdict(one) for one in transport.qos()}}

@@ -1,0 +1,1 @@
+"""slurmrestd: the transport that speaks HTTP, in two dialects."""

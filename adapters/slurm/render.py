@@ -13,6 +13,7 @@ from typing import Any
 from adapters.base import AttemptRef, Rejected
 from adapters.slurm import carried, environment, native
 from adapters.slurm.identity import slurm_user
+from adapters.slurm.native_values import minutes
 from adapters.slurm.options import Options
 from adapters.slurm.paths import Paths, directory
 from adapters.slurm.records import Submission
@@ -85,7 +86,7 @@ def schedule(spec: JobSpec, ref: AttemptRef, own: Mapping[str, Any]) -> dict[str
     """``singleton`` delays a second copy; it holds back neither the tasks of one array nor a requeue."""
     after = own.get("dependency")
     return {
-        "time_limit_min": None if spec.time_limit_s is None else native.minutes(spec.time_limit_s),
+        "time_limit_min": None if spec.time_limit_s is None else minutes(spec.time_limit_s),
         "array": array(spec, ref),
         "dependency": f"singleton,{after}" if after else "singleton",
         "requeue": bool(own.get("requeue", True)) and not ENDS_BY_ITSELF.intersection(spec.retry.on),
@@ -153,7 +154,7 @@ def _value(job: Submission, field: str, value: Any) -> str:
     if field in ("begin_at", "deadline_at"):
         return to_rfc3339(value)
     if field == "switches" and job.switches_wait_s is not None:
-        return f"{value}@{native.minutes(job.switches_wait_s)}"
+        return f"{value}@{minutes(job.switches_wait_s)}"
     if field == "warning_signal":
         return f"{'B:' if job.warning_to_batch else ''}{value}@{job.warning_s}"
     if isinstance(value, tuple):

@@ -122,9 +122,10 @@ def _start(spec: JobSpec, paths: Paths, options: Options, native: Mapping[str, A
         f"--nodes={wanted.nodes}",
         f"--ntasks={wanted.nodes * wanted.tasks_per_node}",
         f"--ntasks-per-node={wanted.tasks_per_node}",
-        f"--cpus-per-task={wanted.cpus_per_task}",  # srun does not take it from the job (22.05 and later)
         "--kill-on-bad-exit=1",
     ]
+    if not native.get("cpus_per_gpu"):  # srun does not take it from the job (22.05 and later)
+        words.append(f"--cpus-per-task={wanted.cpus_per_task}")
     if spec.image is not None:
         words += containers.arguments(spec, options, paths, native)
         if needs_a_step_file(spec):

@@ -18,7 +18,7 @@ from adapters.slurm.paths import Paths
 from api_spec.jobs import JobSpec
 
 # What Enroot's own patterns take, without a user: that is for its file of credentials.
-REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
+REGISTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?")
 REPOSITORY = re.compile(r"[a-z0-9][a-z0-9/._-]*")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

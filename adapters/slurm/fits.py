@@ -229,7 +229,7 @@ def _partitions(asked: Question) -> Iterator[Refusal]:
 def _partition(asked: Question, row: Row) -> Iterator[Refusal]:
     name = row["name"]
     for option, default in (("account", "account"), ("qos", "default_qos")):
-        own = _own(asked, option, default)
+        own = _own(asked, option, default) if _rows(asked) != [] else None  # that has been told
         words = "accounts" if option == "account" else "qos"
         allowed, denied = row.get(f"allowed_{words}") or (), row.get(f"denied_{words}") or ()
         if own is not None and ((allowed and own not in allowed) or own in denied):

@@ -23,7 +23,7 @@ class CannotRead(ValueError):
 # ---- values ------------------------------------------------------------------------------------------
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}"
-HOSTS = r"[A-Za-z0-9_.-]+(\[[0-9,-]+\][A-Za-z0-9_.-]*)*"
+HOSTS = r"[A-Za-z0-9_][A-Za-z0-9_.-]*(\[[0-9,-]+\][A-Za-z0-9_.-]*)*"
 GRES = r"[A-Za-z0-9_]+(:[A-Za-z0-9_.+-]+)?(:[0-9]+)?"
 CONSTRAINT = r"[A-Za-z0-9_\[(][A-Za-z0-9_.&|,*\[\]()=:+/-]{0,1023}"
 LICENSES = r"[A-Za-z0-9_][A-Za-z0-9_.@:/+-]*([,|][A-Za-z0-9_][A-Za-z0-9_.@:/+-]*)*"
@@ -127,11 +127,16 @@ def switches(value: Any) -> Fields:
     if not at:
         return {"switches": int(count)}
     try:
-        # sbatch counts minutes where it sees one number
-        seconds = int(wait) * 60 if re.fullmatch("[0-9]{1,6}", wait) else parse_duration(wait)
+        seconds = _wait_s(wait)
     except InvalidQuantity as error:
         raise CannotRead(f"waits {shown(wait)}, which is no time such as 10:00") from error
     return {"switches": int(count), "switches_wait_s": seconds}
+
+
+def _wait_s(text: str) -> int:
+    """sbatch counts minutes where it sees one number, and minutes and seconds where it sees two."""
+    found = re.fullmatch("([0-9]{1,6})(?::([0-9]{2}))?", text)
+    return int(found[1]) * 60 + int(found[2] or 0) if found else parse_duration(text)
 
 
 def signal(value: Any) -> Fields:

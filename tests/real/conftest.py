@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.real.slurm.fixtures import cluster, group_by_cluster, open_cluster
+from tests.real.slurm.fixtures import cluster, new_cluster, open_cluster, prepare
 
-__all__ = ["cluster", "open_cluster"]
+__all__ = ["cluster", "new_cluster", "open_cluster"]
 
 
 def pytest_collection_modifyitems(items):
-    group_by_cluster(items)
+    prepare(items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -10,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import wait_until
-from tests.real.slurm import ports
-from tests.real.slurm.cluster import boot
+from tests.real.slurm import accounts, ports
 from tests.real.slurm.daemons import processes_of
-from tests.real.slurm.fixtures import KINDS, available
+from tests.real.slurm.fixtures import KINDS
 
 pytestmark = pytest.mark.process
 
@@ -36,7 +36,8 @@ def test_a_job_completes_and_its_start_is_on_record(cluster, record_property):
 
     assert cluster.started("wb-a-1") == [job]
     assert (cluster.shared / f"{job}.out").read_text() == "done\n"
-    record_property("summary", f"real Slurm {cluster.version}: booted in {cluster.boot_s:.2f} s")
+    with_it = " with accounting" if cluster.layout.accounting else ""
+    record_property("summary", f"real Slurm {cluster.version}{with_it}: booted in {cluster.boot_s:.2f} s")
 
 
 def test_a_job_sees_the_gpus_that_it_asked_for(cluster):
@@ -55,11 +56,13 @@ def test_features_and_licences_are_known(cluster):
     assert cluster.show(job)["NodeList"] in ("n1", "n2")
 
 
-def test_a_higher_partition_preempts_and_the_job_starts_again(cluster):
-    victim = cluster.submit("sleep 600", "--nodes=4", "--exclusive", "--requeue", "--job-name=victim")
+def test_what_is_urgent_preempts_and_the_job_starts_again(cluster):
+    """Without accounting it is the partition that is urgent, with it the QOS."""
+    low, high = ("--qos=low", "--qos=high") if cluster.layout.accounting else ("-ptrain", "-pdebug")
+    victim = cluster.submit("sleep 600", "--nodes=4", "--exclusive", "--requeue", "--job-name=victim", low)
     cluster.wait_state(victim, "RUNNING")
 
-    urgent = cluster.submit("true", "--partition=debug", "--nodes=4", "--exclusive")
+    urgent = cluster.submit("true", "--nodes=4", "--exclusive", high)
     cluster.wait_state(urgent, "COMPLETED")
 
     wait_until(lambda: len(cluster.starts("victim")) == 2, 60, "the victim starts again")
@@ -141,19 +144,21 @@ def test_calm_ends_what_a_test_left(cluster):
 HIDES = "cd / && env -i setsid sleep 600"
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-def test_a_closed_cluster_leaves_nothing(kind):
+@pytest.mark.parametrize("new_cluster", KINDS, indirect=True)
+def test_a_closed_cluster_leaves_nothing(new_cluster):
     """Running steps, a frozen daemon and a killed one are no hindrance."""
-    with boot(install=available(kind), accounting=KINDS[kind].accounting) as cluster:
-        job = cluster.submit(f"{HIDES} & echo $! ; wait")
-        out = cluster.shared / f"{job}.out"
-        hidden = wait_until(lambda: out.exists() and out.read_text().strip())
-        cluster.kill("n4")
-        cluster.freeze("slurmctld")
-        address = cluster.layout.ports
-        assert processes_of(cluster.directory)
+    job = new_cluster.submit(f"{HIDES} & echo $! ; wait")
+    out = new_cluster.shared / f"{job}.out"
+    hidden = wait_until(lambda: out.exists() and out.read_text().strip())
+    new_cluster.kill("n4")
+    new_cluster.freeze("slurmctld")
+    assert processes_of(new_cluster.directory)
 
-    assert not processes_of(cluster.directory)
-    assert not cluster.directory.exists()
+    new_cluster.close()
+
+    first = new_cluster.layout.ports.slurmctld
+    assert not processes_of(new_cluster.directory)
+    assert not new_cluster.directory.exists()
     assert not Path("/proc", hidden).exists()
-    assert not any(ports.answers(port) for port in range(address.slurmctld, address.slurmd + 4))
+    assert not any(ports.answers(port) for port in range(first, first + 8))
+    assert not {entry.pw_name for entry in pwd.getpwall()} & (set(new_cluster.users) - {accounts.myself()})

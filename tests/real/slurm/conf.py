@@ -24,7 +24,7 @@ class Options:
     max_job_count: int = 20000
     max_array_size: int = 2001
     message_timeout_s: int = 10
-    preempt: str = "partition_prio"  # or "qos", with accounting
+    preempt: str = "partition_prio"  # or "qos", with accounting: then debug does not preempt train
     extra: Mapping[str, str] = field(default_factory=dict)  # further or other lines of slurm.conf
 
     @property
@@ -77,6 +77,10 @@ class Layout:
     @property
     def rest_socket(self) -> Path:
         return self.directory / "rest/slurmrestd.socket"
+
+    @property
+    def database(self) -> Path:
+        return self.directory / "database"
 
     @property
     def shared(self) -> Path:
@@ -147,7 +151,6 @@ def basics(at: Layout, options: Options) -> dict[str, object]:
 
 
 def scheduling(options: Options) -> dict[str, object]:
-    mode = {"partition_prio": "REQUEUE", "qos": "REQUEUE"}[options.preempt]
     return {
         "MinJobAge": options.min_job_age_s,
         "MaxJobCount": options.max_job_count,
@@ -155,11 +158,12 @@ def scheduling(options: Options) -> dict[str, object]:
         "MessageTimeout": options.message_timeout_s,
         "EnforcePartLimits": "ALL",
         "JobRequeue": 1,
-        "SchedulerParameters": "bf_interval=2,sched_interval=2,sched_min_interval=0",
+        # At once; by default a batch job waits some seconds for others to be looked at with it.
+        "SchedulerParameters": "batch_sched_delay=0,bf_interval=1,sched_interval=2,sched_min_interval=0",
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_Core_Memory",
         "PreemptType": f"preempt/{options.preempt}",
-        "PreemptMode": mode,
+        "PreemptMode": "REQUEUE",
         "PriorityType": "priority/multifactor",
         "PriorityWeightPartition": 10000,
         "PriorityWeightQOS": 10000,

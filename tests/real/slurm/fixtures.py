@@ -14,42 +14,65 @@ import pytest
 
 from tests.real.slurm import installs
 from tests.real.slurm.cluster import boot
+from tests.real.slurm.conf import Options
 
 MUST = "BROKER_TEST_REAL"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A release, with or without its accounting database."""
+    """A release without a database, where a partition preempts; or with accounting, where a QOS does."""
 
     release: str
     accounting: bool
 
     @property
+    def options(self):
+        return Options(preempt="qos" if self.accounting else "partition_prio")
+
+    @property
     def install(self):
         return {"22.05": installs.debian, "24.11": installs.newer}[self.release]()
 
+    @property
+    def missing(self):
+        """A sentence, or None."""
+        return self.install.missing(accounting=self.accounting)
 
+
+WITH_ACCOUNTING = ("22.05-accounting", "24.11-accounting")
 KINDS = {
     "22.05": Kind("22.05", accounting=False),
     "24.11": Kind("24.11", accounting=False),
+    "22.05-accounting": Kind("22.05", accounting=True),
+    "24.11-accounting": Kind("24.11", accounting=True),
 }
 
 
-def group_by_cluster(items):
-    """For ``pytest_collection_modifyitems``: tests of one cluster stay in one process; it is booted once."""
+def prepare(items):
+    """For ``pytest_collection_modifyitems``: skips what cannot be, with one line for each file and kind, and
+    keeps the tests of one cluster in one process, where it is booted once."""
+    missing = {} if required() else {kind: KINDS[kind].missing for kind in KINDS}
     for item in items:
-        kind = getattr(item, "callspec", None) and item.callspec.params.get("cluster")
+        asked = item.callspec.params if hasattr(item, "callspec") else {}
+        kind = asked.get("cluster") or asked.get("new_cluster")
         if kind in KINDS:
             item.add_marker(pytest.mark.xdist_group(f"slurm-{kind}"))
+        if missing.get(kind):
+            item.add_marker(pytest.mark.skip(missing[kind]))
 
 
-def available(kind):
-    """The kind's install; skips or fails the test when it is not complete."""
-    install = KINDS[kind].install
-    if missing := install.missing(accounting=KINDS[kind].accounting):
-        (pytest.fail if "slurm" in os.environ.get(MUST, "") else pytest.skip)(missing)
-    return install
+def required():
+    """As in CI: what is missing is a failure."""
+    return "slurm" in os.environ.get(MUST, "")
+
+
+def boot_kind(name):
+    """Fails the test when the install is not complete."""
+    kind = KINDS[name]
+    if kind.missing:
+        pytest.fail(kind.missing)
+    return boot(install=kind.install, accounting=kind.accounting, options=kind.options)
 
 
 @pytest.fixture(scope="session")
@@ -59,12 +82,18 @@ def open_cluster():
     with ExitStack() as stack:
 
         def open_once(kind):
-            install = available(kind)
             if kind not in opened:
-                opened[kind] = stack.enter_context(boot(install=install, accounting=KINDS[kind].accounting))
+                opened[kind] = stack.enter_context(boot_kind(kind))
             return opened[kind]
 
         yield open_once
+
+
+@pytest.fixture
+def new_cluster(request):
+    """One of the test's own, for ``parametrize("new_cluster", KINDS, indirect=True)``; not yet closed."""
+    with boot_kind(request.param) as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=list(KINDS))

@@ -72,6 +72,8 @@ class Install:
 
     def missing(self, *, accounting: bool = False) -> str | None:
         """A sentence that says what to install, or None."""
+        if not self.root.exists():
+            return f"Slurm {self.label} is not installed ({self._cure('')})"
         wanted = {**CLUSTER, **(ACCOUNTING if accounting else {})}
         absent = {name for name in wanted if not self._has(name)}
         packages = {wanted[name] for name in absent}
@@ -91,9 +93,9 @@ class Install:
             return shutil.which(name, path=PATH) is not None
         return (self.root / "usr/bin" / name).exists()
 
-    def _cure(self, names: str) -> str:
+    def _cure(self, packages: str) -> str:
         if self.root == Path("/"):
-            return f"apt-get install {names.replace(',', '')}"
+            return f"apt-get install {packages.replace(',', '')}"
         return f"tests/real/slurm/install_24.sh {self.root}"
 
 

@@ -5,14 +5,33 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
-import shutil
+import socket
 from pathlib import Path
 
-from tests.real.slurm import conf
-from tests.real.slurm.conf import Layout, Options
+from tests.real.slurm import conf, ports
+from tests.real.slurm.accounts import Roles
+from tests.real.slurm.conf import Layout, Options, Ports
 from tests.real.slurm.installs import Install
 
-FOLDERS = ("etc", "munge", "log", "gpu", "starts", "state", "run", "rest", "shared", "spool")
+FOLDERS = ("etc", "munge", "log", "gpu", "starts", "state", "run", "rest", "shared", "spool", "database")
+
+
+def plan(directory: Path, install: Install, options: Options, roles: Roles, *, accounting: bool) -> Layout:
+    first = ports.free_block(4 + options.nodes)
+    numbers = Ports(
+        slurmctld=first, slurmrestd=first + 1, slurmdbd=first + 2, mariadbd=first + 3, slurmd=first + 4
+    )
+    return Layout(
+        directory=directory,
+        ports=numbers,
+        controller_user=roles.controller,
+        node_user=roles.nodes,
+        rest_user=roles.rest,
+        plugins=install.plugins,
+        newer=install.newer,
+        accounting=accounting,
+        loopback_only=socket.gethostbyname(socket.gethostname()).startswith("127."),
+    )
 
 
 def write_files(at: Layout, options: Options) -> None:
@@ -34,21 +53,22 @@ def write_files(at: Layout, options: Options) -> None:
     (at.directory / "etc/gres.conf").write_text(conf.gres_conf(at, options))
     if text := conf.cgroup_conf(at):
         (at.directory / "etc/cgroup.conf").write_text(text)
-    hand_over(at)
+    hand_over_all(at)
 
 
-def hand_over(at: Layout) -> None:
+def hand_over_all(at: Layout) -> None:
     """To the accounts that the daemons run as, when they are not ours."""
-    owned = {
-        at.controller_user: [at.directory / name for name in ("munge", "log", "state", "run")],
-        at.rest_user: [at.directory / "rest"],
-    }
-    owned[at.controller_user] += [at.jwt_key, at.munge_key]
-    for user, paths in owned.items():
-        entry = pwd.getpwnam(user)
-        if entry.pw_uid != os.geteuid():
-            for path in paths:
-                shutil.chown(path, entry.pw_uid, entry.pw_gid)
+    for name in ("munge", "log", "state", "run", "database"):
+        hand_over(at.controller_user, at.directory / name)
+    for key in (at.jwt_key, at.munge_key):
+        hand_over(at.controller_user, key)
+    hand_over(at.rest_user, at.rest_socket.parent)
+
+
+def hand_over(user: str, path: Path) -> None:
+    entry = pwd.getpwnam(user)
+    if entry.pw_uid != os.geteuid():
+        os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
 def munged(at: Layout, install: Install) -> list[str]:

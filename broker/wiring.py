@@ -23,6 +23,7 @@ from broker.store.store import StoreOptions
 # type -> module and class.  Others register the entry point group "workload_broker.adapters".
 ADAPTERS = {
     "local": "adapters.local.adapter:LocalAdapter",
+    "slurm": "adapters.slurm.adapter:SlurmAdapter",
     "fake": "adapters.fake.adapter:FakeAdapter",  # tests only
 }
 

@@ -8,8 +8,9 @@ import pytest
 
 from tests.contract.fake_place import FakePlace
 from tests.contract.local_place import LocalPlace
+from tests.contract.slurm_place import Slurm2205, Slurm2411
 
-PLACES = {kind.name: kind for kind in (FakePlace, LocalPlace)}
+PLACES = {kind.name: kind for kind in (FakePlace, LocalPlace, Slurm2205, Slurm2411)}
 
 
 def pytest_generate_tests(metafunc):

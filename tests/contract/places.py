@@ -77,6 +77,7 @@ class Place(ABC):
     shows: ClassVar[frozenset[str]]
     unique_names: ClassVar[bool]  # a second submit of one marker makes no second job
     breakages: ClassVar[tuple[str, ...]]  # what ``broken`` can make
+    trips_per_pass: ClassVar[int] = 1  # at most, over however many attempts
     adapter: Adapter
 
     @abstractmethod

@@ -15,7 +15,7 @@ from tests.contract.places import Fault, needs, new_ref
 MANY = 500
 
 
-def test_five_hundred_attempts_are_observed_in_one_round_trip(place):
+def test_five_hundred_attempts_are_observed_in_one_pass(place):
     """One each would be 500 calls a pass; a scheduler with a rate limit would lock the broker out."""
     refs = [place.submit(place.job()) for _ in range(5)]
     refs += [new_ref(place.job()) for _ in range(MANY - len(refs))]
@@ -23,7 +23,7 @@ def test_five_hundred_attempts_are_observed_in_one_round_trip(place):
 
     seen = place.adapter.observe(refs)
 
-    assert place.round_trips() - before == 1
+    assert 1 <= place.round_trips() - before <= place.trips_per_pass
     assert seen.complete
     assert set(seen.found) == {ref.marker for ref in refs[:5]}
 

@@ -84,7 +84,7 @@ FAULTS = [
     ({"url": "slurm.example:6820"}, "url is such as https://"),
     ({"url": "http://[::1"}, "url is such as https://"),
     ({"url": "http://slurm:99999"}, "url is such as https://"),
-    ({"url": "http://root:pw@slurm"}, "a token goes into token"),
+    ({"url": "http://ana:pw@slurm"}, "a token goes into token"),
     ({"transport": "pyslurm"}, "url and socket belong to the transport rest"),
     ({"token": None}, "token is missing: exactly one of"),
     ({"token": {}}, "exactly one of file, command and key_file; found none"),

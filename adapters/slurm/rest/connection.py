@@ -68,7 +68,9 @@ class Connection:
         with reading("itself"):
             meta = (self.client.send(ping, identity.headers).body or {})["meta"]
             release, name = described(meta)
-            plugins = tuple(str(said) for key, said in meta.get("plugin", {}).items() if said and key != "name")
+            plugins = tuple(
+                str(said) for key, said in meta.get("plugin", {}).items() if said and key != "name"
+            )
         cluster = Cluster(
             name=name,
             version=release or "",

@@ -122,6 +122,12 @@ class RestTransport:
 
     # ---- what there is -------------------------------------------------------------------------------
 
+    def accounting_backlog(self) -> int:
+        """What slurmctld has queued for slurmdbd; both dialects tell it among their statistics."""
+        answer = self.connection.ask(Request(method="GET", path="diag"))
+        with judging.reading("the records that wait for the database"):
+            return int((answer.body or {})["statistics"]["dbd_agent_queue_size"])
+
     def associations(self) -> Sequence[Association]:
         """Of users; those of whole accounts are left out."""
         read = self.connection.found().dialect.association

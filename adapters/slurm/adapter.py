@@ -1,0 +1,248 @@
+"""A Slurm cluster as the broker sees it: each verb of the contract over one transport.
+
+Slurm has no unique names and reuses its ids, so every write asks first what is behind the id.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar
+
+from adapters import secret_files
+from adapters.base import (
+    Absent,
+    AttemptRef,
+    BackendConfig,
+    BackendError,
+    Busy,
+    Capability,
+    Finding,
+    Found,
+    Handle,
+    Inventory,
+    Load,
+    LogPage,
+    LogQuery,
+    Observation,
+    Observations,
+    Ours,
+    Rejected,
+    Unsettled,
+)
+from adapters.slurm import (
+    capacity,
+    carried,
+    checks,
+    explain,
+    folders,
+    loading,
+    logs,
+    observations,
+    refusals,
+    render,
+    transports,
+)
+from adapters.slurm.attempts import Attempts
+from adapters.slurm.errors import reading, writing
+from adapters.slurm.live import LiveQueue
+from adapters.slurm.observations import Reading
+from adapters.slurm.records import Changes, Submission
+from adapters.slurm.transport import NotKnown, SlurmError, Transport
+from api_spec.decisions import Refusal
+from api_spec.jobs import JobSpec
+from api_spec.reasons import Reason
+
+RECENT_S = 2.0  # why a job waits may be told from a listing that is this old
+
+
+class SlurmAdapter:
+    type: ClassVar[str] = "slurm"
+    capabilities = frozenset({Capability.LOGS, Capability.EXPLAIN, Capability.HOLD, Capability.ARRAYS})
+
+    def __init__(self, config: BackendConfig, transport: Transport | None = None) -> None:
+        """Calls nothing.  Raises ``ValueError`` for options that are wrong."""
+        self.name = config.name
+        self.options = loading.load(config.options, config.name)
+        self._prefix = f"wb-{config.instance}-"
+        self._given = transport
+
+    @cached_property
+    def _transport(self) -> Transport:
+        return self._given or transports.open_transport(self.options)
+
+    @cached_property
+    def _queue(self) -> LiveQueue:
+        return LiveQueue(self._transport)
+
+    @cached_property
+    def _attempts(self) -> Attempts:
+        return Attempts(self._transport, self._queue, self.options.settle_s)
+
+    def close(self) -> None:
+        """Connections go; the next call makes new ones."""
+        self._transport.close()
+
+    # ---- pure ----------------------------------------------------------------------------------------
+
+    def refusals(self, spec: JobSpec, inventory: Inventory | None, owner: str = "") -> Sequence[Refusal]:
+        return refusals.refusals(spec, inventory, self.options, self.name, owner)
+
+    def render(self, spec: JobSpec, ref: AttemptRef) -> str:
+        return render.text(render.submission(spec, ref, self.options, self.name), spec.secrets)
+
+    def outputs(self, spec: JobSpec, ref: AttemptRef) -> Mapping[str, str]:
+        return folders.outputs(spec, ref, self.options)
+
+    # ---- attempts ------------------------------------------------------------------------------------
+
+    def submit(self, ref: AttemptRef, spec: JobSpec) -> Handle:
+        found = self.refusals(spec, None, ref.owner)
+        if found:
+            raise Rejected("; ".join(one.message for one in found), found[0].code)
+        job = self._with_secrets(render.submission(spec, ref, self.options, self.name), spec, ref)
+        with writing(self.name):
+            cluster = self._the_right_cluster()
+            folders.make(job.stdout, job.user, self.options)
+            job_id = self._transport.submit(job)
+        self._queue.changed()
+        return {"cluster": cluster or self._named_by_its_jobs(), "id": job_id, "user": job.user}
+
+    def _with_secrets(self, job: Submission, spec: JobSpec, ref: AttemptRef) -> Submission:
+        if not spec.secrets:
+            return job
+        directory = folders.of_secrets(ref.project, self.options)
+        try:
+            values = secret_files.values(spec.secrets, directory)
+        except secret_files.Missing as error:
+            raise Rejected(str(error)) from error
+        return render.with_secrets(job, values)
+
+    def _the_right_cluster(self) -> str | None:
+        """A new controller behind an old address must get nothing that was meant for another one."""
+        cluster = self._transport.cluster()
+        if self.options.cluster and cluster.name != self.options.cluster:
+            message = f"{self.name} is the cluster {cluster.name} and not {self.options.cluster}"
+            raise Busy(message, 60.0, Reason.BACKEND_DOWN)
+        return cluster.name
+
+    def _named_by_its_jobs(self) -> str | None:
+        """Before v0.0.40 slurmrestd names its cluster in the rows of jobs alone."""
+        with suppress(SlurmError):
+            self._queue.listed(time.time())
+        return self._transport.cluster().name
+
+    def find(self, marker: str, since: float) -> Found | Absent | Unsettled:
+        with reading(self.name):
+            return self._attempts.find(marker, since)
+
+    def observe(self, refs: Collection[AttemptRef]) -> Observations:
+        as_of = time.time()
+        if not refs:
+            return Observations(as_of=as_of, complete=True)
+        with reading(self.name):
+            seen = self._attempts.seen(refs)
+            cluster = self._transport.cluster().name
+        for marker, found in seen.items():
+            self._end_copies(marker, found)
+        expected = {ref.marker: ref.task_indices for ref in refs}
+        found_ones = {
+            marker: self._observation(marker, found, cluster, expected[marker])
+            for marker, found in seen.items()
+        }
+        return Observations(as_of=as_of, complete=True, found=found_ones)
+
+    def _observation(
+        self, marker: str, found: Reading, cluster: str | None, expected: Sequence[int] = ()
+    ) -> Observation:
+        if not expected and observations.is_array(found.rows):
+            expected = _carried(marker, found).task_indices
+        return observations.observation(marker, found, cluster, expected)
+
+    def _end_copies(self, marker: str, found: Reading) -> None:
+        """The guard in the script lets one run; what waits beside it would only take a place in the queue."""
+        for row in {one.group: one for one in found.copies}.values():
+            ref = AttemptRef(marker=marker, handle={"id": row.group})
+            with suppress(SlurmError):  # the next pass tries again
+                if row.group in self._attempts.live(ref):
+                    self._transport.cancel(str(row.group), row.user)
+                    self._queue.changed()
+
+    def list_ours(self, since: float) -> Sequence[Ours]:
+        with reading(self.name):
+            cluster = self._transport.cluster().name
+            found = list(self._attempts.all_ours(self._prefix, since))
+        out = []
+        for marker, seen in found:
+            observation = self._observation(marker, seen, cluster)
+            ref = replace(
+                _carried(marker, seen), handle=observation.handle, submitted_at=seen.rows[0].submitted_at
+            )
+            out.append(Ours(ref=ref, observation=observation))
+        return out
+
+    def cancel(self, ref: AttemptRef) -> None:
+        with writing(self.name):
+            for group, rows in self._attempts.live(ref).items():
+                with suppress(NotKnown):
+                    self._transport.cancel(str(group), rows[0].user)
+        self._queue.changed()
+
+    def hold(self, ref: AttemptRef) -> None:
+        self._change(ref, Changes(hold=True))
+
+    def release(self, ref: AttemptRef) -> None:
+        self._change(ref, Changes(hold=False))
+
+    def _change(self, ref: AttemptRef, changes: Changes) -> None:
+        """Of what waits: Slurm neither holds nor releases what runs."""
+        with writing(self.name):
+            for group, rows in self._attempts.live(ref).items():
+                if any(observations.waits(row) for row in rows):
+                    with suppress(NotKnown):
+                        self._transport.change(str(group), changes, rows[0].user)
+        self._queue.changed()
+
+    def cleanup(self, ref: AttemptRef) -> None:
+        """Its logs and outputs stay: they are the user's."""
+        with writing(self.name):
+            if self._attempts.live(ref):
+                return
+        folders.forget(ref, self.options)
+
+    # ---- the cluster ---------------------------------------------------------------------------------
+
+    def inventory(self) -> Inventory:
+        with reading(self.name):
+            return capacity.inventory(self._transport, time.time())
+
+    def load(self) -> Load:
+        with reading(self.name):
+            return capacity.load(self._transport, self._queue.listed(time.time() - RECENT_S), time.time())
+
+    def check(self) -> Sequence[Finding]:
+        return checks.findings(self._transport, self.options)
+
+    # ---- optional ------------------------------------------------------------------------------------
+
+    def logs(self, ref: AttemptRef, query: LogQuery) -> LogPage:
+        with reading(self.name):
+            rows = self._attempts.known(ref)
+        if not rows and ref.handle is None:
+            raise BackendError("the backend does not know this attempt; it has no log")
+        return logs.page(rows, ref, query, self.options)
+
+    def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
+        with reading(self.name):
+            queue = self._queue.listed(time.time() - RECENT_S)
+        found = observations.reading(queue.named(ref.marker))
+        return explain.reasons(found.rows, queue) if found else ()
+
+
+def _carried(marker: str, found: Reading) -> AttemptRef:
+    """The comment has it all; where the database keeps no comments, the marker is what is left."""
+    read = (carried.read(marker, row.comment) for row in found.rows)
+    return next((ref for ref in read if ref is not None), AttemptRef(marker=marker))

@@ -1,0 +1,192 @@
+"""Real Slurm as a place of the contract: its daemons, its jobs, and its own records for the truth."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from adapters.base import Adapter, AttemptRef, BackendConfig, OutcomeUnknown
+from adapters.slurm.adapter import SlurmAdapter
+from api_spec.jobs import Array, JobSpec, Kind, Resources
+from api_spec.states import AttemptState
+from tests.contract.places import Fault, Place
+from tests.fakes import INSTANCE
+from tests.helpers import wait_until
+from tests.real.slurm.cluster import boot
+from tests.real.slurm.fixtures import available
+from tests.wire import Wire
+
+SETTLE_S = 1.0
+CPUS = 8
+NODES = 4
+
+
+class SlurmPlace(Place):
+    kind: ClassVar[str]
+    shows = frozenset({*SlurmAdapter.capabilities, Fault.LOST_SUBMIT, Fault.LATE, Fault.HANGS, Fault.REQUEUE})
+    unique_names = False
+    breakages = ("dead", "closes", "HTML", "half of the JSON", "no object", "not UTF-8")
+
+    ANSWERS: ClassVar[dict[str, bytes]] = {
+        "closes": b"",
+        "HTML": b"<html><body><h1>502 Bad Gateway</h1></body></html>\n",
+        "half of the JSON": b'{"meta": {"Slurm": {"release": "22.05.8"}}, "paths": {"/slurm/v0.0.38/jo',
+        "no object": b"[]\n",
+        "not UTF-8": b"\xff\xfe\x00\n",
+    }
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        super().__init__()
+        install = available(self.kind)
+        self.cluster = stack.enter_context(boot(install=install))
+        self.wire = stack.enter_context(Wire(self.cluster.rest_url))
+        self._stack = stack
+        self._impatient = self._adapter(self.wire.url, answer_s=0.5)
+        self.adapter = self._adapter(self.wire.url)
+        self.adapter.find("nobody", 0.0)  # from now on the controller answers this process
+        began = time.time()
+        wait_until(lambda: time.time() > began + SETTLE_S)
+
+    def _adapter(self, url: str, **changes: Any) -> SlurmAdapter:
+        options = {
+            "url": url,
+            "token": {"key_file": str(self.cluster.jwt_key_file)},
+            "users": {"service": self.cluster.user},
+            "directory": f"{self.cluster.shared}/jobs/{{project}}",
+            "settle_s": SETTLE_S,
+            **changes,
+        }
+        config = BackendConfig(name="slurm", type="slurm", instance=INSTANCE, data_dir="", options=options)
+        adapter = SlurmAdapter(config)
+        self._stack.callback(adapter.close)
+        return adapter
+
+    # ---- jobs
+
+    def _command(self, *command: str, **changes: Any) -> JobSpec:
+        wanted = Resources(memory_per_node_mib=100)
+        return JobSpec(kind=Kind.BATCH, name="job", command=command, **{"resources": wanted, **changes})
+
+    def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
+        if runs:
+            return self._command("sleep", "1000")
+        if signal is not None:
+            return self._command("sh", "-c", f"kill -{signal} $$")
+        return self._command("sh", "-c", f"exit {exit_code}")
+
+    def job_that_says(self, text: str) -> JobSpec:
+        return self._command("printf", "%s", text)
+
+    def array(self, indices: str, failing: int | None = None, runs: bool = False) -> JobSpec:
+        text = "sleep 1000" if runs else f'test "$BROKER_TASK_INDEX" != "{failing}" || exit 3'
+        return self._command("sh", "-c", text, array=Array(indices=indices))
+
+    def service(self, replicas: int) -> JobSpec:
+        raise NotImplementedError("Slurm runs no services")
+
+    def submit_waiting(self) -> tuple[AttemptRef, Callable[[], None]]:
+        """Another job has all CPUs."""
+        everything = Resources(nodes=NODES, cpus_per_task=CPUS, memory_per_node_mib=100)
+        all_nodes = JobSpec(
+            kind=Kind.BATCH, name="job", script="#!/bin/sh\nexec sleep 1000\n", resources=everything
+        )
+        blocker = self.submit(all_nodes)
+        self.until(blocker, AttemptState.RUNNING)
+        return self.submit(self.job(runs=True)), lambda: self.adapter.cancel(blocker)
+
+    # ---- the truth
+
+    def starts(self, marker: str) -> int:
+        """slurmd writes a start down a moment after the controller shows it as running."""
+        running = set(self.cluster.run("squeue", "-h", "-t", "running", "-n", marker, "-o", "%A").split())
+        wait_until(lambda: running <= {str(one.job_id) for one in self.cluster.starts(marker)})
+        return sum(1 for start in self.cluster.starts(marker) if start.step == "batch")
+
+    def copies(self, marker: str) -> int:
+        listed = self.cluster.run("squeue", "-h", "--all", "-t", "all", "-n", marker, "-o", "%A")
+        return len(set(listed.split()))
+
+    def round_trips(self) -> int:
+        return self.wire.count
+
+    @contextmanager
+    def broken(self, breakage: str) -> Iterator[Adapter]:
+        if breakage == "dead":
+            yield self._adapter("http://127.0.0.1:1")
+            return
+        with answering(self.ANSWERS[breakage]) as url:
+            yield self._adapter(url, answer_s=5)
+
+    def calm(self) -> None:
+        self.wire.calm()
+        self.wire.let_it_arrive()
+        super().calm()
+        self.cluster.calm()
+
+    # ---- faults
+
+    def submit_and_lose_the_answer(self, ref: AttemptRef, spec: JobSpec) -> None:
+        self._submitted.append(ref)
+        self.wire.loses_answers_to = "POST"
+        self._ends_unknown(ref, spec)
+
+    def _ends_unknown(self, ref: AttemptRef, spec: JobSpec) -> None:
+        try:
+            self.adapter.submit(ref, spec)
+        except OutcomeUnknown:
+            return
+        raise AssertionError("a lost answer was not noticed")
+
+    def accept_late(self, seconds: float) -> Callable[[], None]:
+        """The next submit; what is returned brings it in at once."""
+        self.wire.holds_back = "POST"
+        timer = threading.Timer(seconds, self.wire.let_it_arrive)
+        timer.daemon = True
+        timer.start()
+        return self.wire.let_it_arrive
+
+    def hang(self) -> Adapter:
+        self._impatient.find("nobody", 0.0)
+        self.wire.swallows = True
+        return self._impatient
+
+    def requeue(self, ref: AttemptRef) -> None:
+        assert ref.handle is not None
+        self.cluster.run("scontrol", "requeue", str(ref.handle["id"]))
+        # Until then it is being ended, and still shown as running.
+        wait_until(lambda: self.look(ref).restarts)
+
+
+class Slurm2205(SlurmPlace):
+    name = "slurm-22.05"
+    kind = "22.05"
+    trips_per_pass = 2  # v0.0.38 does not say when its listing was made, which takes a question of its own
+
+
+class Slurm2411(SlurmPlace):
+    name = "slurm-24.11"
+    kind = "24.11"
+    trips_per_pass = 1 + 5  # the states, and details of what has changed
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[str]:
+    """An HTTP server that says the same to everybody; without a body it closes."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            if body:
+                head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                self.wfile.write(head % len(body) + body)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()

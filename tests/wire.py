@@ -1,0 +1,122 @@
+"""A wire to a real HTTP server that counts requests and can lose, hold back and swallow them."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+
+
+@dataclass(frozen=True)
+class Message:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Wire:
+    """``with Wire(url) as wire``: ``wire.url`` is where a client is to call."""
+
+    target: str
+    count: int = 0
+    loses_answers_to: str | None = None  # the next request of this method arrives, its answer does not
+    holds_back: str | None = None  # the next request of this method is kept in ``held``
+    swallows: bool = False  # nothing is answered, and nothing arrives before ``let_it_arrive``
+    held: list[Message] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        wire = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                headers = {key: value for key, value in self.headers.items() if key.lower() not in HOP_BY_HOP}
+                wire.pass_on(Message(self.command, self.path, headers, self.rfile.read(length)), self)
+
+            do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 - the standard library's names
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: Any) -> None:
+                """A client that has gone, or an answer that was to be lost."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def calm(self) -> None:
+        self.loses_answers_to = self.holds_back = None
+        self.swallows = False
+
+    def let_it_arrive(self) -> None:
+        """What was held back, now."""
+        while self.held:
+            self.send(self.held.pop(0))
+
+    # ---- one message
+
+    def pass_on(self, message: Message, handler: BaseHTTPRequestHandler) -> None:
+        with self._lock:
+            self.count += 1
+            held = self._takes("holds_back", message)
+            lost = self._takes("loses_answers_to", message)
+        if self.swallows:
+            self.held.append(message)
+            self._closing.wait(30)
+        elif held:
+            self.held.append(message)
+        else:
+            status, headers, body = self.send(message)
+            if not lost:
+                return self._answer(handler, status, headers, body)
+        handler.close_connection = True
+        return None
+
+    def _takes(self, mode: str, message: Message) -> bool:
+        if getattr(self, mode) != message.method:
+            return False
+        setattr(self, mode, None)
+        return True
+
+    def send(self, message: Message) -> tuple[int, dict[str, str], bytes]:
+        parts = urlsplit(self.target)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        try:
+            connection.request(message.method, message.path, message.body or None, message.headers)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        except (OSError, http.client.HTTPException):
+            return 502, {}, b"nobody answers behind the wire"
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _answer(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:
+        handler.send_response(status)
+        for key, value in headers.items():
+            if key.lower() not in HOP_BY_HOP:
+                handler.send_header(key, value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)

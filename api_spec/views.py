@@ -127,6 +127,15 @@ class EventView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Caps:
+    """What the broker asks of one backend at most, over all workers."""
+
+    max_drains: int  # at the same time
+    max_submits_per_s: float
+    max_live_jobs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackendView:
     name: str
     type: str
@@ -138,6 +147,7 @@ class BackendView:
     capabilities: tuple[str, ...]
     seen_at: float | None  # last complete pass
     live_jobs: int
+    caps: Caps | None = None  # None: it left the configuration
     inventory: Mapping[str, Any] | None = None
     load: Mapping[str, Any] | None = None
 

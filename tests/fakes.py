@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adapters.base import BackendConfig
 from adapters.fake.adapter import FakeAdapter
 from adapters.fake.ledger import read_ledger
+from broker.settings import ConfiguredBackend
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTANCE = "test"
@@ -164,9 +164,9 @@ class Fake:
         self.kill()
         shutil.rmtree(self._short)
 
-    def config(self, name: str = "fake", **options: Any) -> BackendConfig:
+    def config(self, name: str = "fake", **options: Any) -> ConfiguredBackend:
         options = {"socket": str(self.socket), **options}
-        return BackendConfig(
+        return ConfiguredBackend(
             name=name, type="fake", instance=INSTANCE, data_dir=str(self.folder), options=options
         )
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adapters.base import Adapter, BackendConfig
+from adapters.base import Adapter
 from api_spec.jobs import JobSpec
 from api_spec.states import FINAL, JobState
 from api_spec.views import JobView
 from broker.access import Principal, Scope
 from broker.lifecycle.broker import Broker
-from broker.settings import Settings
+from broker.settings import ConfiguredBackend, Settings
 from broker.store import Store, open_store
 from broker.wiring import build, store_options
 from tests.fakes import INSTANCE, Fake, running_fake
@@ -84,7 +84,7 @@ class Kit:
         return [event.type for event in self.broker.job_events(job_id, ANA)]
 
 
-def settings_for(url: str, data_dir: Path, *backends: BackendConfig, **changes: Any) -> Settings:
+def settings_for(url: str, data_dir: Path, *backends: ConfiguredBackend, **changes: Any) -> Settings:
     """Short leases and polls, so that nothing waits for a time-out that a test does not mean."""
     values: dict[str, Any] = {
         "redis_url": url,

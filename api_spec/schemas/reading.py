@@ -19,6 +19,7 @@ from api_spec.times import from_rfc3339
 from api_spec.views import (
     AttemptView,
     BackendView,
+    Caps,
     EventView,
     JobSummary,
     JobView,
@@ -114,7 +115,13 @@ def load_event(document: Document) -> EventView:
 
 @_reader
 def load_backend(document: Document) -> BackendView:
-    return BackendView(**_members(document, BackendView, capabilities=tuple, seen_at=from_rfc3339))
+    readers: Readers = {"capabilities": tuple, "seen_at": from_rfc3339, "caps": load_caps}
+    return BackendView(**_members(document, BackendView, **readers))
+
+
+@_reader
+def load_caps(document: Document) -> Caps:
+    return Caps(**_members(document, Caps))
 
 
 @_reader

@@ -16,7 +16,7 @@ from marshmallow.validate import Length
 from api_spec.decisions import Outcome
 from api_spec.jobs import Kind
 from api_spec.reasons import Reason
-from api_spec.schemas.fields import Options, Whole, about
+from api_spec.schemas.fields import Number, Options, Whole, about
 from api_spec.schemas.oneof import JobSpecSchema
 from api_spec.schemas.strict import Strict
 from api_spec.states import AttemptState, JobState
@@ -206,6 +206,14 @@ class EventSchema(Shape):
     data = FreeForm()
 
 
+class CapsSchema(Shape):
+    """What the broker asks of one backend at most, over all workers."""
+
+    max_drains = Count(metadata=about("At the same time."))
+    max_submits_per_s = Number(required=True)
+    max_live_jobs = Count(metadata=about("More wait in the broker."))
+
+
 class BackendSchema(Shape):
     name = Text()
     type = Text()
@@ -217,6 +225,9 @@ class BackendSchema(Shape):
     capabilities = Texts()
     seen_at = TimeOrNull()
     live_jobs = Count()
+    caps = fields.Nested(
+        CapsSchema, required=True, allow_none=True, metadata=about("null: it left the configuration.")
+    )
     inventory = FreeForm(allow_none=True)
     load_now = FreeForm(data_key="load", allow_none=True)  # ``load`` is a method of every schema
 

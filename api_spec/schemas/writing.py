@@ -6,6 +6,7 @@ Every member is always there, as ``null`` where nothing is known, but for a spec
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TypeVar
 
 from api_spec.decisions import Decision, Refusal, Verdict
@@ -145,6 +146,7 @@ def dump_backend(backend: BackendView) -> Document:
         "capabilities": list(backend.capabilities),
         "seen_at": _time(backend.seen_at),
         "live_jobs": backend.live_jobs,
+        "caps": backend.caps and asdict(backend.caps),
         "inventory": backend.inventory and dict(backend.inventory),
         "load": backend.load and dict(backend.load),
     }

@@ -68,7 +68,7 @@ def say(backend: Json) -> None:
 
 
 def backend_lines(found: Sequence[Json], wide: bool) -> Iterable[str]:
-    head = (*HEAD, "CAN") if wide else HEAD
+    head = (*HEAD, "CAN", "AT MOST") if wide else HEAD
     return columns(head, [backend_row(backend, wide) for backend in found])
 
 
@@ -83,7 +83,14 @@ def backend_row(backend: Json, wide: bool) -> tuple[str, ...]:
         age(backend["seen_at"]),
         backend["message"] or "-",
     )
-    return (*row, ",".join(backend["capabilities"])) if wide else row
+    return (*row, ",".join(backend["capabilities"]), at_most(backend.get("caps"))) if wide else row
+
+
+def at_most(caps: Json | None) -> str:
+    """Of a backend that left the configuration, or from a server that does not tell: a dash."""
+    if caps is None:
+        return "-"
+    return f"{caps['max_live_jobs']} live, {caps['max_submits_per_s']:g}/s, {caps['max_drains']} drains"
 
 
 def takes(backend: Json) -> str:

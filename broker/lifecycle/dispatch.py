@@ -23,7 +23,6 @@ from broker.logs import bound
 from broker.store.changes import Change, Guard
 from broker.store.jobs import Claim, ClaimLimits
 
-DRAINS_AT_ONCE = 2  # of one backend; one that hangs then holds at most two threads of all workers
 QUARANTINE_AFTER = 8  # claims that achieved nothing: the job itself breaks its workers
 AGAIN_MAX_S = 60.0
 
@@ -34,7 +33,8 @@ def drain(context: Context, snapshots: Snapshots, backend: str) -> int:
     leases.hint_taken(f"drain:{backend}")
     point("drain_begun")
     holder = f"{context.holder}:{uuid.uuid4().hex[:8]}"
-    if not leases.take_slot(f"drain:{backend}", holder, DRAINS_AT_ONCE, context.settings.lease_s):
+    at_once = context.settings.caps_of(backend).max_drains
+    if not leases.take_slot(f"drain:{backend}", holder, at_once, context.settings.lease_s):
         return 0
     point("drain_entered")
     context.store.count("drains")
@@ -74,7 +74,9 @@ def _open_lanes(context: Context, backend: str) -> tuple[str, ...]:
 def _claim(context: Context, lane: str, backend: str) -> list[Claim]:
     settings = context.settings
     limits = ClaimLimits(
-        count=settings.drain_batch, lease_s=settings.lease_s, per_s=settings.max_submits_per_s
+        count=settings.drain_batch,
+        lease_s=settings.lease_s,
+        per_s=settings.caps_of(backend).max_submits_per_s,
     )
     claims = context.store.jobs.claim(lane, backend, limits)
     point("claimed" if claims else "nothing_due")

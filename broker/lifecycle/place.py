@@ -107,7 +107,7 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
         inputs={item.name: item.uri or "" for item in resolved.inputs},
         task_indices=record.next_tasks,
     )
-    guard = replace(_as_read(record), below=(backend, context.settings.max_live_jobs))
+    guard = replace(_as_read(record), below=(backend, context.settings.caps_of(backend).max_live_jobs))
     written = context.store.jobs.move(record.id, guard, _intent(context, attempt, decision))
     point("intent_written")
     if written is Written.FULL:

@@ -126,10 +126,12 @@ def pending(context: Context, job_id: str, who: Principal) -> tuple[Refusal, ...
 def backends(context: Context, who: Principal) -> tuple[BackendView, ...]:
     """Every configured one, and those taken out of the configuration that still hold live jobs."""
     who.need(Scope.JOBS_READ)
-    store = context.store.backends
+    store, caps_of = context.store.backends, context.settings.caps_of
     names = tuple(sorted({*context.adapters, *store.names()}))
     views = (
-        backend_view(record, context.adapters.get(record.name), store.live_count(record.name))
+        backend_view(
+            record, context.adapters.get(record.name), store.live_count(record.name), caps_of(record.name)
+        )
         for record in store.read_many(names)
     )
     return tuple(view for view in views if view.configured or view.live_jobs)

@@ -118,7 +118,7 @@ class Snapshots:
             refusals=tuple(adapter.refusals(spec, inventory, owner)),
             assigned_since_snapshot=known.assigned,
             live_jobs=known.live_jobs + known.assigned_here,
-            max_live_jobs=self._context.settings.max_live_jobs,
+            max_live_jobs=self._context.settings.caps_of(record.name).max_live_jobs,
         )
 
 

@@ -10,7 +10,7 @@ from adapters.base import Adapter
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 from api_spec.states import FINAL
-from api_spec.views import AttemptView, BackendView, JobSummary, JobView, ServiceView, TaskView
+from api_spec.views import AttemptView, BackendView, Caps, JobSummary, JobView, ServiceView, TaskView
 from broker.lifecycle.tasks import TaskRow
 from broker.store.backends import BackendRecord
 from broker.store.records import AttemptRecord, JobRecord
@@ -111,7 +111,7 @@ def task_view(row: TaskRow) -> TaskView:
     return TaskView(**asdict(row))
 
 
-def backend_view(record: BackendRecord, adapter: Adapter | None, live_jobs: int) -> BackendView:
+def backend_view(record: BackendRecord, adapter: Adapter | None, live_jobs: int, caps: Caps) -> BackendView:
     """``adapter`` None: taken out of the configuration; its live jobs are kept."""
     removed = "it was taken out of the configuration; its jobs are kept as they were last seen"
     return BackendView(
@@ -125,6 +125,7 @@ def backend_view(record: BackendRecord, adapter: Adapter | None, live_jobs: int)
         capabilities=tuple(sorted(adapter.capabilities)) if adapter else (),
         seen_at=_seconds(record.seen_at),
         live_jobs=live_jobs,
+        caps=caps if adapter else None,
         inventory=record.inventory,
         load=record.load,
     )

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from marshmallow import ValidationError, validate
 
 from adapters.base import BackendConfig
+from api_spec.views import Caps
 
 DATA_DIR = Path("~/.local/share/workload-broker")
 POSITIVE = validate.Range(min=0, min_inclusive=False, error="must be more than 0")
@@ -50,6 +51,18 @@ def knob(default: Any = dataclasses.MISSING, check: Callable[[Any], Any] | None 
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConfiguredBackend(BackendConfig):
+    """A table of ``backends``.  A cap that is None is that of the settings; see ``Settings.caps_of``."""
+
+    max_drains: int | None = None
+    max_submits_per_s: float | None = None
+    max_live_jobs: int | None = None
+
+
+CAPS = tuple(field.name for field in dataclasses.fields(Caps))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     # The text below a field is its documentation: the page is generated from it.
 
@@ -66,9 +79,10 @@ class Settings:
     """A directory of this machine for what is not in Redis: the local backend's ledger and logs, and the
     embedded server's files. Created with mode 0700."""
 
-    backends: tuple[BackendConfig, ...] = knob(())
+    backends: tuple[ConfiguredBackend, ...] = knob(())
     """Where jobs can run: a list of tables with `name`, `type` (`local`, `slurm`, `kubernetes`) and
-    `options`, which are the adapter's own. In the environment it is a JSON list."""
+    `options`, which are the adapter's own. A table may also have `max_drains`, `max_submits_per_s` and
+    `max_live_jobs`, which go before the settings of these names. In the environment it is a JSON list."""
 
     policy_file: Path | None = knob(None)
     """The placement rules; without it the default policy that ships with the broker."""
@@ -109,11 +123,17 @@ class Settings:
     drain_batch: int = knob(50, AT_LEAST_ONE)
     """Due jobs of one backend that a worker claims at once."""
 
+    max_drains: int = knob(2, AT_LEAST_ONE)
+    """Drains of one backend at the same time, over all workers; each holds a thread. A backend that hangs
+    then holds at most so many. The table of a backend can say it for that one."""
+
     max_submits_per_s: float = knob(50.0, POSITIVE)
-    """Submissions a second to one backend, over all workers."""
+    """Submissions a second to one backend, over all workers. The table of a backend can say it for that
+    one."""
 
     max_live_jobs: int = knob(10_000, AT_LEAST_ONE)
-    """Live jobs at one backend; more wait in the broker. Slurm's own default limit is 10,000."""
+    """Live jobs at one backend; more wait in the broker. Slurm's own default limit is 10,000. The table of
+    a backend can say it for that one."""
 
     pack_after_s: float = knob(3600.0, POSITIVE)
     """How long after its end a job's record is packed: it is read as before and takes less memory."""
@@ -138,6 +158,12 @@ class Settings:
 
     log_level: str = knob("info", validate.OneOf(["debug", "info", "warning", "error"]))
     """The least severe message that is logged."""
+
+    def caps_of(self, backend: str) -> Caps:
+        """Its own where its table has them.  The settings', too, for one that left the configuration."""
+        table = next((one for one in self.backends if one.name == backend), None)
+        own = {name: getattr(table, name, None) for name in CAPS}
+        return Caps(**{name: getattr(self, name) if cap is None else cap for name, cap in own.items()})
 
     @property
     def listens_on_loopback(self) -> bool:

@@ -27,6 +27,13 @@ redis_url = "redis://127.0.0.1:6379/0"
 [[backends]]
 name = "here"
 type = "local"
+
+[[backends]]
+name = "hpc"
+type = "slurm"
+max_live_jobs = 2000        # this one's own; the others have the setting's
+
+[backends.options]          # the adapter's
 ```
 """
 

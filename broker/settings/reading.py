@@ -19,17 +19,10 @@ from typing import Any, NoReturn, cast, get_type_hints
 from environs import Env, EnvValidationError
 from marshmallow import Schema, fields, validate
 
-from adapters.base import BackendConfig
 from api_spec.errors import Fault, InvalidConfiguration
-from broker.settings.knobs import BACKEND_NAME, Settings
+from broker.settings.knobs import BACKEND_NAME, CAPS, ConfiguredBackend, Settings
 
 PREFIX = "BROKER_"
-
-
-class BackendSchema(Schema):
-    name = fields.String(required=True, validate=BACKEND_NAME)
-    type = fields.String(required=True, validate=validate.Length(min=1))
-    options = fields.Dict(keys=fields.String(), load_default=dict)
 
 
 FIELDS: dict[Any, Callable[..., fields.Field[Any]]] = {
@@ -39,14 +32,26 @@ FIELDS: dict[Any, Callable[..., fields.Field[Any]]] = {
     bool: partial(fields.Boolean, truthy={True}, falsy={False}),
     Path: fields.String,
     Path | None: fields.String,
-    tuple[BackendConfig, ...]: partial(fields.List, fields.Nested(BackendSchema)),
 }
-PARSERS = {int: "int", float: "float", bool: "bool", tuple[BackendConfig, ...]: "json"}  # environs' names
+PARSERS = {int: "int", float: "float", bool: "bool", tuple[ConfiguredBackend, ...]: "json"}  # environs' names
 TYPES = get_type_hints(Settings)
 KNOBS = {knob.name: knob for knob in dataclasses.fields(Settings)}
 REQUIRED = {name for name, knob in KNOBS.items() if knob.default is dataclasses.MISSING}
 
+
+class TableSchema(Schema):
+    """One backend, but for its caps."""
+
+    name = fields.String(required=True, validate=BACKEND_NAME)
+    type = fields.String(required=True, validate=validate.Length(min=1))
+    options = fields.Dict(keys=fields.String(), load_default=dict)
+
+
 # Unknown keys are errors, marshmallow's own default.
+BackendSchema = TableSchema.from_dict(
+    {name: FIELDS[TYPES[name]](validate=KNOBS[name].metadata["check"]) for name in CAPS}
+)
+FIELDS[tuple[ConfiguredBackend, ...]] = partial(fields.List, fields.Nested(BackendSchema))
 SettingsSchema = Schema.from_dict(
     {
         name: FIELDS[TYPES[name]](required=name in REQUIRED, validate=knob.metadata["check"])
@@ -69,15 +74,24 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
         settings = build(values, path.parent if path else Path())
         faults = contradictions(settings)
     if faults:
-        refuse(faults)
+        refuse(faults, values)
     return settings
 
 
-def refuse(faults: Sequence[Fault]) -> NoReturn:
-    listed = "; ".join(
-        f"{fault.pointer[1:].replace('/', '.') or 'file'}: {fault.message}" for fault in faults
-    )
+def refuse(faults: Sequence[Fault], values: Mapping[str, Any]) -> NoReturn:
+    listed = "; ".join(f"{place(fault.pointer, values)}: {fault.message}" for fault in faults)
     raise InvalidConfiguration(f"the settings are not valid: {listed}", faults=faults)
+
+
+def place(pointer: str, values: Mapping[str, Any]) -> str:
+    """As people say it: a backend by its name, unless that is what is wrong."""
+    match pointer.split("/")[1:]:
+        case ["backends", index, key, *rest] if key != "name":
+            table = values["backends"][int(index)]
+            name = table.get("name") if isinstance(table, dict) else None
+            return ".".join(["backends", name if isinstance(name, str) else index, key, *rest])
+        case parts:
+            return ".".join(parts) or "file"
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -161,7 +175,8 @@ def hint(pointer: str, message: str) -> str:
     if message != "Unknown field.":
         return message
     if parents:
-        return "is not a key of a backend (name, type, options); the adapter's own belong under options"
+        known = ", ".join(BackendSchema().fields)
+        return f"is not a key of a backend ({known}); the adapter's own belong under options"
     meant = nearest(key, KNOBS)
     return "is not a setting" + (f"; did you mean {meant}?" if meant else "")
 
@@ -174,7 +189,7 @@ def build(values: Mapping[str, Any], base: Path) -> Settings:
         loaded[name] = path and (base / Path(path).expanduser()).absolute()
     instance = loaded.get("instance", KNOBS["instance"].default)
     loaded["backends"] = tuple(
-        BackendConfig(
+        ConfiguredBackend(
             **backend, instance=instance, data_dir=str(loaded["data_dir"] / "backends" / backend["name"])
         )
         for backend in loaded.get("backends", ())

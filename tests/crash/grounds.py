@@ -6,8 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from adapters.base import BackendConfig
 from adapters.local.daemon import stop_everything
+from broker.settings import ConfiguredBackend
 from tests.crash.table import SETTLE_S, Case
 from tests.fakes import INSTANCE, Fake
 
@@ -30,7 +30,7 @@ class FakeGround:
     def _fake(self, case: Case) -> Fake:
         return self._fakes.get(str(case), self._shared)
 
-    def begin(self, case: Case) -> tuple[BackendConfig, ...]:
+    def begin(self, case: Case) -> tuple[ConfiguredBackend, ...]:
         fake = self._shared
         if case.scenario.fault:
             fake = self._start(str(case))
@@ -65,11 +65,13 @@ class LocalGround:
         self._folder = folder
         self._ledger = folder / "ledger"
 
-    def begin(self, case: Case) -> tuple[BackendConfig, ...]:
+    def begin(self, case: Case) -> tuple[ConfiguredBackend, ...]:
         options = {"settle_s": SETTLE_S, "cpus": 200, "grace_s": 1.0}
         data_dir = str(self._folder / "local")
         return (
-            BackendConfig(name="local", type="local", instance=INSTANCE, data_dir=data_dir, options=options),
+            ConfiguredBackend(
+                name="local", type="local", instance=INSTANCE, data_dir=data_dir, options=options
+            ),
         )
 
     def environment(self, case: Case) -> dict[str, str]:

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from adapters.base import BackendConfig
 from broker.lifecycle.broker import Broker
 from broker.lifecycle.points import POINTS
-from broker.settings import Settings
+from broker.settings import ConfiguredBackend, Settings
 from broker.store import open_store
 from broker.wiring import build, store_options
 from tests.crash.process import Orders, main
@@ -63,7 +62,7 @@ class Result:
 class Ground(Protocol):
     """A backend that the table can be run on."""
 
-    def begin(self, case: Case) -> tuple[BackendConfig, ...]: ...
+    def begin(self, case: Case) -> tuple[ConfiguredBackend, ...]: ...
 
     def starts(self, case: Case, job_id: str, marker: str) -> int: ...
 

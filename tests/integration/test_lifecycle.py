@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -26,8 +27,12 @@ from api_spec.jobs import (
 from api_spec.reasons import Reason
 from api_spec.states import JobState
 from api_spec.views import JobQuery
+from broker.lifecycle.place import place
+from broker.lifecycle.snapshots import Snapshots
+from broker.store.jobs import ClaimLimits
 from tests.builders import spec
-from tests.kit import ANA, BEN, fake_kit, make_kit
+from tests.fakes import running_fake
+from tests.kit import ANA, BEN, fake_kit, make_kit, settings_for
 
 S = JobState
 ENDLESS = {"FAKE_RUN_S": "forever"}
@@ -350,6 +355,84 @@ def test_a_list_is_filtered_by_everything_it_says(kit):
     query = JobQuery(project="vision", name="a", labels={"team": "vision"}, kind=Kind.TRAINING, owner="ana")
 
     assert [job.id for job in kit.broker.list_jobs(query, ANA).items] == [wanted]
+
+
+# ---- caps ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def two_with(url, tmp_path, **caps_of_one):
+    """Two backends of which the first has caps of its own; their jobs run until they are cancelled."""
+    with running_fake(tmp_path, run_s=1000) as fake:
+        one, two = replace(fake.config("one"), **caps_of_one), fake.config("two")
+        kit = make_kit(settings_for(url, tmp_path, one, two), fake)
+        yield kit
+        kit.store.close()
+
+
+def submit_to_each(kit, count):
+    return {
+        name: [kit.submit(spec(placement=Placement(backends=(name,)))) for _ in range(count)]
+        for name in ("one", "two")
+    }
+
+
+def in_state(kit, ids, state):
+    return sum(kit.get(job_id).state is state for job_id in ids)
+
+
+def test_a_backend_takes_as_many_live_jobs_as_its_own_cap_says(redis_server, tmp_path):
+    with two_with(redis_server, tmp_path, max_live_jobs=2) as kit:
+        ids = submit_to_each(kit, 4)
+
+        kit.settle(lambda: in_state(kit, ids["two"], S.RUNNING) == 4)
+        kit.settle(lambda: in_state(kit, ids["one"], S.RUNNING) == 2)
+        kit.settle(lambda: sum(kit.get(job_id).reason is Reason.QUOTA_EXCEEDED for job_id in ids["one"]) == 2)
+
+        assert kit.broker.backend("one", ANA).live_jobs == 2
+        caps = [view.caps.max_live_jobs for view in kit.broker.backends(ANA)]
+        assert caps == [2, kit.settings.max_live_jobs]
+
+
+def test_of_two_workers_at_the_last_place_of_a_backend_one_gets_it(redis_server, tmp_path):
+    """Both have read that there is room; the write counts again, by the cap of that backend."""
+    with two_with(redis_server, tmp_path, max_live_jobs=1) as kit:
+        ids = submit_to_each(kit, 2)["one"]
+        context = kit.broker.context
+        claims = context.store.jobs.claim("submit", "one", ClaimLimits(count=2, lease_s=60))
+        workers = [Snapshots(context) for _ in claims]
+        for snapshots in workers:
+            snapshots.facts(spec(), "ana", frozenset())
+
+        for snapshots, claim in zip(workers, claims, strict=True):
+            place(context, snapshots, "one", claim)
+
+        assert kit.store.backends.live_count("one") == 1
+        assert in_state(kit, ids, S.ACCEPTED) == 1
+
+
+def test_a_backend_gets_as_many_submits_a_second_as_its_own_cap_says(redis_server, tmp_path):
+    with two_with(redis_server, tmp_path, max_submits_per_s=0.001) as kit:
+        ids = submit_to_each(kit, 3)
+
+        kit.broker.perform("drain:one")
+        kit.broker.perform("drain:two")
+
+        assert in_state(kit, ids["one"], S.ACCEPTED) == 2
+        assert in_state(kit, ids["two"], S.ACCEPTED) == 0
+
+
+def test_a_backend_is_drained_by_as_many_at_once_as_its_own_cap_says(redis_server, tmp_path):
+    with two_with(redis_server, tmp_path, max_drains=1) as kit:
+        ids = submit_to_each(kit, 1)
+        for name in ids:
+            assert kit.store.leases.take_slot(f"drain:{name}", "another worker", 1, 60)
+
+        kit.broker.perform("drain:one")
+        kit.broker.perform("drain:two")
+
+        assert in_state(kit, ids["one"], S.ACCEPTED) == 1
+        assert in_state(kit, ids["two"], S.ACCEPTED) == 0
 
 
 # ---- races and bad days, each once a bug ---------------------------------------------------------------

@@ -396,6 +396,16 @@ def test_backends_say_whether_they_answer_and_take_jobs(api, run):
     assert run("backends", "check").exit_code == 1
 
 
+def test_wide_shows_what_a_backend_gets_at_most(api, run):
+    caps = {"max_drains": 2, "max_submits_per_s": 0.5, "max_live_jobs": 40}
+    api.on("GET", "/v1/backends", {"items": [backend(caps=caps), backend(name="old")]})
+
+    _, known, untold = run("backends", "-o", "wide").stdout.splitlines()
+
+    assert known.endswith("40 live, 0.5/s, 2 drains")
+    assert untold.endswith("-")
+
+
 def test_a_backend_is_drained_by_its_name(api, run):
     api.on("POST", "/v1/backends/hpc/drain", backend(drained=True))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from api_spec.errors import InvalidConfiguration
+from api_spec.views import Caps
 from broker.settings import load_settings
 from broker.settings.page import page, texts
 from broker.settings.reading import KNOBS
@@ -136,6 +138,72 @@ def test_an_option_of_the_adapter_in_the_wrong_place_gets_a_hint(write):
     path = write('[[backends]]\nname = "hpc"\ntype = "slurm"\npartition = "gpu"')
 
     assert "belong under options" in faults_of(path, REDIS)["/backends/0/partition"]
+
+
+def test_a_backend_has_the_caps_of_its_table_and_the_settings_where_that_is_silent(write):
+    path = write("""
+        max_live_jobs = 500
+        max_submits_per_s = 20
+        [[backends]]
+        name = "hpc"
+        type = "slurm"
+        max_live_jobs = 40
+        max_submits_per_s = 0.5
+        [[backends]]
+        name = "here"
+        type = "local"
+        max_drains = 1
+    """)
+
+    settings = load_settings(path, REDIS)
+
+    assert settings.caps_of("hpc") == Caps(max_drains=2, max_submits_per_s=0.5, max_live_jobs=40)
+    assert settings.caps_of("here") == Caps(max_drains=1, max_submits_per_s=20, max_live_jobs=500)
+    assert settings.caps_of("gone") == Caps(max_drains=2, max_submits_per_s=20, max_live_jobs=500)
+
+
+@pytest.mark.parametrize(
+    "table, key, said",
+    [
+        ('{"max_live_jobs": 0}', "max_live_jobs", "at least 1"),
+        ('{"max_live_jobs": 1.5}', "max_live_jobs", "integer"),
+        ('{"max_live_jobs": null}', "max_live_jobs", "null"),
+        ('{"max_drains": -1}', "max_drains", "at least 1"),
+        ('{"max_submits_per_s": 0}', "max_submits_per_s", "more than 0"),
+        ('{"max_submits_per_s": "many"}', "max_submits_per_s", "number"),
+        (
+            '{"max_live_job": 3}',
+            "max_live_job",
+            "is not a key of a backend (name, type, options, max_drains,",
+        ),
+    ],
+)
+def test_a_wrong_cap_is_refused_by_the_name_of_its_backend_and_its_key(table, key, said):
+    """An index says nothing to who has ten backends."""
+    backends = [{"name": "here", "type": "local"}, {"name": "hpc", "type": "slurm", **json.loads(table)}]
+
+    with pytest.raises(InvalidConfiguration) as raised:
+        load_settings(environ={**REDIS, "BROKER_BACKENDS": json.dumps(backends)})
+
+    assert f"backends.hpc.{key}: " in str(raised.value)
+    assert said in str(raised.value)
+    assert [fault.pointer for fault in raised.value.faults] == [f"/backends/1/{key}"]
+
+
+@pytest.mark.parametrize(
+    "backends, place",
+    [
+        pytest.param('[{"type": "local", "colour": 1}]', "backends.0.colour: ", id="without a name"),
+        pytest.param('[{"name": 5, "type": "local", "colour": 1}]', "backends.0.colour: ", id="a number"),
+        pytest.param('[{"name": "A b", "type": "local"}]', "backends.0.name: ", id="a wrong name"),
+        pytest.param('["here"]', "backends.0._schema: ", id="no table"),
+    ],
+)
+def test_a_backend_without_a_good_name_is_told_by_its_place(backends, place):
+    with pytest.raises(InvalidConfiguration) as raised:
+        load_settings(environ={**REDIS, "BROKER_BACKENDS": backends})
+
+    assert place in str(raised.value)
 
 
 def test_two_backends_cannot_have_one_name(write):

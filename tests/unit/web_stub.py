@@ -21,6 +21,7 @@ from api_spec.views import (
     Accepted,
     AttemptView,
     BackendView,
+    Caps,
     EventView,
     JobSummary,
     JobView,
@@ -278,6 +279,7 @@ BACKEND = BackendView(
     capabilities=("arrays", "logs", "services", "update"),
     seen_at=AT,
     live_jobs=3,
+    caps=Caps(max_drains=2, max_submits_per_s=50.0, max_live_jobs=2000),
 )
 
 

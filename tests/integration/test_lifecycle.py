@@ -27,6 +27,7 @@ from api_spec.jobs import (
 from api_spec.reasons import Reason
 from api_spec.states import JobState
 from api_spec.views import JobQuery
+from broker.lifecycle.context import UNPLACED
 from broker.lifecycle.place import place
 from broker.lifecycle.snapshots import Snapshots
 from broker.store.jobs import ClaimLimits
@@ -399,7 +400,10 @@ def test_of_two_workers_at_the_last_place_of_a_backend_one_gets_it(redis_server,
     with two_with(redis_server, tmp_path, max_live_jobs=1) as kit:
         ids = submit_to_each(kit, 2)["one"]
         context = kit.broker.context
-        claims = context.store.jobs.claim("submit", "one", ClaimLimits(count=2, lease_s=60))
+        limits = ClaimLimits(count=2, lease_s=60)
+        queues = ("one", UNPLACED)  # where the first and, behind it, the second one were put
+        claims = [claim for queue in queues for claim in context.store.jobs.claim("submit", queue, limits)]
+        assert len(claims) == 2
         workers = [Snapshots(context) for _ in claims]
         for snapshots in workers:
             snapshots.facts(spec(), "ana", frozenset())

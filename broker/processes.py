@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TextIO
 
 from broker.controller import Controller
+from broker.heartbeat import Heartbeat
 from broker.lifecycle import points
 from broker.lifecycle.recover import Recovered
 from broker.lifecycle.recover import recover as recover_from_backends
@@ -33,18 +34,24 @@ def run_api(settings: Settings) -> None:
 
 def run_worker(settings: Settings) -> None:
     """Returns after SIGTERM: what it holds is finished or, past the grace, left to its lease."""
-    from broker.queue import leave_in_time, make_app, queues
+    from broker.queue import beat_while_it_listens, leave_in_time, make_app, queues
     from broker.tasks import register
 
     set_up_logs("worker", log_format=settings.log_format, level=settings.log_level)
     points.arm_from_environment(os.environ.get("BROKER_TEST_POINT"))
     app = make_app(settings, settings.redis_url)
-    register(app, build(settings, hints_over(app, settings)))
+    broker = build(settings, hints_over(app, settings))
+    heartbeat = Heartbeat(broker.store, "worker")
+    register(app, broker)
+    beat_while_it_listens(app, heartbeat.beat)
     names = ",".join(queues([backend.name for backend in settings.backends]))
     options = ["--pool=threads", f"--concurrency={settings.worker_threads}", f"--queues={names}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
     leave_in_time()
-    app.worker_main(["worker", *options, *quiet])
+    try:
+        app.worker_main(["worker", *options, *quiet])
+    finally:
+        heartbeat.end()
 
 
 def recover(settings: Settings) -> Recovered:
@@ -94,11 +101,16 @@ def run_controller(settings: Settings) -> None:
     """Returns after SIGTERM or SIGINT."""
     set_up_logs("controller", log_format=settings.log_format, level=settings.log_level)
     points.arm_from_environment(os.environ.get("BROKER_TEST_POINT"))
-    controller = Controller(build(settings), settings.sweep_s)
+    broker = build(settings)
+    heartbeat = Heartbeat(broker.store, "controller")
+    controller = Controller(broker, settings.sweep_s, beat=heartbeat.beat)
 
     def stop(number: int, frame: FrameType | None) -> None:
         controller.stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    controller.run()
+    try:
+        controller.run()
+    finally:
+        heartbeat.end()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import celery
+from celery.bootsteps import StartStopStep
 from celery.signals import worker_shutting_down
 from kombu import Queue
 
@@ -85,6 +86,24 @@ def leave_in_time(grace_s: float = STOP_GRACE_S) -> None:
         timer.start()
 
     worker_shutting_down.connect(begin, weak=False)
+
+
+def beat_while_it_listens(app: celery.Celery, beat: Callable[[], None], period_s: float = 1.0) -> None:
+    """In the loop that takes messages, from its start on: a worker that hangs there, or that cannot get back
+    to Redis, does not beat."""
+
+    class Beat(StartStopStep):
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, consumer: Any) -> None:
+            """Called again when a lost connection is back."""
+            beat()
+            self.timer = consumer.timer.call_repeatedly(period_s, beat)
+
+        def stop(self, consumer: Any) -> None:
+            self.timer.cancel()
+
+    app.steps["consumer"].add(Beat)
 
 
 def _kombu_url(url: str) -> str:

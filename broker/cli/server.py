@@ -20,6 +20,13 @@ config_option = click.option(
     "--config", type=click.Path(path_type=Path), help="The settings file (or BROKER_CONFIG)."
 )
 
+check_option = click.option(
+    "--check",
+    "only_check",
+    is_flag=True,
+    help="Start nothing: exit code 0 when one on this host did its work lately, else 1.",
+)
+
 
 def read_settings(config: Path | None) -> Settings:
     """Raises ``InvalidConfiguration`` with every fault.  Where nothing says which state is meant and a
@@ -71,8 +78,11 @@ def api(config: Path | None) -> None:
 
 @click.command()
 @config_option
-def worker(config: Path | None) -> None:
+@check_option
+def worker(config: Path | None, only_check: bool) -> None:
     """Run a worker: every call that changes something at a backend."""
+    if only_check:
+        return say_whether_one_is_here("worker", config)
     from broker.processes import run_worker
 
     run_worker(read_settings(config))
@@ -80,11 +90,32 @@ def worker(config: Path | None) -> None:
 
 @click.command()
 @config_option
-def controller(config: Path | None) -> None:
+@check_option
+def controller(config: Path | None, only_check: bool) -> None:
     """Run a controller: the sweeper and the observers, each under a lease."""
+    if only_check:
+        return say_whether_one_is_here("controller", config)
     from broker.processes import run_controller
 
     run_controller(read_settings(config))
+
+
+def say_whether_one_is_here(role: str, config: Path | None) -> None:
+    """For health checks, whose engines know 1 for unwell and keep other codes to themselves."""
+    import socket
+
+    from api_spec.errors import StoreUnavailable
+    from broker.heartbeat import ALIVE_S, is_alive, store_to_ask
+
+    host = socket.gethostname()
+    try:
+        with store_to_ask(read_settings(config)) as store:
+            found = is_alive(store, role, host)
+    except StoreUnavailable as error:
+        raise click.ClickException(f"whether there is a {role} on {host} is unknown: {error}") from error
+    if not found:
+        raise click.ClickException(f"no {role} on {host} has done its round in the last {ALIVE_S:g} s")
+    click.echo(f"a {role} on {host} does its work")
 
 
 @click.command()

@@ -49,6 +49,7 @@ KEYS: tuple[Key, ...] = (
     Key("idempotency:<name>",  "hash",   OWN,        "digest of the request, ids of its jobs; 24 h"),
     Key("lease:<name>",        "hash",   NEVER,      "holder, until, epoch (the fencing token)"),
     Key("slots:<name>",        "zset",   OWN,        "holder -> until when it may work"),
+    Key("alive:<name>",        "zset",   OWN,        "<role>:<host>: pid -> until when it is alive"),
     Key("hint:<name>",         "string", OWN,        "a Celery message is outstanding"),
     Key("token:<name>",        "hash",   OWN,        "the record of a bearer token"),
     Key("tokens",              "hash",   WHEN_EMPTY, "token id -> digest of its secret"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from api_spec.errors import InvalidConfiguration
+from broker.store.alive import Alive
 from broker.store.archive import Archive
 from broker.store.backends import Backends
 from broker.store.connection import (
@@ -69,6 +70,7 @@ class Store:
         self.backends = Backends(client, self.scripts, prefix)
         self.leases = Leases(client, self.scripts, prefix, hint_ms, retention_ms)
         self.tokens = TokenRecords(client, prefix)
+        self.alive = Alive(client, prefix)
         self.clock = Clock(client)
         self._run_id = ""  # of the server, when it was last looked at
         self._incarnation_began = 0.0

@@ -70,6 +70,14 @@ def test_no_service_runs_as_root_or_writes_to_its_image(name):
     assert service["cap_drop"] == ["ALL"]
 
 
+@pytest.mark.parametrize("name", ["redis", *OURS])
+def test_each_service_says_whether_it_is_well(name):
+    check = services(BROKER_REDIS_PASSWORD=PASSWORD)[name]["healthcheck"]
+
+    assert check["test"][0] == "CMD", "no shell"
+    assert {"interval", "timeout"} < set(check)
+
+
 def test_only_the_api_is_published_and_only_to_this_machine():
     found = services(BROKER_REDIS_PASSWORD=PASSWORD)
 
@@ -173,7 +181,8 @@ def test_its_services_run_a_job_and_stop_in_time(containers):
     wait_until(lambda: is_open(containers.redis_port))
     for name in OURS:
         containers.up(name)
-    wait_until(lambda: containers.is_healthy("api"), 90.0, "the API is healthy")
+    for name in OURS:
+        wait_until(lambda name=name: containers.is_healthy(name), 90.0, f"{name} is healthy")
     token = containers.run("api", "broker", "token", "create", "alice", "--project", "vision")
 
     with Client(f"http://127.0.0.1:{containers.api_port}", token) as client:
@@ -183,7 +192,9 @@ def test_its_services_run_a_job_and_stop_in_time(containers):
         job = client.get(job_id)
 
     assert (job["state"], job["backend"], job["owner"]) == ("COMPLETED", "here", "alice")
-    assert {name: containers.stop(name) for name in (*OURS, "redis")} == dict.fromkeys((*OURS, "redis"), 0)
+    assert {name: containers.stop(name) for name in OURS} == dict.fromkeys(OURS, 0)
+    assert not any(containers.is_healthy(name) for name in OURS), "a check finds out"
+    assert containers.stop("redis") == 0
 
 
 @pytest.mark.process

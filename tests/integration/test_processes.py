@@ -3,6 +3,7 @@ to, and go on when Redis comes back."""
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter
 
@@ -65,6 +66,38 @@ def assert_started_once(parts, fake, ids):
     ours = {marker(parts.settings.instance, job_id, 1) for job_id in ids}
     starts = Counter(line["marker"] for line in fake.ledger() if line["event"] == "start")
     assert {name: starts[name] for name in ours} == dict.fromkeys(ours, 1)
+
+
+# ---- their health --------------------------------------------------------------------------------------
+
+
+def is_well(parts, role):
+    """As a health check asks: its exit code, and the words."""
+    check = parts.launch(role, "--check", log=f"check-{role}")
+    code = check.wait(PATIENCE_S)
+    return code, (parts.directory / f"check-{role}.log").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("role", ["worker", "controller"])
+def test_a_check_says_whether_one_does_its_work_on_this_host(parts, role):
+    """Also after Redis was away: then the worker has a new connection, with new timers."""
+    host = socket.gethostname()
+    assert is_well(parts, role) == (1, f"Error: no {role} on {host} has done its round in the last 30 s")
+
+    parts.start(role)
+    wait_until(lambda: is_well(parts, role) == (0, f"a {role} on {host} does its work"), PATIENCE_S)
+
+    parts.kill_server()
+    code, words = is_well(parts, role)
+    assert code == 1
+    assert words.startswith(f"Error: whether there is a {role} on {host} is unknown: ")
+
+    parts.server.start()
+    parts.store.client.delete(f"wb:alive:{role}:{host}")
+    wait_until(lambda: is_well(parts, role)[0] == 0, PATIENCE_S, "it beats again")
+
+    assert parts.end(role) == {role: 0}
+    assert is_well(parts, role)[0] == 1, "it has said that it goes"
 
 
 # ---- sharing, and leaving ----------------------------------------------------------------------------

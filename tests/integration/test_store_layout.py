@@ -7,6 +7,7 @@ import pytest
 from api_spec.jobs import Array, Dependency, Kind, Retry, When
 from api_spec.states import FINAL, JobState
 from broker.auth import NewToken
+from broker.heartbeat import Heartbeat
 from broker.store.layout import FOREIGN, KEYS, NEVER, OWN, key_of
 from tests.builders import spec
 from tests.kit import ANA, EVE, fake_kit
@@ -133,6 +134,7 @@ def test_every_key_is_as_documented_and_every_documented_key_exists(busy):
     kit.store.leases.acquire("sweeper", "a", 60)
     kit.store.leases.take_slot("drain:fake", "a", 1, 60)
     kit.store.leases.hint("release")
+    Heartbeat(kit.store, "worker").beat()
     kit.store.count("stale_writes")
     watch.look()
 

@@ -323,6 +323,13 @@ class PlacesOutputs(Protocol):
         """The URI of each output of a completed attempt, where its observation cannot know.  Pure."""
 
 
+@runtime_checkable
+class StaysBehind(Protocol):
+    def leave_when_idle(self) -> None:
+        """This machine's only broker stops: what serves this backend here, and outlives the broker, may end
+        as soon as no attempt is live.  Asks, does not wait, never raises; a later submit brings it back."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackendConfig:
     """One configured backend as an adapter's constructor gets it; ``options`` are the adapter's own."""

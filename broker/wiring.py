@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any
 
-from adapters.base import Adapter, BackendConfig
+from adapters.base import Adapter, BackendConfig, StaysBehind
 from api_spec.errors import InvalidConfiguration
 from broker.lifecycle.broker import Broker
 from broker.lifecycle.context import Context
@@ -50,6 +50,13 @@ def make_adapters(settings: Settings) -> dict[str, Adapter]:
         )
         out[config.name] = adapter_class(config.type)(own)
     return out
+
+
+def leave_when_idle(settings: Settings) -> None:
+    """Of a broker that was alone on its machine and has stopped: nothing idle is to stay behind."""
+    for adapter in make_adapters(settings).values():
+        if isinstance(adapter, StaysBehind):
+            adapter.leave_when_idle()
 
 
 def store_options(settings: Settings) -> StoreOptions:

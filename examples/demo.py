@@ -270,7 +270,7 @@ def stop_everything(broker: subprocess.Popen[bytes], directory: Path) -> None:
     except subprocess.TimeoutExpired:
         broker.kill()
         broker.wait()
-    # The agent of the local backend outlives a broker on purpose; here it is no longer needed.
+    # The agent of the local backend stays while a job is live, and after a broker that was killed.
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in processes_of(directory):
             with suppress(ProcessLookupError):

@@ -101,6 +101,10 @@ class LocalAdapter:
         self._wake()
         return words.handle(row)
 
+    def leave_when_idle(self) -> None:
+        with suppress(OSError):  # an idle agent that stays does no harm
+            daemon.leave_when_idle(self._home.root)
+
     def _refuse_what_cannot_run(self, ref: AttemptRef, spec: JobSpec) -> None:
         """``refusals`` again, for who did not ask, and what only this machine knows."""
         if not is_a_safe_name(ref.marker):

@@ -4,6 +4,8 @@
 
 Everything it knows is in the ledger: killed at any moment, the next one goes on.  It sleeps until it is
 woken, a process dies or a moment comes.  Jobs outlive it.
+
+SIGTERM stops it, and jobs go on.  SIGURG (``daemon.LEAVE_WHEN_IDLE``) lets it go once no attempt is live.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from adapters.local import burial, crash, daemon, ledger, options, processes, queue, replicas, wake
+from adapters.local import attempts, burial, crash, daemon, ledger, options, processes, queue, replicas, wake
 from adapters.local.paths import Home
 from adapters.local.starter import Starter
 from adapters.local.watch import Watch
@@ -31,12 +33,30 @@ STUBBORN_S = 5.0
 """How long after its grace a supervisor that was told to cancel may take before it is killed."""
 
 
+class Wishes:
+    """What signals have asked of this process."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.stop = self.leave_when_idle = False
+        signal.signal(signal.SIGTERM, self._heard)
+        signal.signal(signal.SIGINT, self._heard)
+        signal.signal(daemon.LEAVE_WHEN_IDLE, self._heard)
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        """Acted on between two turns."""
+        if number == daemon.LEAVE_WHEN_IDLE:
+            self.leave_when_idle = True
+        else:
+            self.stop = True
+        wake.nudge(self.home.wake)
+
+
 class Agent:
     def __init__(self, home: Home, connection: sqlite3.Connection, watch: Watch) -> None:
         self.home = home
         self.connection = connection
         self.watch = watch
-        self.stopping = False
         self.told: dict[str, float] = {}  # launches that were asked to end -> when they are killed
         self.starter = Starter(connection, watch, home)
         self.keeper = replicas.Keeper(connection, watch, home)
@@ -107,51 +127,69 @@ class Agent:
         if ended.rowcount:
             crash.point("agent.attempt_ended")
 
-    def stop(self, _number: int, _frame: FrameType | None) -> None:
-        """Between two turns; jobs go on."""
-        self.stopping = True
-        wake.nudge(self.home.wake)
-
     # ---- the loop ------------------------------------------------------------------------------------
 
-    def run(self, lock: int) -> None:
+    def run(self, lock: int, wishes: Wishes) -> bool:
+        """True: it was to leave when idle, and it is.  False: it was stopped; jobs go on."""
         patience = 0.0
-        while not self.stopping and daemon.still_ours(self.home.lock, lock):
+        while not wishes.stop and daemon.still_ours(self.home.lock, lock):
             try:
                 self.watch.wait(patience)
                 patience = self.turn()
+                if wishes.leave_when_idle and attempts.none_is_live(self.connection):
+                    return True
             except Exception:  # the outermost loop: one bad job must not take the agent from the others
                 log.exception("a turn failed; the next one is in a second")
                 patience = 1.0
+        return False
 
 
 def serve(root: str, ready: int | None) -> int:
-    """Until it is stopped; 0 also when another agent is there already."""
+    """Until it is stopped, or idle when that was asked for; 0 also when another agent is there already."""
     home = Home(root)
     os.umask(0o077)
     processes.reset_signals(*processes.ERRORS_INSTEAD)
+    processes.adopt_orphans()
+    serve_while_wanted(home, Wishes(home), ready)
+    return 0
+
+
+def serve_while_wanted(home: Home, wishes: Wishes, ready: int | None) -> None:
+    """Returns when it was stopped, or has left and nothing came meanwhile, or another agent serves."""
+    # Who submits before the pipe is closed wakes nobody but this agent.  Who submits after it starts another
+    # one, which goes again while the lock is held.  So the look that counts comes after both: it sees what
+    # was submitted by then, and who submits later finds the lock free.
+    while _serve(home, wishes, ready) and not _is_idle(home):
+        log.info("a job came while the agent was leaving")
+        ready = None
+
+
+def _is_idle(home: Home) -> bool:
+    with ledger.opened(home.ledger) as connection:
+        return attempts.none_is_live(connection)
+
+
+def _serve(home: Home, wishes: Wishes, ready: int | None) -> bool:
+    """True: it left because nothing was live."""
     lock = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        log.info("another agent serves %s", root)
+        log.info("another agent serves %s", home.root)
         os.close(lock)
-        return 0
+        return False
     daemon.write_identity(lock)
-    processes.adopt_orphans()
     watch = Watch(home.wake)
     try:
         with ledger.opened(home.ledger) as connection:
             agent = Agent(home, connection, watch)
-            signal.signal(signal.SIGTERM, agent.stop)
-            signal.signal(signal.SIGINT, agent.stop)
             daemon.say_ready(ready)
-            agent.run(lock)
-            log.info("stopped; jobs go on")
+            idle = agent.run(lock, wishes)
+            log.info("nothing is left to do" if idle else "stopped; jobs go on")
+            return idle
     finally:
         watch.close()
         os.close(lock)
-    return 0
 
 
 def main(arguments: list[str]) -> int:

@@ -169,6 +169,10 @@ def live(connection: sqlite3.Connection, which: str = "1 = ?", value: object = 1
     return _records(connection, f"state = 'LIVE' AND {which}", value)
 
 
+def none_is_live(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM attempts WHERE state = 'LIVE' LIMIT 1").fetchone() is None
+
+
 def _records(connection: sqlite3.Connection, which: str, value: object) -> list[Record]:
     """``which`` is text of ours, never of a user."""
     chosen = f"SELECT seq FROM attempts WHERE state IN ('LIVE', 'ENDED') AND {which}"  # noqa: S608

@@ -17,6 +17,8 @@ from adapters.local.paths import Home
 from adapters.local.supervisor import write_whole
 
 START_S = 20.0
+LEAVE_WHEN_IDLE = signal.SIGURG
+"""Ignored by default, so that it harms no agent of an earlier release and none that has not come so far."""
 _starting = threading.Lock()
 
 
@@ -142,6 +144,14 @@ def stop_agent(data_dir: str, deadline_s: float = 10.0) -> bool:
         if time.monotonic() > until:
             return False
     return True
+
+
+def leave_when_idle(data_dir: str) -> None:
+    """Ask the agent, if there is one, to end once no attempt is live, and do not wait for it."""
+    pid = agent_pid(data_dir)
+    born = pid and processes.born(pid)
+    if pid and born:
+        processes.send(pid, born, LEAVE_WHEN_IDLE)
 
 
 def stop_everything(data_dir: str) -> bool:

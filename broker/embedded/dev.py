@@ -9,7 +9,8 @@
         backends/       the local backend's
 
 It holds nothing that matters: after a ``kill -9`` of anything, the same command on the same directory goes
-on.  The processes die with it; jobs of the local backend, and the agent that minds them, do not.
+on.  The processes die with it; jobs of the local backend do not, nor the agent that minds them: that ends
+with the last of them when it was asked to stop, and stays when it was killed.
 """
 
 from __future__ import annotations
@@ -131,6 +132,7 @@ class Dev:
             dev_file.unlink(missing_ok=True)
             self.supervisor.stop()
             self.server.stop()
+            leave_when_idle(self.settings)  # now that nobody is left who would submit
 
     def announce(self) -> None:
         if self.settings.allow_shared_local:
@@ -165,6 +167,12 @@ class Dev:
             self.server.start()
         except StoreUnavailable as error:  # a full disk, say; the next round tries again
             say(str(error))
+
+
+def leave_when_idle(settings: Settings) -> None:
+    from broker.wiring import leave_when_idle as ask  # here, as in ``kept_token``
+
+    ask(settings)
 
 
 def answers(settings: Settings, path: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.local import daemon
 from broker.client.client import Client
 from broker.embedded.lock import DirectoryLock
 from tests.helpers import wait_until
@@ -40,6 +41,7 @@ def processes_of(directory):
 class Dev:
     def __init__(self, directory):
         self.directory = directory
+        self.backend = str(directory / "backends/local")
         self.process = None
 
     def start(self):
@@ -65,14 +67,17 @@ class Dev:
         return self.process.wait(60)
 
 
+def client_of(facts):
+    return Client(facts["url"], facts["token"])
+
+
 @pytest.fixture
 def dev(tmp_path):
     dev = Dev(tmp_path / "state")
     yield dev
     if dev.process.poll() is None:
         dev.end(signal.SIGTERM)
-    agent = [sys.executable, "-m", "adapters.local.agent", str(dev.directory / "backends/local"), "--stop"]
-    subprocess.run(agent, check=False, capture_output=True)
+    daemon.stop_everything(dev.backend)
 
 
 def test_a_killed_one_leaves_nothing_behind_and_the_next_goes_on(dev):
@@ -99,6 +104,39 @@ def test_asked_to_stop_it_stops_everything_and_says_so(dev):
     assert code == 0
     assert not processes_of(dev.directory)
     assert not (dev.directory / "dev.json").exists()
+
+
+def test_asked_to_stop_it_lets_an_idle_agent_go(dev):
+    """It used to stay for ever, for nobody."""
+    with client_of(dev.start()) as client:
+        (accepted,) = client.submit([{"kind": "batch", "name": "one", "command": ["true"]}])
+        wait_until(lambda: client.get(accepted["job"]["id"])["state"] == "COMPLETED", 60.0)
+    assert daemon.agent_pid(dev.backend)
+
+    dev.end(signal.SIGTERM)
+
+    wait_until(lambda: daemon.agent_pid(dev.backend) is None, 20.0, "the agent has left")
+
+
+def test_a_live_job_keeps_its_agent_which_leaves_after_it(dev, tmp_path):
+    """Nobody is there any more to ask it a second time."""
+    command = ["sh", "-c", 'echo line >> "$1"; while test ! -e "$2"; do sleep 0.05; done', "sh"]
+    command += [str(tmp_path / "file"), str(tmp_path / "go")]
+    with client_of(dev.start()) as client:
+        (accepted,) = client.submit([{"kind": "batch", "name": "one", "command": command}])
+        job_id = accepted["job"]["id"]
+        wait_until(lambda: client.get(job_id)["state"] == "RUNNING", 60.0)
+    agent = daemon.agent_pid(dev.backend)
+
+    dev.end(signal.SIGTERM)
+
+    assert daemon.agent_pid(dev.backend) == agent
+    (tmp_path / "go").touch()
+    wait_until(lambda: daemon.agent_pid(dev.backend) is None, 20.0, "the agent has left")
+    with client_of(dev.start()) as client:
+        wait_until(lambda: client.get(job_id)["state"] == "COMPLETED", 60.0)
+        assert client.get(job_id)["attempt"] == 1
+    assert (tmp_path / "file").read_text() == "line\n"
 
 
 def test_a_second_one_in_the_same_directory_is_refused(tmp_path):

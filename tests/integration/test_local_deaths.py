@@ -6,12 +6,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from adapters.base import Absent, Busy, Found, Rejected, Unsettled
-from adapters.local import crash, daemon, processes
+from adapters.local import agent, crash, daemon, processes
 from adapters.local.launch import own_environment
+from adapters.local.paths import Home
+from adapters.local.watch import Watch
 from api_spec.jobs import Array, Resources
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
@@ -31,6 +34,72 @@ def local(tmp_path):
 
 def lines(path):
     return path.read_text().splitlines() if path.exists() else []
+
+
+# ---- an agent that leaves ------------------------------------------------------------------------------
+
+
+def has_left(local):
+    return daemon.agent_pid(local.data_dir) is None
+
+
+def test_an_agent_without_a_live_attempt_leaves_when_it_is_asked_and_a_submit_brings_one_back(local):
+    local.ended(local.submit("true"))
+    assert not has_left(local)
+
+    local.adapter.leave_when_idle()
+    wait_until(lambda: has_left(local), PATIENCE_S)
+    local.adapter.leave_when_idle()  # of nobody
+    later = local.submit("true")
+
+    assert local.ended(later).outcome is JobState.COMPLETED
+    assert local.starts(later) == 1
+    assert not has_left(local), "nobody has asked this one"
+
+
+def test_an_agent_with_a_live_attempt_stays_and_leaves_after_the_last(local, tmp_path):
+    """Also what is submitted after it was asked gets its slot: a job that waits is live."""
+    first = local.submit("sh", "-c", APPEND, "sh", str(tmp_path / "file"), str(tmp_path / "go"))
+    local.running(first)
+    pid = daemon.agent_pid(local.data_dir)
+
+    local.adapter.leave_when_idle()
+    second = local.submit("true")
+    local.ended(second)
+    stayed = daemon.agent_pid(local.data_dir)
+    (tmp_path / "go").touch()
+    wait_until(lambda: has_left(local), PATIENCE_S)
+
+    assert stayed == pid
+    assert local.look(first).outcome is JobState.COMPLETED
+    assert (lines(tmp_path / "file"), local.starts(first), local.starts(second)) == (["line"], 1, 1)
+
+
+@pytest.mark.parametrize("when", ["before the pipe is closed", "before the lock is free"])
+def test_a_submit_that_meets_a_leaving_agent_is_not_lost(local, monkeypatch, when):
+    """It woke the one that leaves, or started a new one that found the lock held: nobody else will look."""
+    local.ended(local.submit("true"))
+    local.adapter.leave_when_idle()
+    wait_until(lambda: has_left(local), PATIENCE_S)
+    late = []
+
+    class MeetsASubmit(Watch):
+        def close(self):
+            if when == "before the lock is free":
+                super().close()
+            if not late:
+                late.append(local.submit("true"))
+            if when == "before the pipe is closed":
+                super().close()
+
+    monkeypatch.setattr(agent, "Watch", MeetsASubmit)
+    agent.serve_while_wanted(
+        Home(local.data_dir), SimpleNamespace(stop=False, leave_when_idle=True), ready=None
+    )
+
+    (row,) = local.rows("SELECT state FROM attempts WHERE marker = ?", late[0].marker)
+    assert (row["state"], local.starts(late[0])) == ("ENDED", 1)
+    assert has_left(local)
 
 
 # ---- the agent ---------------------------------------------------------------------------------------

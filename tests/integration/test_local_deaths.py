@@ -71,6 +71,7 @@ def test_an_agent_with_a_live_attempt_stays_and_leaves_after_the_last(local, tmp
     wait_until(lambda: has_left(local), PATIENCE_S)
 
     assert stayed == pid
+    assert "was leaving" not in (Path(local.data_dir) / "agent.log").read_text(), "not even for a moment"
     assert local.look(first).outcome is JobState.COMPLETED
     assert (lines(tmp_path / "file"), local.starts(first), local.starts(second)) == (["line"], 1, 1)
 

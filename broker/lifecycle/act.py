@@ -7,7 +7,7 @@ from dataclasses import replace
 from adapters.base import BackendError, Busy, Holds, OutcomeUnknown, Rejected, Updates
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import ACT, Context, ref_of
-from broker.lifecycle.health import failed
+from broker.lifecycle.health import failed, wait_s
 from broker.lifecycle.points import point
 from broker.lifecycle.submit import as_decided
 from broker.store.changes import Change, Guard
@@ -84,8 +84,8 @@ def _refused(context: Context, record: JobRecord, error: Rejected) -> None:
 
 def _later(context: Context, record: JobRecord, attempt: AttemptRecord, error: BackendError) -> None:
     failed(context, attempt.backend, error)
-    delay_s = error.retry_after_s if isinstance(error, Busy) else LATER_S
-    change = Change(quiet=True, due=(f"{ACT}:{attempt.backend}", delay_s))
+    due = (f"{ACT}:{attempt.backend}", wait_s(record, error, LATER_S))
+    change = Change(quiet=True, due=due, unless_cancelled=record.cancel is None)
     context.store.jobs.move(record.id, _guard(record), change)
 
 

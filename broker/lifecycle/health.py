@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from adapters.base import Busy
 from broker.lifecycle.context import UNPLACED, Context
+from broker.store.records import JobRecord
+
+CANCEL_AGAIN_S = 60.0  # at most: a busy backend is not left alone for longer with a cancel
 
 
 def answered(context: Context, backend: str, seen_at: float | None = None) -> None:
@@ -18,3 +22,9 @@ def failed(context: Context, backend: str, error: Exception) -> None:
     """It did not answer.  Its jobs keep their states, and their age grows."""
     if context.store.backends.failed(backend, str(error), int(context.store.now() * 1000)):
         context.store.events.tell_operator("backend_down", {"backend": backend, "message": str(error)[:500]})
+
+
+def wait_s(record: JobRecord, error: Exception, otherwise_s: float) -> float:
+    """How long the backend is left alone with this job.  ``otherwise_s``: when it does not say."""
+    asked_for_s = error.retry_after_s if isinstance(error, Busy) else otherwise_s
+    return min(asked_for_s, CANCEL_AGAIN_S) if record.cancel else asked_for_s

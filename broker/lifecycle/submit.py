@@ -15,7 +15,7 @@ from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context, log, ref_of
-from broker.lifecycle.health import failed
+from broker.lifecycle.health import failed, wait_s
 from broker.lifecycle.points import point
 from broker.store.changes import Change, Guard, Live
 from broker.store.jobs import SEND_WITHIN, Claim, Written
@@ -167,7 +167,6 @@ def _rejected(context: Context, record: JobRecord, attempt: AttemptRecord, error
 def _wait(context: Context, record: JobRecord, attempt: AttemptRecord, error: Busy | OutcomeUnknown) -> None:
     """The backend did not act, or cannot be asked whether it did."""
     reason = error.reason if isinstance(error, Busy) else Reason.BACKEND_DOWN
-    delay_s = error.retry_after_s if isinstance(error, Busy) else UNCONFIRMED_S
     if attempt.sent:
         reason = Reason.SUBMIT_UNCONFIRMED
     if reason is not Reason.CAPACITY and reason is not Reason.QUOTA_EXCEEDED:
@@ -175,7 +174,8 @@ def _wait(context: Context, record: JobRecord, attempt: AttemptRecord, error: Bu
     change = Change(
         set={"reason": reason, "message": str(error)[:500]},
         attempt=attempt,
-        due=(f"{ACT}:{attempt.backend}", delay_s),
+        due=(f"{ACT}:{attempt.backend}", wait_s(record, error, UNCONFIRMED_S)),
+        unless_cancelled=record.cancel is None,
         quiet=record.reason is reason and attempt.sent,
     )
     context.store.jobs.move(record.id, _guard(record), change)

@@ -190,7 +190,9 @@ local function write(job, change, now)
   if not change.no_progress then redis.call('HDEL', job_key(job.id), 'tries') end
   if not change.keeps_claim then redis.call('HDEL', job_key(job.id), 'lease') end
   if change.due then
-    set_due(job, change.due[1], now + change.due[2])
+    -- The cancel may have come after the writer had taken the job: it knows of nothing but to wait.
+    local in_ms = (change.unless_cancelled and job.cancel) and 0 or change.due[2]
+    set_due(job, change.due[1], now + in_ms)
   elseif change.no_due then
     clear_due(job)
   end

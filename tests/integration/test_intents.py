@@ -1,0 +1,125 @@
+"""What users want of a job whose backend is busy or refuses: carried out or answered, and never forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from api_spec.jobs import Kind
+from api_spec.states import JobState
+from broker.lifecycle import points
+from tests.builders import spec
+from tests.kit import ANA, fake_kit
+
+S = JobState
+ENDLESS = {"FAKE_RUN_S": "forever"}
+AN_HOUR_S = 3600.0
+
+
+@pytest.fixture
+def kit(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path) as kit:
+        yield kit
+
+
+def due_in_s(kit, job_id):
+    """How long the store leaves the job alone."""
+    key = f"{kit.store.prefix}due:act:fake:vision"
+    return kit.store.client.zscore(key, job_id) / 1000 - kit.store.now()
+
+
+def at(name, step):
+    """Does ``step`` when the point is passed for the first time."""
+
+    def hook(passed):
+        if passed == name:
+            points.install(None)
+            step()
+
+    points.install(hook)
+
+
+# ---- a cancel beside a busy backend ----------------------------------------------------------------------
+
+
+def test_a_cancel_does_not_wait_for_a_submit_that_is_to_be_repeated_in_an_hour(kit):
+    kit.fake.faults.busy(1, retry_after_s=AN_HOUR_S, of="submit")
+    job_id = kit.submit(spec())
+    kit.work()
+    assert due_in_s(kit, job_id) > AN_HOUR_S / 2
+
+    kit.broker.cancel(job_id, ANA)
+
+    assert kit.ended(job_id).state is S.CANCELLED
+
+
+def test_a_cancel_that_comes_while_the_backend_says_that_it_is_busy_does_not_wait_either(kit):
+    """The worker that writes the hour down does not know yet that nobody wants the job any more."""
+    kit.fake.faults.busy(1, retry_after_s=AN_HOUR_S, of="submit")
+    job_id = kit.submit(spec())
+    at("submit_returned", lambda: kit.broker.cancel(job_id, ANA))
+
+    assert kit.ended(job_id).state is S.CANCELLED
+
+
+def test_a_cancel_does_not_wait_for_an_update_that_is_to_be_repeated_in_an_hour(kit):
+    job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve"))
+    kit.reaches(job_id, S.RUNNING)
+    kit.fake.faults.busy(1, retry_after_s=AN_HOUR_S, of="update")
+    kit.broker.update(job_id, ANA, replicas=2)
+    kit.settle(lambda: due_in_s(kit, job_id) > AN_HOUR_S / 2, why="the update waits")
+
+    kit.broker.cancel(job_id, ANA)
+
+    assert kit.ended(job_id).state is S.CANCELLED
+
+
+def test_a_cancel_that_comes_while_an_update_is_answered_busy_does_not_wait_either(kit, monkeypatch):
+    job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve"))
+    kit.reaches(job_id, S.RUNNING)
+    adapter = kit.broker.context.adapters["fake"]
+    kit.fake.faults.busy(1, retry_after_s=AN_HOUR_S, of="update")
+    update = adapter.update
+
+    def update_and_be_cancelled(*arguments):
+        kit.broker.cancel(job_id, ANA)
+        update(*arguments)
+
+    monkeypatch.setattr(adapter, "update", update_and_be_cancelled)
+    kit.broker.update(job_id, ANA, replicas=2)
+
+    assert kit.ended(job_id).state is S.CANCELLED
+
+
+@pytest.mark.parametrize("busy_with", ["cancel", "find"])
+def test_a_backend_that_is_busy_with_the_cancel_itself_is_left_alone_but_not_for_an_hour(kit, busy_with):
+    """``find``: the cancel of this backend looks its marker up first."""
+    job_id = kit.submit(spec(environment=ENDLESS))
+    kit.reaches(job_id, S.RUNNING)
+    kit.fake.faults.busy(1, retry_after_s=AN_HOUR_S, of=busy_with)
+    kit.broker.cancel(job_id, ANA)
+    kit.settle(lambda: due_in_s(kit, job_id) > 10, why="the backend is left alone")
+
+    assert due_in_s(kit, job_id) <= 60
+
+
+def test_a_look_up_for_a_cancelled_job_is_not_put_off_for_an_hour(kit):
+    """It may have been sent: before the cancel can be acted on, the backend has to say whether it was."""
+    kit.fake.faults.drop(1, of="submit")
+    job_id = kit.submit(spec())
+    kit.broker.perform("drain:fake")
+    kit.fake.faults.busy(1, retry_after_s=AN_HOUR_S, of="find")
+    kit.broker.cancel(job_id, ANA)
+    kit.settle(lambda: due_in_s(kit, job_id) > 10, why="the backend is left alone")
+
+    assert due_in_s(kit, job_id) <= 60
+
+
+def test_a_short_wait_that_a_busy_backend_asks_for_is_kept(kit):
+    job_id = kit.submit(spec(environment=ENDLESS))
+    kit.reaches(job_id, S.RUNNING)
+    kit.fake.faults.busy(1, retry_after_s=7, of="cancel")
+    kit.broker.cancel(job_id, ANA)
+
+    kit.settle(lambda: due_in_s(kit, job_id) > 5.5, why="the backend is left alone")
+
+    assert due_in_s(kit, job_id) <= 7

@@ -36,7 +36,11 @@ class Rejected(BackendError):
 
 
 class Busy(BackendError):
-    """It did not act: refused connection, 401, 429, queue full, quota.  The same attempt may try later."""
+    """It did not act: refused connection, 401, 429, queue full, quota.  The same attempt may try later.
+
+    ``reason`` BACKEND_DOWN says that no call will do better (not reached, not let in): after a few of them
+    the backend is left alone for a while.  Any other is the answer of one that works.
+    """
 
     def __init__(self, message: str, retry_after_s: float = 5.0, reason: Reason = Reason.CAPACITY) -> None:
         super().__init__(message)

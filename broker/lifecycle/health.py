@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from adapters.base import Busy
+from adapters.base import Busy, Rejected
+from api_spec.reasons import Reason
 from broker.lifecycle.context import UNPLACED, Context
 from broker.store.records import JobRecord
 
@@ -19,9 +20,19 @@ def answered(context: Context, backend: str, seen_at: float | None = None) -> No
 
 
 def failed(context: Context, backend: str, error: Exception) -> None:
-    """It did not answer.  Its jobs keep their states, and their age grows."""
-    if context.store.backends.failed(backend, str(error), int(context.store.now() * 1000)):
+    """A call did not come to its end.  A backend that is down keeps its jobs' states, and their age grows."""
+    if says_that_it_is_down(error) and context.store.backends.failed(
+        backend, str(error), int(context.store.now() * 1000)
+    ):
         context.store.events.tell_operator("backend_down", {"backend": backend, "message": str(error)[:500]})
+
+
+def says_that_it_is_down(error: Exception) -> bool:
+    """Who answers that it is too busy, full or unwilling is there: leaving it alone would keep the others'
+    cancels and look-ups from it."""
+    if isinstance(error, Busy):
+        return error.reason is Reason.BACKEND_DOWN
+    return not isinstance(error, Rejected)
 
 
 def wait_s(record: JobRecord, error: Exception, otherwise_s: float) -> float:

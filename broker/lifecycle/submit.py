@@ -169,8 +169,7 @@ def _wait(context: Context, record: JobRecord, attempt: AttemptRecord, error: Bu
     reason = error.reason if isinstance(error, Busy) else Reason.BACKEND_DOWN
     if attempt.sent:
         reason = Reason.SUBMIT_UNCONFIRMED
-    if reason is not Reason.CAPACITY and reason is not Reason.QUOTA_EXCEEDED:
-        failed(context, attempt.backend, error)
+    failed(context, attempt.backend, error)
     change = Change(
         set={"reason": reason, "message": str(error)[:500]},
         attempt=attempt,

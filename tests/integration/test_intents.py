@@ -8,6 +8,8 @@ from api_spec.jobs import Kind
 from api_spec.states import JobState
 from broker.lifecycle import points
 from tests.builders import spec
+from tests.fakes import FOR_EVER
+from tests.helpers import wait_until
 from tests.kit import ANA, fake_kit
 
 S = JobState
@@ -123,3 +125,79 @@ def test_a_short_wait_that_a_busy_backend_asks_for_is_kept(kit):
     kit.settle(lambda: due_in_s(kit, job_id) > 5.5, why="the backend is left alone")
 
     assert due_in_s(kit, job_id) <= 7
+
+
+# ---- what a busy backend is, and is not ------------------------------------------------------------------
+
+
+def busy_again_and_again(kit, op, times=4):
+    """Until it is done.  Only the workers call: a poll that is answered would hide what they have counted."""
+    kit.fake.faults.busy(times, retry_after_s=0.01, of=op)
+    before = kit.fake.asked().get(op, 0)
+    kit.hints.clear()
+
+    def asked():
+        kit.broker.perform("drain:fake")
+        return kit.fake.asked().get(op, 0) > before
+
+    wait_until(asked, why=f"{op} was answered with 'busy' {times} times, and then done")
+
+
+def cancelled(kit):
+    kit.broker.cancel(running(kit, environment=ENDLESS), ANA)
+
+
+def scaled(kit):
+    kit.broker.update(running(kit, kind=Kind.INFERENCE, name="serve"), ANA, replicas=2)
+
+
+def held(kit):
+    job_id = kit.submit(spec(environment=ENDLESS | {"FAKE_START_S": "1000"}))
+    kit.reaches(job_id, S.QUEUED)
+    kit.broker.hold(job_id, ANA)
+
+
+def perhaps_submitted(kit):
+    kit.fake.faults.drop(1, of="submit")
+    kit.submit(spec(environment=ENDLESS))
+    kit.broker.perform("drain:fake")
+
+
+def running(kit, **members):
+    job_id = kit.submit(spec(**members))
+    kit.reaches(job_id, S.RUNNING)
+    return job_id
+
+
+@pytest.mark.parametrize(
+    ("wanted", "op"), [(cancelled, "cancel"), (scaled, "update"), (held, "hold"), (perhaps_submitted, "find")]
+)
+def test_a_backend_that_answers_that_it_is_busy_is_not_taken_for_dead(kit, wanted, op):
+    wanted(kit)
+
+    busy_again_and_again(kit, op)
+
+    known = kit.store.backends.read("fake")
+    assert (known.failures, known.not_before, known.reachable) == (0, 0, True)
+
+
+@pytest.mark.parametrize(("op", "hint"), [("list", "observe:fake"), ("shapes", "refresh:fake")])
+def test_a_poll_that_is_put_off_does_not_close_the_backend_either(kit, op, hint):
+    running(kit, environment=ENDLESS)
+    kit.fake.faults.busy(FOR_EVER, of=op)
+
+    for _ in range(4):
+        kit.broker.perform(hint)
+
+    known = kit.store.backends.read("fake")
+    assert (known.failures, known.not_before, known.reachable) == (0, 0, True)
+
+
+def test_a_cancel_that_reaches_nobody_counts_against_the_backend(kit):
+    job_id = running(kit, environment=ENDLESS)
+    kit.fake.kill()
+
+    kit.broker.cancel(job_id, ANA)
+    kit.broker.perform("drain:fake")
+
+    assert kit.store.backends.read("fake").reachable is False

@@ -12,7 +12,7 @@ from broker.lifecycle.points import point
 from broker.lifecycle.submit import as_decided
 from broker.store.changes import Change, Guard
 from broker.store.jobs import Claim
-from broker.store.records import AttemptRecord, JobRecord
+from broker.store.records import HOLD, UPDATE, AttemptRecord, JobRecord
 
 INSIST_S = 5.0  # between two calls of cancel, until the backend says that it is gone
 LATER_S = 2.0
@@ -49,31 +49,42 @@ def _withdraw(context: Context, record: JobRecord, attempt: AttemptRecord) -> No
 
 
 def _carry_out(context: Context, claim: Claim, attempt: AttemptRecord) -> None:
+    """One intent; with another one beside it the job is due again at once."""
     record = claim.record
-    adapter, ref = context.adapter(attempt.backend), ref_of(record, attempt)
-    spec = as_decided(context, claim, attempt)
+    what = UPDATE if UPDATE in record.act else HOLD
     try:
-        if spec.is_service and isinstance(adapter, Updates):
-            adapter.update(ref, spec)
-        elif isinstance(adapter, Holds):
-            adapter.hold(ref) if record.held else adapter.release(ref)
+        _tell(context, claim, attempt, what)
     except Rejected as error:
         point("update_returned")
-        return _refused(context, record, error)
+        return _refused(context, record, what, error)
     except (Busy, OutcomeUnknown) as error:
         return _later(context, record, attempt, error)
     point("update_returned")
     # Guarded by the version too: what was asked for in the meantime is still to be carried out.
     guard = Guard(epoch=record.epoch, version=record.version)
-    change = Change(set={"act": None}, no_due=True)
+    change = Change(set={"act": _without(record, what)}, no_due=True)
     context.store.jobs.move(record.id, guard, change)
     point("step_done")
     return None
 
 
-def _refused(context: Context, record: JobRecord, error: Rejected) -> None:
+def _tell(context: Context, claim: Claim, attempt: AttemptRecord, what: str) -> None:
+    record = claim.record
+    adapter, ref = context.adapter(attempt.backend), ref_of(record, attempt)
+    if what == UPDATE and isinstance(adapter, Updates):
+        adapter.update(ref, as_decided(context, claim, attempt))
+    elif what == HOLD and isinstance(adapter, Holds):
+        adapter.hold(ref) if record.held else adapter.release(ref)
+
+
+def _without(record: JobRecord, what: str) -> tuple[str, ...] | None:
+    """What is left to be carried out."""
+    return (HOLD,) if what == UPDATE and HOLD in record.act else None
+
+
+def _refused(context: Context, record: JobRecord, what: str, error: Rejected) -> None:
     change = Change(
-        set={"act": None, "message": str(error)[:500]},
+        set={"act": _without(record, what), "message": str(error)[:500]},
         no_due=True,
         events=(("refused", {"message": str(error)[:500]}),),
     )

@@ -19,7 +19,7 @@ from broker.lifecycle.context import ACT, SUBMIT, Context
 from broker.lifecycle.points import point
 from broker.store.changes import Change, Event, Guard
 from broker.store.jobs import Written
-from broker.store.records import JobRecord
+from broker.store.records import HOLD, UPDATE, JobRecord
 
 AT_A_BACKEND = (JobState.QUEUED, JobState.RUNNING)
 
@@ -65,7 +65,7 @@ def hold(context: Context, job_id: str, who: Principal) -> None:
         )
         _write(context, record, change)
     elif record.state is JobState.QUEUED and _can(context, record, Capability.HOLD):
-        _intend(context, record, {"held": True}, _by("held", who))
+        _intend(context, record, HOLD, {"held": True}, _by("held", who))
     else:
         raise Conflict(_why_not(context, record, "held"))
 
@@ -85,7 +85,7 @@ def release(context: Context, job_id: str, who: Principal) -> None:
         _write(context, record, change)
         context.hint("drain:" + queue.partition(":")[2])
     elif record.state is JobState.QUEUED and _can(context, record, Capability.HOLD):
-        _intend(context, record, {"held": None}, _by("released", who))
+        _intend(context, record, HOLD, {"held": None}, _by("released", who))
     else:
         raise Conflict(_why_not(context, record, "released"))
 
@@ -107,7 +107,7 @@ def update(context: Context, job_id: str, who: Principal, wanted: Update) -> Non
     if not fields:
         return
     event = ("updated", {**{n: v for n, v in fields.items() if n != "digest"}, "by": who.owner})
-    _intend(context, record, fields, event, pack_spec(changed) if changed != spec else None)
+    _intend(context, record, UPDATE, fields, event, pack_spec(changed) if changed != spec else None)
 
 
 def _updated(
@@ -134,11 +134,17 @@ def _updated(
 
 
 def _intend(
-    context: Context, record: JobRecord, fields: dict[str, Any], event: Event, spec: bytes | None = None
+    context: Context,
+    record: JobRecord,
+    what: str,
+    fields: dict[str, Any],
+    event: Event,
+    spec: bytes | None = None,
 ) -> None:
+    """``what``: HOLD or UPDATE.  At no backend there is nobody to be told."""
     at_a_backend = record.state in AT_A_BACKEND
     change = Change(
-        set={**fields, "act": True if record.state is not JobState.ACCEPTED else None},
+        set={**fields, "act": tuple({*record.act, what}) if record.state is not JobState.ACCEPTED else None},
         spec=spec,
         due=(f"{ACT}:{record.backend}", 0) if at_a_backend else None,
         events=(event,),

@@ -18,6 +18,8 @@ from api_spec.states import FINAL, AttemptState, JobState
 VERSION = 1
 UPGRADES: dict[int, Callable[[dict[str, str]], dict[str, str]]] = {}
 
+HOLD, UPDATE = "hold", "update"  # held or released; replicas or spec
+
 Edge = tuple[str, str]  # (id of the predecessor, when)
 
 
@@ -49,7 +51,7 @@ class JobRecord:
     ended_by: str | None = None
     cancel: str | None = None  # who asked
     held: bool = False
-    act: bool = False  # an intent (scale, revision, hold) is still to be carried out
+    act: tuple[str, ...] = ()  # what is still to be carried out at the backend: HOLD, UPDATE
     waits: bool = False  # for a predecessor
     deps: tuple[Edge, ...] = ()
     ready: bool = False
@@ -115,14 +117,13 @@ READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(["version", "epoch", "created", "updated", "started", "ended", "attempt"], int),
     **dict.fromkeys(["exit_code", "signal", "revision", "replicas", "tries", "patience", "reroutes"], int),
     "lease": int,
-    **dict.fromkeys(["held", "act", "waits", "ready", "recovered"], lambda text: text == "1"),
+    **dict.fromkeys(["held", "waits", "ready", "recovered"], lambda text: text == "1"),
     **dict.fromkeys(["labels", "service", "tasks"], _json),
     "kind": Kind,
     "state": JobState,
     "reason": Reason,
     "deps": _edges,
-    "excluded": lambda text: tuple(text.split()),
-    "groups": lambda text: tuple(text.split()),
+    **dict.fromkeys(["act", "excluded", "groups"], lambda text: tuple(text.split())),
 }
 KNOWN = {f.name for f in fields(JobRecord)}
 

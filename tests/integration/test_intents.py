@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api_spec.jobs import Kind
+from api_spec.reasons import Reason
 from api_spec.states import JobState
 from broker.lifecycle import points
 from tests.builders import spec
@@ -201,3 +202,45 @@ def test_a_cancel_that_reaches_nobody_counts_against_the_backend(kit):
     kit.broker.perform("drain:fake")
 
     assert kit.store.backends.read("fake").reachable is False
+
+
+# ---- hold of a service -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queued_service(kit):
+    job_id = kit.submit(
+        spec(kind=Kind.INFERENCE, name="serve", environment=ENDLESS | {"FAKE_START_S": "1000"})
+    )
+    kit.reaches(job_id, S.QUEUED)
+    return job_id
+
+
+def test_a_service_that_has_not_started_can_be_held_and_released(kit, queued_service):
+    kit.broker.hold(queued_service, ANA)
+    kit.settle(lambda: kit.get(queued_service).reason is Reason.HELD, why="the backend says that it is held")
+
+    kit.broker.release(queued_service, ANA)
+
+    kit.settle(lambda: kit.get(queued_service).reason is not Reason.HELD, why="it is held no more")
+    kit.fake.faults.start(marker_of(kit, queued_service))
+    kit.reaches(queued_service, S.RUNNING)
+
+
+def test_a_service_that_is_held_and_scaled_at_once_is_both(kit, queued_service):
+    kit.broker.hold(queued_service, ANA)
+    kit.broker.update(queued_service, ANA, replicas=2)
+
+    kit.settle(lambda: kit.get(queued_service).reason is Reason.HELD, why="the backend says that it is held")
+    kit.settle(lambda: kit.get(queued_service).service.wanted == 2, why="the backend knows of two replicas")
+
+
+def test_scaling_a_service_neither_holds_nor_releases_it(kit, queued_service):
+    kit.broker.update(queued_service, ANA, replicas=2)
+
+    kit.settle(lambda: kit.get(queued_service).service.wanted == 2, why="the backend knows of two replicas")
+    assert not {"hold", "release"} & set(kit.fake.asked())
+
+
+def marker_of(kit, job_id):
+    return kit.broker.attempts(job_id, ANA)[0].marker

@@ -10,6 +10,7 @@ from api_spec.reasons import Reason
 from api_spec.states import FINAL, JobState
 from broker.store.changes import Change, Guard, Live
 from broker.store.jobs import Written
+from broker.store.records import UPDATE
 from tests.helpers import wait_until
 from tests.store_kit import ACT, BACKEND, SUBMIT, World, again, ending, guard_of, opened
 
@@ -302,7 +303,7 @@ def test_an_intent_that_came_during_the_submit_is_acted_on_at_the_backend(world)
     [claim] = world.claim()
     world.begin(claim)
     world.jobs.move(
-        job_id, Guard(version=world.read(job_id).version), Change(set={"act": True, "replicas": 3})
+        job_id, Guard(version=world.read(job_id).version), Change(set={"act": (UPDATE,), "replicas": 3})
     )
     assert world.claim(lane="act") == []
 

@@ -9,9 +9,10 @@ from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import ACT, Context, ref_of
 from broker.lifecycle.health import failed, wait_s
 from broker.lifecycle.points import point
+from broker.lifecycle.refusals import in_force, taken_back
 from broker.lifecycle.submit import as_decided
 from broker.store.changes import Change, Guard
-from broker.store.jobs import Claim
+from broker.store.jobs import Claim, Written
 from broker.store.records import HOLD, UPDATE, AttemptRecord, JobRecord
 
 INSIST_S = 5.0  # between two calls of cancel, until the backend says that it is gone
@@ -56,16 +57,11 @@ def _carry_out(context: Context, claim: Claim, attempt: AttemptRecord) -> None:
         _tell(context, claim, attempt, what)
     except Rejected as error:
         point("update_returned")
-        return _refused(context, record, what, error)
+        return _refused(context, claim, what, error)
     except (Busy, OutcomeUnknown) as error:
         return _later(context, record, attempt, error)
     point("update_returned")
-    # Guarded by the version too: what was asked for in the meantime is still to be carried out.
-    guard = Guard(epoch=record.epoch, version=record.version)
-    change = Change(set={"act": _without(record, what)}, no_due=True)
-    context.store.jobs.move(record.id, guard, change)
-    point("step_done")
-    return None
+    return _done(context, claim, what)
 
 
 def _tell(context: Context, claim: Claim, attempt: AttemptRecord, what: str) -> None:
@@ -82,15 +78,34 @@ def _without(record: JobRecord, what: str) -> tuple[str, ...] | None:
     return (HOLD,) if what == UPDATE and HOLD in record.act else None
 
 
-def _refused(context: Context, record: JobRecord, what: str, error: Rejected) -> None:
+def _done(context: Context, claim: Claim, what: str) -> None:
+    record, jobs = claim.record, context.store.jobs
+    # Guarded by the version too: what was asked for in the meantime is still to be carried out.
+    guard = Guard(epoch=record.epoch, version=record.version)
+    fields = {"act": _without(record, what), **({"before": None} if what == UPDATE else {})}
+    written = jobs.move(record.id, guard, Change(set=fields, no_due=True))
+    point("step_done")
+    if written is Written.CHANGED and what == UPDATE:
+        # If the newer one is refused, this one is what the backend has.
+        jobs.move(record.id, _guard(record), Change(set={"before": in_force(record, claim.spec)}))
+        point("step_done")
+
+
+def _refused(context: Context, claim: Claim, what: str, error: Rejected) -> None:
+    """Taken back; a newer wish is not refused with the older one."""
+    now = context.store.jobs.read(claim.record.id)
+    if now is None:
+        return
+    back = taken_back(what, claim.record, now)
+    over = {"act": _without(now, what), **({"before": None} if what == UPDATE else {})}
     change = Change(
-        set={"act": _without(record, what), "message": str(error)[:500]},
+        set={**back.fields, **({} if back.still_wanted else over), "message": str(error)[:500]},
+        spec=back.spec,
         no_due=True,
         events=(("refused", {"message": str(error)[:500]}),),
     )
-    # By the version too: a newer intent is not refused with the older one.
-    guard = Guard(epoch=record.epoch, version=record.version)
-    context.store.jobs.move(record.id, guard, change)
+    context.store.jobs.move(now.id, Guard(epoch=claim.record.epoch, version=now.version), change)
+    point("step_done")
 
 
 def _later(context: Context, record: JobRecord, attempt: AttemptRecord, error: BackendError) -> None:

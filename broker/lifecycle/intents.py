@@ -17,6 +17,7 @@ from api_spec.states import JobState
 from broker.access import Principal, must_act_on
 from broker.lifecycle.context import ACT, SUBMIT, Context
 from broker.lifecycle.points import point
+from broker.lifecycle.refusals import in_force
 from broker.store.changes import Change, Event, Guard
 from broker.store.jobs import Written
 from broker.store.records import HOLD, UPDATE, JobRecord
@@ -99,14 +100,16 @@ def update(context: Context, job_id: str, who: Principal, wanted: Update) -> Non
         raise Conflict(f"the job has ended ({record.state})")
     found = context.store.jobs.read_with_spec(job_id)
     spec = unpack_spec(found[1]) if found else None
-    if spec is None or spec.service is None:
+    if found is None or spec is None or spec.service is None:
         raise Conflict(f"only an inference job can be scaled or updated; {job_id} is a {record.kind} job")
     if record.backend and not _can(context, record, Capability.UPDATE):
         raise NotSupported(f"the backend {record.backend} cannot scale or update a job")
     fields, changed = _updated(record, spec, spec.service, wanted)
     if not fields:
         return
-    event = ("updated", {**{n: v for n, v in fields.items() if n != "digest"}, "by": who.owner})
+    event: Event = ("updated", {**{n: v for n, v in fields.items() if n != "digest"}, "by": who.owner})
+    if record.state is not JobState.ACCEPTED and record.before is None:
+        fields["before"] = in_force(record, found[1])
     _intend(context, record, UPDATE, fields, event, pack_spec(changed) if changed != spec else None)
 
 

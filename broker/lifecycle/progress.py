@@ -238,6 +238,7 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Ste
         "ready": None,
         "service": None,
         "act": None,
+        "before": None,
     }
     if table is not None:
         fields |= {"next_tasks": _tasks_to_run_again(seen, table), "tasks": tasks.counts(table)}

@@ -152,6 +152,8 @@ def _rejected(context: Context, record: JobRecord, attempt: AttemptRecord, error
             "backend": None,
             "message": str(error)[:500],
             "excluded": (*record.excluded, attempt.backend),
+            "act": None,  # the next attempt is handed over as it is wanted by then
+            "before": None,
         },
         attempt=ended,
         not_live=attempt.backend,

@@ -52,6 +52,7 @@ class JobRecord:
     cancel: str | None = None  # who asked
     held: bool = False
     act: tuple[str, ...] = ()  # what is still to be carried out at the backend: HOLD, UPDATE
+    before: str | None = None  # what the backend has while an UPDATE is: lifecycle.refusals
     waits: bool = False  # for a predecessor
     deps: tuple[Edge, ...] = ()
     ready: bool = False

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from api_spec.jobs import Kind
+from adapters.base import Rejected
+from api_spec.jobs import Kind, Retry
 from api_spec.reasons import Reason
 from api_spec.states import JobState
 from broker.lifecycle import points
 from tests.builders import spec
 from tests.fakes import FOR_EVER
 from tests.helpers import wait_until
-from tests.kit import ANA, fake_kit
+from tests.kit import ANA, adapter_of, fake_kit
 
 S = JobState
 ENDLESS = {"FAKE_RUN_S": "forever"}
@@ -244,3 +247,184 @@ def test_scaling_a_service_neither_holds_nor_releases_it(kit, queued_service):
 
 def marker_of(kit, job_id):
     return kit.broker.attempts(job_id, ANA)[0].marker
+
+
+# ---- a backend that refuses ------------------------------------------------------------------------------
+
+
+class Refuses:
+    """Stands before a method of the adapter: it refuses what ``wont`` says, and keeps what it was asked."""
+
+    def __init__(self, kit, monkeypatch, name, wont):
+        self.asked = []
+        self.method = getattr(adapter_of(kit), name)
+        self.wont = wont
+        monkeypatch.setattr(adapter_of(kit), name, self)
+
+    def __call__(self, ref, *spec):
+        self.asked.append((ref.revision, ref.replicas))
+        if self.wont(ref, *spec):
+            raise Rejected("not here")
+        self.method(ref, *spec)
+
+
+@pytest.fixture
+def service(kit):
+    return running(kit, kind=Kind.INFERENCE, name="serve", environment=ENDLESS | {"V": "1"})
+
+
+def refusals(kit, job_id):
+    return kit.events(job_id).count("refused")
+
+
+def revised(kit, job_id, version):
+    return replace(kit.get(job_id).spec, environment=ENDLESS | {"V": version})
+
+
+def test_a_scale_that_was_refused_can_be_asked_for_again(kit, monkeypatch, service):
+    door = Refuses(kit, monkeypatch, "update", lambda ref, spec: ref.replicas == 3)
+    for n in (1, 2):
+        job = kit.broker.update(service, ANA, replicas=3)
+        assert job.replicas_wanted == 3
+        kit.settle(lambda n=n: refusals(kit, service) == n, why=f"answer {n}")
+
+    job = kit.get(service)
+    assert (job.replicas_wanted, job.message) == (1, "not here"), "what it has is what is wanted of it"
+    door.wont = lambda ref, spec: False
+    kit.broker.update(service, ANA, replicas=3)
+
+    kit.settle(lambda: kit.get(service).service.ready == 3)
+
+
+def test_a_revision_that_was_refused_is_taken_back_and_can_be_asked_for_again(kit, monkeypatch, service):
+    door = Refuses(kit, monkeypatch, "update", lambda ref, spec: spec.environment["V"] == "2")
+    before, wanted = kit.get(service), revised(kit, service, "2")
+    for n in (1, 2):
+        kit.broker.update(service, ANA, spec=wanted)
+        kit.settle(lambda n=n: refusals(kit, service) == n, why=f"answer {n}")
+        assert (kit.get(service).spec, kit.get(service).revision) == (before.spec, 1)
+
+    door.wont = lambda ref, spec: False
+    kit.broker.update(service, ANA, spec=wanted)
+
+    kit.settle(lambda: kit.get(service).service.revision == 2, why="the new revision is seen")
+    assert kit.get(service).spec == wanted
+
+
+@pytest.mark.parametrize("verb", ["hold", "release"])
+def test_a_hold_that_was_refused_is_no_hold_and_can_be_asked_for_again(kit, monkeypatch, verb):
+    held(kit)
+    [job_id] = kit.store.backends.live("fake")
+    kit.settle(lambda: kit.get(job_id).reason is Reason.HELD)
+    if verb == "hold":
+        kit.broker.release(job_id, ANA)
+        kit.settle(lambda: kit.get(job_id).reason is not Reason.HELD)
+    before = kit.get(job_id).held
+    door = Refuses(kit, monkeypatch, verb, lambda ref: True)
+    ask = getattr(kit.broker, verb)
+    for n in (1, 2):
+        ask(job_id, ANA)
+        kit.settle(lambda n=n: refusals(kit, job_id) == n, why=f"answer {n}")
+        assert kit.get(job_id).held is before
+
+    door.wont = lambda ref: False
+    ask(job_id, ANA)
+
+    kit.settle(lambda: (kit.get(job_id).reason is Reason.HELD) is (verb == "hold"))
+
+
+def test_a_scale_after_a_refused_revision_does_not_ask_for_the_revision_again(kit, monkeypatch, service):
+    Refuses(kit, monkeypatch, "update", lambda ref, spec: spec.environment["V"] == "2")
+    kit.broker.update(service, ANA, spec=revised(kit, service, "2"))
+    kit.settle(lambda: refusals(kit, service))
+
+    kit.broker.update(service, ANA, replicas=2)
+
+    kit.settle(lambda: kit.get(service).service.ready == 2)
+    assert refusals(kit, service) == 1
+
+
+def test_a_revision_that_comes_while_an_older_one_is_refused_is_rolled_out(kit, monkeypatch, service):
+    door = Refuses(kit, monkeypatch, "update", lambda ref, spec: spec.environment["V"] == "2")
+    newest = revised(kit, service, "3")
+    kit.broker.update(service, ANA, spec=revised(kit, service, "2"))
+    at("update_returned", lambda: kit.broker.update(service, ANA, spec=newest))
+
+    kit.settle(lambda: kit.get(service).service.revision == 3, why="the newest revision is seen")
+
+    assert kit.get(service).spec == newest
+    assert [revision for revision, _ in door.asked] == [2, 3]
+
+
+def test_a_scale_that_comes_while_a_revision_is_refused_is_carried_out(kit, monkeypatch, service):
+    """The refused part alone is taken back."""
+    Refuses(kit, monkeypatch, "update", lambda ref, spec: spec.environment["V"] == "2")
+    kit.broker.update(service, ANA, spec=revised(kit, service, "2"))
+    at("update_returned", lambda: kit.broker.update(service, ANA, replicas=2))
+
+    kit.settle(lambda: kit.get(service).service.ready == 2)
+
+    assert (kit.get(service).revision, kit.get(service).spec.environment["V"]) == (1, "1")
+
+
+def test_a_release_that_comes_while_a_hold_is_refused_leaves_it_released(kit, monkeypatch):
+    job_id = kit.submit(spec(environment=ENDLESS | {"FAKE_START_S": "1000"}))
+    kit.reaches(job_id, S.QUEUED)
+    Refuses(kit, monkeypatch, "hold", lambda ref: True)
+    kit.broker.hold(job_id, ANA)
+    at("update_returned", lambda: kit.broker.release(job_id, ANA))
+
+    kit.settle(lambda: kit.fake.asked().get("release"), why="the newer wish is carried out")
+
+    assert kit.get(job_id).held is False
+
+
+def test_what_was_refused_is_answered_even_if_the_job_was_just_seen_to_move(kit, monkeypatch, service):
+    """An observation raises the version too; the answer must not wait until the worker's lease is over."""
+    Refuses(kit, monkeypatch, "update", lambda ref, spec: ref.replicas == 3)
+    kit.fake.faults.ready_at_most(marker_of(kit, service), 0)
+    kit.store.backends.postpone("fake", "observe_at", 1 << 42)
+    kit.broker.update(service, ANA, replicas=3)
+    at("update_returned", lambda: kit.broker.perform("observe:fake"))
+
+    kit.broker.perform("drain:fake")
+
+    assert refusals(kit, service) == 1
+
+
+def test_a_service_that_is_lost_after_a_refused_revision_is_started_as_it_was(kit, monkeypatch):
+    retry = Retry(max_attempts=2, on=("Lost",))
+    job_id = running(kit, kind=Kind.INFERENCE, name="serve", environment=ENDLESS | {"V": "1"}, retry=retry)
+    Refuses(kit, monkeypatch, "update", lambda ref, spec: spec.environment["V"] == "2")
+    kit.broker.update(job_id, ANA, spec=revised(kit, job_id, "2"))
+    kit.settle(lambda: refusals(kit, job_id))
+
+    kit.fake.faults.forget(marker_of(kit, job_id))
+
+    kit.settle(lambda: len(kit.broker.attempts(job_id, ANA)) == 2, 20)
+    assert kit.get(job_id).spec.environment["V"] == "1"
+
+
+def test_when_a_newer_revision_is_refused_the_older_one_that_was_rolled_out_counts(kit, monkeypatch, service):
+    Refuses(kit, monkeypatch, "update", lambda ref, spec: spec.environment["V"] == "3")
+    older, newer = revised(kit, service, "2"), revised(kit, service, "3")
+    kit.broker.update(service, ANA, spec=older)
+    at("update_returned", lambda: kit.broker.update(service, ANA, spec=newer))
+
+    kit.settle(lambda: refusals(kit, service))
+
+    assert (kit.get(service).spec, kit.get(service).revision) == (older, 2)
+
+
+def test_a_revision_during_a_submit_that_is_refused_goes_with_the_next_attempt(redis_server, tmp_path):
+    with fake_kit(redis_server, tmp_path, names=("one", "two")) as kit:
+        kit.fake.faults.refuse(times=1)
+        job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve", environment=ENDLESS))
+        at("submit_returned", lambda: kit.broker.update(job_id, ANA, spec=revised(kit, job_id, "2")))
+
+        kit.reaches(job_id, S.RUNNING)
+
+        assert kit.get(job_id).spec.environment["V"] == "2"
+        assert "update" not in kit.fake.asked()
+        record = kit.store.jobs.read(job_id)
+        assert (record.act, record.before) == ((), None)

@@ -210,7 +210,7 @@ local function finish(job, change, now)
   change.set.ended = int(now)
   change.no_due, change.due = true, nil
   change.del = change.del or {}
-  for _, name in ipairs({ 'cancel', 'act', 'waits' }) do change.del[#change.del + 1] = name end
+  for _, name in ipairs({ 'cancel', 'act', 'before', 'waits' }) do change.del[#change.del + 1] = name end
   if (job.backend or '') ~= '' then change.not_live = job.backend end
   write(job, change, now)
   for _, edge in ipairs(job.deps and cjson.decode(job.deps) or {}) do

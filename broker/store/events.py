@@ -32,8 +32,11 @@ class Events:
     def of_operator(self, after: str | None, limit: int) -> Page[EventView]:
         return self._read(f"{self.prefix}operator", after, limit, dense=False)
 
-    def tell_operator(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Backends, policy and tokens: what an operator did or must know."""
+    def tell_operator(self, kind: str, data: Mapping[str, Any], pipe: Client | None = None) -> None:
+        """Backends, policy and tokens: what an operator did or must know.
+
+        ``pipe``: a transaction, so that it is told if and only if it is done.
+        """
         at = self.client.time()
         record = {
             "at": str(at[0] * 1000 + at[1] // 1000),
@@ -41,7 +44,8 @@ class Events:
             "job": "",
             "data": json.dumps(dict(data)),
         }
-        self.client.xadd(f"{self.prefix}operator", record, maxlen=self.kept, approximate=True)
+        writer = self.client if pipe is None else pipe
+        writer.xadd(f"{self.prefix}operator", record, maxlen=self.kept, approximate=True)
 
     def last_id(self, project: str) -> str | None:
         newest = self.client.xrevrange(f"{self.prefix}events:{project}", count=1)

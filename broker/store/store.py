@@ -69,7 +69,7 @@ class Store:
         self.events = Events(client, prefix, options.events_kept)
         self.backends = Backends(client, self.scripts, prefix)
         self.leases = Leases(client, self.scripts, prefix, hint_ms, retention_ms)
-        self.tokens = TokenRecords(client, prefix)
+        self.tokens = TokenRecords(client, prefix, self.events)
         self.alive = Alive(client, prefix)
         self.clock = Clock(client)
         self._run_id = ""  # of the server, when it was last looked at

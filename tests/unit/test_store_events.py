@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from api_spec.errors import Gone, InvalidRequest
+from broker.access import Scope
+from broker.auth import NewToken, Tokens, digest_of
 from broker.store.changes import Change, Guard
 from broker.store.events import of_job
 from tests.helpers import wait_until
@@ -227,3 +229,39 @@ def test_operators_have_a_stream_of_their_own(world):
     ]
     assert [e.type for e in second.items] == ["token_created"]
     assert world.store.projects() == ()
+
+
+def test_operators_are_told_of_each_token_that_is_made_and_revoked(world):
+    tokens = Tokens(world.store.tokens)
+    wanted = NewToken(subject="portal", owner="ana", project="vision", scopes=frozenset({Scope.JOBS_READ}))
+    _, record = tokens.create(wanted)
+    tokens.revoke(record["id"])
+
+    created, revoked = world.store.events.of_operator(None, 10).items
+
+    whose = {"id": record["id"], "subject": "portal", "owner": "ana", "project": "vision"}
+    assert (created.type, revoked.type) == ("token_created", "token_revoked")
+    assert created.data == {
+        **whose,
+        "groups": "",
+        "scopes": "jobs:read",
+        "created_at": record["created_at"],
+        "expires_at": record["expires_at"],
+    }
+    assert revoked.data == whose
+
+
+def test_operators_are_told_neither_a_secret_nor_its_digest(world):
+    secret, record = Tokens(world.store.tokens).create(NewToken(subject="ana", project="vision"))
+
+    told = str(world.store.client.xrange(world.key("operator")))
+
+    assert record["id"] in told
+    assert secret not in told
+    assert digest_of(secret) not in told
+
+
+def test_to_revoke_what_is_no_token_is_no_event(world):
+    assert not Tokens(world.store.tokens).revoke("tok-0")
+
+    assert world.store.events.of_operator(None, 10).items == ()

@@ -1,10 +1,12 @@
 """The table of an array job's tasks: 24 bytes each, in order of index, packed as one value.  Pure.
 
 States and reasons stand there by their place in ``JobState`` and ``Reason``: new ones are added at the end.
+Numbers that do not fit into a row stand behind the rows as JSON: index -> attempt, exit code, signal.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections import Counter
@@ -20,6 +22,7 @@ _ROW = struct.Struct("<IBBBxiiII")  # index, state, reason, attempt, exit code, 
 _STATES = list(JobState)
 _REASONS = [None, *Reason]
 _NONE = -(2**31)  # no exit code, no signal
+_LEAST, _MOST, _ATTEMPTS = -(2**31) + 1, 2**31 - 1, 255  # that fit into a row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +50,19 @@ def table_of(spec: JobSpec, packed: bytes | None) -> Table | None:
 
 
 def pack_table(table: Table) -> bytes:
-    return zlib.compress(b"".join(_pack(row) for _, row in sorted(table.items())), 1)
+    rows = zlib.compress(b"".join(_pack(row) for _, row in sorted(table.items())), 1)
+    odd = {i: (row.attempt, row.exit_code, row.signal) for i, row in table.items() if not _fits(row)}
+    return rows + json.dumps(odd).encode() if odd else rows
 
 
 def unpack_table(packed: bytes) -> Table:
-    rows = (_unpack(row) for row in _ROW.iter_unpack(zlib.decompress(packed)))
-    return {row.index: row for row in rows}
+    reader = zlib.decompressobj()
+    rows = (_unpack(row) for row in _ROW.iter_unpack(reader.decompress(packed)))
+    table = {row.index: row for row in rows}
+    for index, (attempt, exit_code, signal) in json.loads(reader.unused_data or b"{}").items():
+        odd = table[int(index)]
+        table[odd.index] = replace(odd, attempt=attempt, exit_code=exit_code, signal=signal)
+    return table
 
 
 def counts(table: Table) -> dict[str, int]:
@@ -98,14 +108,23 @@ def _state(task: TaskObservation) -> JobState:
     return JobState.RUNNING if task.state is AttemptState.RUNNING else JobState.QUEUED
 
 
+def _fits(row: TaskRow) -> bool:
+    numbers = [number for number in (row.exit_code, row.signal) if number is not None]
+    return row.attempt <= _ATTEMPTS and all(_LEAST <= number <= _MOST for number in numbers)
+
+
+def _number(number: int | None) -> int:
+    return number if number is not None and _LEAST <= number <= _MOST else _NONE
+
+
 def _pack(row: TaskRow) -> bytes:
     return _ROW.pack(
         row.index,
         _STATES.index(row.state),
         _REASONS.index(row.reason),
-        min(row.attempt, 255),
-        _NONE if row.exit_code is None else row.exit_code,
-        _NONE if row.signal is None else row.signal,
+        min(row.attempt, _ATTEMPTS),
+        _number(row.exit_code),
+        _number(row.signal),
         int(row.started_at or 0),
         int(row.ended_at or 0),
     )

@@ -302,6 +302,26 @@ def test_only_the_failed_tasks_of_an_array_are_retried(redis_server, tmp_path):
         ]
 
 
+@pytest.mark.parametrize("code", [70_000, -1, 0xC0000005])
+def test_an_exit_code_is_told_whole_however_large(redis_server, tmp_path, code):
+    with fake_kit(redis_server, tmp_path, {"run_s": 1000}) as kit:
+        single, array = kit.submit(spec()), kit.submit(spec(array=Array(indices="0-1")))
+        kit.reaches(single, S.RUNNING)
+        kit.reaches(array, S.RUNNING)
+        kit.fake.faults.finish(kit.broker.attempts(single, ANA)[0].marker, exit_code=code)
+        for index in range(2):
+            marker = kit.broker.attempts(array, ANA)[0].marker
+            kit.fake.faults.finish_task(marker, index, exit_code=index * code)
+
+        job = kit.ended(single)
+        kit.ended(array)
+
+        assert (job.state, job.exit_code) == (S.FAILED, code)
+        assert kit.broker.attempts(single, ANA)[0].exit_code == code
+        tasks = kit.broker.tasks(array, ANA, None, 10).items
+        assert [(task.state, task.exit_code) for task in tasks] == [(S.COMPLETED, 0), (S.FAILED, code)]
+
+
 # ---- backends come and go ------------------------------------------------------------------------------
 
 

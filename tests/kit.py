@@ -14,6 +14,7 @@ from api_spec.jobs import JobSpec
 from api_spec.states import FINAL, JobState
 from api_spec.views import JobView
 from broker.access import Principal, Scope
+from broker.lifecycle import points
 from broker.lifecycle.broker import Broker
 from broker.settings import ConfiguredBackend, Settings
 from broker.store import Store, open_store
@@ -130,3 +131,14 @@ def fake_kit(
 
 def adapter_of(kit: Kit, name: str = "fake") -> Adapter:
     return kit.broker.context.adapters[name]
+
+
+def at(name: str, step: Callable[[], Any]) -> None:
+    """Does ``step`` when the point is passed for the first time."""
+
+    def hook(passed: str) -> None:
+        if passed == name:
+            points.install(None)
+            step()
+
+    points.install(hook)

@@ -10,11 +10,10 @@ from adapters.base import Rejected
 from api_spec.jobs import Kind, Retry
 from api_spec.reasons import Reason
 from api_spec.states import JobState
-from broker.lifecycle import points
 from tests.builders import spec
 from tests.fakes import FOR_EVER
 from tests.helpers import wait_until
-from tests.kit import ANA, adapter_of, fake_kit
+from tests.kit import ANA, adapter_of, at, fake_kit
 
 S = JobState
 ENDLESS = {"FAKE_RUN_S": "forever"}
@@ -31,17 +30,6 @@ def due_in_s(kit, job_id):
     """How long the store leaves the job alone."""
     key = f"{kit.store.prefix}due:act:fake:vision"
     return kit.store.client.zscore(key, job_id) / 1000 - kit.store.now()
-
-
-def at(name, step):
-    """Does ``step`` when the point is passed for the first time."""
-
-    def hook(passed):
-        if passed == name:
-            points.install(None)
-            step()
-
-    points.install(hook)
 
 
 # ---- a cancel beside a busy backend ----------------------------------------------------------------------

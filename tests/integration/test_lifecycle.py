@@ -33,7 +33,7 @@ from broker.lifecycle.snapshots import Snapshots
 from broker.store.jobs import ClaimLimits
 from tests.builders import spec
 from tests.fakes import running_fake
-from tests.kit import ANA, BEN, fake_kit, make_kit, settings_for
+from tests.kit import ANA, BEN, at, fake_kit, make_kit, settings_for
 
 S = JobState
 ENDLESS = {"FAKE_RUN_S": "forever"}
@@ -525,7 +525,7 @@ def test_a_job_queued_for_a_backend_that_left_the_configuration_goes_elsewhere(p
 @pytest.mark.parametrize("moment", ["claimed", "run_checked"])
 def test_a_hold_wins_over_a_worker_that_has_not_written_its_intent(kit, moment):
     job_id = kit.submit(spec())
-    _once_at(moment, lambda: kit.broker.hold(job_id, ANA))
+    at(moment, lambda: kit.broker.hold(job_id, ANA))
     for _ in range(5):
         kit.work()
 
@@ -536,7 +536,7 @@ def test_a_hold_wins_over_a_worker_that_has_not_written_its_intent(kit, moment):
 
 def test_a_scale_while_it_is_being_placed_is_not_lost(kit):
     job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve"))
-    _once_at("claimed", lambda: kit.broker.update(job_id, ANA, replicas=3))
+    at("claimed", lambda: kit.broker.update(job_id, ANA, replicas=3))
 
     kit.settle(lambda: (kit.get(job_id).service or None) and kit.get(job_id).service.ready == 3)
 
@@ -544,7 +544,7 @@ def test_a_scale_while_it_is_being_placed_is_not_lost(kit):
 def test_a_cancel_while_the_backend_refuses_is_carried_out(kit):
     kit.fake.faults.refuse()
     job_id = kit.submit(spec())
-    _once_at("submit_returned", lambda: kit.broker.cancel(job_id, ANA))
+    at("submit_returned", lambda: kit.broker.cancel(job_id, ANA))
 
     job = kit.ended(job_id)
 
@@ -666,15 +666,3 @@ def test_one_that_cannot_be_forgotten_does_not_keep_the_others(redis_server, tmp
 
         kit.settle(gone)
         assert kit.store.jobs.read(pinned) is not None
-
-
-def _once_at(name, step):
-    """Does ``step`` when the point is passed for the first time."""
-    from broker.lifecycle import points
-
-    def hook(passed):
-        if passed == name:
-            points.install(None)
-            step()
-
-    points.install(hook)

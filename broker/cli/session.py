@@ -47,7 +47,7 @@ def quickest_wire(known: Connection, timeout: float) -> Wire:
     from broker.client.client import httpx_wire
     from broker.client.plain import PlainWire, suits
 
-    return PlainWire(known, timeout) if suits(known, os.environ) else httpx_wire(known, timeout)
+    return PlainWire(known, timeout) if suits(os.environ) else httpx_wire(known, timeout)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from broker.client.errors import NotConfigured
 
@@ -36,6 +37,24 @@ class Connection:
     url: str
     token: str | None = None
     owner: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ``NotConfigured`` for what can be no address: no start of a broker would mend it."""
+        if not is_an_address(self.url):
+            raise NotConfigured(
+                f"{self.url!r} is not the address of a broker: --url, BROKER_URL or the configuration file "
+                "must say it as http://HOST:PORT or https://HOST"
+            )
+
+
+def is_an_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # a port that is no number or too large, brackets that do not match
+        return False
+    plain = url.isprintable() and " " not in url
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
 
 
 def resolve(

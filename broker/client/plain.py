@@ -18,9 +18,9 @@ from broker.client.exchange import Answer, Call, common_headers
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
-def suits(known: Connection, environ: Mapping[str, str]) -> bool:
+def suits(environ: Mapping[str, str]) -> bool:
     named = {name.lower() for name, value in environ.items() if value}
-    return urlsplit(known.url).scheme in ("http", "https") and not named.intersection(PROXIES)
+    return not named.intersection(PROXIES)
 
 
 class PlainWire:

@@ -426,6 +426,21 @@ def test_no_broker_is_a_sentence_that_helps(api, run):
     )
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["broker.example", "127.0.0.1:8080", "http://", "ftp://h", "http://h:x", "http://h:99999", "http://[::1"],
+)
+@pytest.mark.parametrize("words", [["get"], ["logs", "-f", JOB_ID], ["events", "-f"]])
+def test_what_can_be_no_address_is_wrong_usage(run, api, url, words):
+    """`broker dev` would not help, so "no broker answers" was the wrong sentence."""
+    result = run("--url", url, *words)
+
+    assert result.exit_code == 2
+    assert f"{url.rstrip('/')!r} is not the address of a broker" in result.stderr
+    assert "http://HOST:PORT" in result.stderr
+    assert api.requests == []
+
+
 def test_a_refused_token_says_where_to_get_one(api, run):
     api.on("GET", "/v1/jobs", problem(401, "unauthenticated", "a valid token is needed"))
 

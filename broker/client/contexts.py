@@ -28,6 +28,8 @@ from broker.client.errors import NotConfigured
 DEFAULT_URL = "http://127.0.0.1:8080"
 CONFIG_FILE = "workload-broker/config.json"
 DEV_FILE = "dev.json"
+ENTRY_FORM = '{"url": "https://...", "token": "wb_..."}, and may hold "owner"'
+CONFIG_FORM = '{"current": NAME, "contexts": {NAME: {"url": "https://...", "token": "wb_..."}}}'
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def resolve(
     context: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Connection:
-    """Raises ``NotConfigured`` when a named context is missing or a file with a token is open to others."""
+    """Raises ``NotConfigured`` when a named context is missing, or when a file with a token is open to others
+    or does not have its form."""
     url = url or (None if context else environ.get("BROKER_URL"))
     token = token or environ.get("BROKER_TOKEN")
     if token == "":
@@ -81,18 +84,27 @@ def resolve(
 def candidates(context: str | None, environ: Mapping[str, str]) -> Iterator[Connection]:
     config = read_private(config_path(environ)) or {}
     contexts = config.get("contexts", {})
+    if not isinstance(contexts, dict):
+        raise NotConfigured(f"{config_path(environ)} must hold {CONFIG_FORM}")
     if context and context not in contexts:
         known = ", ".join(sorted(contexts)) or "none"
         raise NotConfigured(f"there is no context {context!r} in {config_path(environ)}; known: {known}")
     names = [context] if context else [config.get("current"), *contexts]
-    yield from (connection(contexts[name]) for name in names if name in contexts)
+    for name in names:
+        if name in contexts:
+            yield connection(contexts[name], f"{config_path(environ)}: the context {name!r}")
     dev = read_private(dev_path(environ))
     if dev and not context:
-        yield connection(dev)
+        yield connection(dev, str(dev_path(environ)))
 
 
-def connection(entry: Mapping[str, Any]) -> Connection:
-    return Connection(str(entry["url"]).rstrip("/"), entry.get("token"), entry.get("owner"))
+def connection(entry: Any, where: str) -> Connection:
+    """Raises ``NotConfigured`` with the form that was expected at ``where``."""
+    members = entry if isinstance(entry, dict) else {}
+    url, *rest = (members.get(name) for name in ("url", "token", "owner"))
+    if not isinstance(url, str) or not all(isinstance(one, str | None) for one in rest):
+        raise NotConfigured(f"{where} must hold {ENTRY_FORM}")
+    return Connection(url.rstrip("/"), *rest)
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
@@ -115,14 +127,15 @@ def read_private(path: Path) -> dict[str, Any] | None:
         text = path.read_text()
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise NotConfigured(f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise NotConfigured(f"{path} cannot be read: {why}") from error
     if mode & 0o077:
         raise NotConfigured(f"{path} holds a token and others can read it: chmod 600 {path}")
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise NotConfigured(f"{path} is not JSON: {error}") from error
+        raise NotConfigured(f"{path} is not JSON ({error}); docs/command-line.md shows its form") from error
     if not isinstance(found, dict):
         raise NotConfigured(f"{path} does not hold a JSON object")
     return found

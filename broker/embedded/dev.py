@@ -26,18 +26,21 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from api_spec.errors import StoreUnavailable, Unauthenticated
 from broker.access import Scope
 from broker.auth import NewToken, Tokens
-from broker.client.contexts import DEV_FILE, write_private
+from broker.client.contexts import DEV_FILE, read_private, write_private
+from broker.client.errors import NotConfigured
 from broker.embedded.lock import DirectoryLock
 from broker.embedded.server import EmbeddedServer, private
 from broker.embedded.supervisor import Supervisor, say
 from broker.settings import Settings, load_settings
 
 ROLES = ("api", "worker", "controller")
+KEPT_FILE = "token"  # from one run to the next
 LOCAL_BACKEND = [{"name": "local", "type": "local"}]
 READY_WITHIN_S = 60.0  # Python's imports on a slow, busy machine
 ROUND_S = 0.2
@@ -57,7 +60,8 @@ def run_dev(
     """Runs until SIGTERM or SIGINT; returns the exit code.  ``port`` 0: any free one.
 
     ``config`` is a settings file; its ``redis_url``, ``data_dir`` and address are replaced by dev's own.
-    Raises ``Conflict`` when one runs in ``data_dir``, ``InvalidConfiguration`` before anything is started.
+    Raises ``Conflict`` when one runs in ``data_dir``, ``InvalidConfiguration`` and ``NotConfigured`` (a kept
+    token that cannot be read) before anything is started.
     """
     data_dir = data_dir.expanduser().absolute()
     private(data_dir)
@@ -109,18 +113,19 @@ class Dev:
     @property
     def url(self) -> str:
         host = self.settings.listen_host
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # compared, not bound
-        return f"http://{reachable}:{self.settings.listen_port}"
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+        return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{self.settings.listen_port}"
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self.stop_asked.set())
         dev_file = self.settings.data_dir / DEV_FILE
         dev_file.unlink(missing_ok=True)  # of a run that was killed
+        kept = kept_secret(self.settings.data_dir / KEPT_FILE)
         try:
             self.server.start()
             self.supervisor.start()
-            token = kept_token(self.settings)  # while they start: it takes as long as they do
+            token = good_token(self.settings, kept)  # while they start: it takes as long as they do
             if not self.wait_ready():
                 return 0 if self.stop_asked.is_set() else 1
             write_private(dev_file, {"url": self.url, "token": token, "pid": os.getpid()})
@@ -187,20 +192,31 @@ def answers(settings: Settings, path: str) -> bool:
         connection.close()
 
 
-def kept_token(settings: Settings) -> str:
-    """The token of the last run while it is good, else a new one for the user who runs this."""
+def kept_secret(file: Path) -> str | None:
+    """Of the last run; None: there was none.  Raises ``NotConfigured`` for a file of another form."""
+    found = read_private(file)
+    if found is None:
+        return None
+    secret = found.get("token")
+    if not isinstance(secret, str):
+        raise NotConfigured(
+            f'{file} must hold {{"token": "wb_..."}}; without the file `broker dev` makes a new token'
+        )
+    return secret
+
+
+def good_token(settings: Settings, secret: str | None) -> str:
+    """``secret`` while it is good, else a new one for the user who runs this, which is kept."""
     from broker.wiring import build  # here, so that a settings fault is shown without importing everything
 
     tokens: Tokens = build(settings).tokens
-    kept = settings.data_dir / "token"
-    try:
-        secret = json.loads(kept.read_text())["token"]
-        tokens.check(secret)
-        return str(secret)
-    except (OSError, ValueError, KeyError, Unauthenticated):
-        secret, _ = tokens.create(NewToken(subject=this_user(), project=PROJECT, scopes=SCOPES))
-        write_private(kept, {"token": secret})
-        return secret
+    with suppress(Unauthenticated):
+        if secret is not None:
+            tokens.check(secret)
+            return secret
+    secret, _ = tokens.create(NewToken(subject=this_user(), project=PROJECT, scopes=SCOPES))
+    write_private(settings.data_dir / KEPT_FILE, {"token": secret})
+    return secret
 
 
 def this_user() -> str:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from broker.client import Client, NotReachable, Refused, WaitTimeout
-from broker.client.contexts import Connection, resolve, save_context, write_private
+from broker.client.contexts import Connection, config_path, resolve, save_context, write_private
 from broker.client.errors import NotConfigured
 from broker.client.plain import PlainWire, suits
 from tests.fake_api import JOB_ID, FakeApi, decision, job, problem, summary
@@ -326,6 +326,39 @@ def test_a_token_that_others_can_read_is_refused(home):
 
     with pytest.raises(NotConfigured, match="chmod 600"):
         resolve(environ=home)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"contexts": ["site"]}, '"contexts": {NAME: {"url": '),
+        ({"contexts": {"site": "http://site"}}, "the context 'site' must hold {\"url\": "),
+        ({"contexts": {"site": {"token": "wb_x"}}}, "the context 'site' must hold {\"url\": "),
+        (
+            {"contexts": {"site": {"url": "http://site", "token": 5}}},
+            "the context 'site' must hold {\"url\": ",
+        ),
+    ],
+)
+def test_a_configuration_file_without_its_form_is_told_the_form(home, content, said):
+    write_private(save_context("a", Connection("http://a"), home), content | {"current": "site"})
+
+    with pytest.raises(NotConfigured) as caught:
+        resolve(environ=home)
+
+    assert said in str(caught.value)
+    assert str(config_path(home)) in str(caught.value)
+
+
+def test_a_token_alone_in_a_file_is_no_configuration(home):
+    config_path(home).parent.mkdir(parents=True)
+    config_path(home).write_text("wb_secret\n")
+    config_path(home).chmod(0o600)
+
+    with pytest.raises(NotConfigured, match=r"is not JSON .*docs/command-line.md") as caught:
+        resolve(environ=home)
+
+    assert "wb_secret" not in str(caught.value)
 
 
 def test_with_nothing_at_all_it_is_this_machine(home):

@@ -16,8 +16,10 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, Range, Validator
 
 from api_spec.quantities import InvalidQuantity, parse_duration, parse_indices, parse_memory
+from api_spec.schemas import hints
 
 DEPTH_AT_MOST = 6  # of free-form options; arbitrary, deeper than any backend's own
+REQUIRED = "is required"
 LARGEST_INTEGER = 2**63 - 1
 
 Messages = dict[str, Any]
@@ -31,7 +33,7 @@ class _Said(fields.Field[Any]):
     """What every field says of a member that is missing or null."""
 
     default_error_messages: Messages = {
-        "required": "is required",
+        "required": REQUIRED,
         "null": "must not be null; leave it out instead",
     }
 
@@ -61,6 +63,7 @@ class Text(_Said, fields.String):
 
     default_error_messages: Messages = {
         "invalid": "must be a string",
+        "unquoted": "must be a string; put quotes around it",
         "line": "must not contain control characters, line ends or lone surrogates",
         "text": "must not contain NUL or lone surrogates",
     }
@@ -73,7 +76,7 @@ class Text(_Said, fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> str:
         if type(value) is not str:
-            raise self.make_error("invalid")
+            raise self.make_error("unquoted" if type(value) in (int, float, bool) else "invalid")
         if self._refused.search(value):
             raise self.make_error(self._key)
         return value
@@ -186,6 +189,19 @@ class Sequence(_Said, fields.List[Any]):
         if errors:
             raise ValidationError(errors, valid_data=loaded)
         return tuple(loaded)
+
+
+class Words(Sequence):
+    """The arguments of a program, which people also write as one string."""
+
+    def __init__(self, item: Any, most: int, *, starts_a_program: bool = False, **options: Any) -> None:
+        super().__init__(item, most, **options)
+        self._starts_a_program = starts_a_program
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:
+        if type(value) is str:
+            raise ValidationError(hints.of_a_command_line(value, starts_a_program=self._starts_a_program))
+        return super()._deserialize(value, attr, data, **options)
 
 
 class Table(_Said, fields.Dict):

@@ -1,10 +1,16 @@
-"""What to say about a field that does not exist: did you mean, and where it belongs.  Pure."""
+"""What to say about a field that does not exist (did you mean, and where it belongs) or that is written as
+one writes it elsewhere.  Pure."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Collection
 from difflib import get_close_matches
 
+UNKNOWN = "there is no such field"
+LONGEST_COMMAND_LINE = 200  # more is not repeated to the one who wrote it
+FOR_A_SHELL = frozenset("|&;<>()$`*?~#\n")
 KINDS = ("training", "batch", "inference")
 
 # What people write at the top who come from sbatch, Kubernetes or another launcher, and where it belongs.
@@ -57,8 +63,21 @@ def of_an_unknown_field(name: str, known: Collection[str]) -> str:
         return "an inference job cannot be an array; use service.replicas for several copies"
     place = _place(name, known)
     if place is not None:
-        return f'there is no such field; did you mean "{place}"?'
-    return f"there is no such field; there are {', '.join(sorted(known))}"
+        return f'{UNKNOWN}; did you mean "{place}"?'
+    return f"{UNKNOWN}; there are {', '.join(sorted(known))}"
+
+
+def of_a_command_line(text: str, *, starts_a_program: bool) -> str:
+    """For one string where a list is wanted; what only a shell would understand is left to one."""
+    if len(text) > LONGEST_COMMAND_LINE:
+        return 'must be a list, such as ["python3", "train.py"]'
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote without its second
+        words = []
+    if not words or (starts_a_program and FOR_A_SHELL.intersection(text)):
+        words = ["sh", "-c", text] if starts_a_program else [text]
+    return f"must be a list: {json.dumps(words, ensure_ascii=False)}"
 
 
 def of_an_unknown_kind(value: object) -> str:

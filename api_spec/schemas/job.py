@@ -16,7 +16,7 @@ from marshmallow.validate import Equal, Regexp
 from api_spec import jobs
 from api_spec.errors import Fault, InvalidSpec
 from api_spec.schemas import hints
-from api_spec.schemas.fields import Choice, Part, Sequence, Table, Text, Truth, about
+from api_spec.schemas.fields import REQUIRED, Choice, Part, Sequence, Table, Text, Truth, Words, about
 from api_spec.schemas.parts import (
     VARIABLE,
     ArraySchema,
@@ -70,14 +70,15 @@ class CommonSpecSchema(Ruled):
     name = Name(required=True)
     project = Name(load_default=None, metadata=about("null: the project of the token."))
     image = Text(1024, load_default=None, metadata=about("A container image."))
-    command = Sequence(
+    command = Words(
         Text(LONGEST_ARGUMENT, shortest=0, lines=True),
         4096,
         least=1,
+        starts_a_program=True,
         metadata=about("Program and arguments; no shell sees it."),
     )
     script = Text(LONGEST_SCRIPT, lines=True, load_default=None, metadata=about("A whole batch script."))
-    arguments = Sequence(Text(LONGEST_ARGUMENT, shortest=0, lines=True), 4096)
+    arguments = Words(Text(LONGEST_ARGUMENT, shortest=0, lines=True), 4096)
     environment = Table(Text(255, pattern=VARIABLE), Text(LONGEST_ARGUMENT, shortest=0, lines=True), 1000)
     secrets = Table(
         Text(255, pattern=VARIABLE),
@@ -203,7 +204,7 @@ def load_spec(document: Any, pointer: str = "") -> jobs.JobSpec:
     schema = _READY.get(kind) if isinstance(kind, str) else None
     faults = []
     if schema is None:
-        missing = "is required: training, batch or inference"
+        missing = f"{REQUIRED}: training, batch or inference"
         faults = [Fault(f"{pointer}/kind", missing if kind is None else hints.of_an_unknown_kind(kind))]
     try:
         spec: jobs.JobSpec = (schema or _ANY).load(document)
@@ -215,11 +216,19 @@ def load_spec(document: Any, pointer: str = "") -> jobs.JobSpec:
 
 
 def _invalid(faults: list[Fault]) -> InvalidSpec:
+    faults = sorted(faults, key=_rank)
     first = faults[0]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return InvalidSpec(
         f"{first.pointer or 'the specification'} {first.message}{more}", faults=faults[:FAULTS_AT_MOST]
     )
+
+
+def _rank(fault: Fault) -> int:
+    """A member that does not exist explains one that is missing, so it is told first."""
+    if fault.message.startswith(hints.UNKNOWN):
+        return 0
+    return 2 if fault.message.startswith(REQUIRED) else 1
 
 
 def _faults(messages: Any, pointer: str) -> Iterator[Fault]:

@@ -27,7 +27,7 @@ class Strict(Schema):
 
     error_messages = {  # noqa: RUF012 - declared by marshmallow
         "type": "must be an object",
-        "unknown": "there is no such field",
+        "unknown": hints.UNKNOWN,
     }
 
     def __init__(self, **options: Any) -> None:

@@ -106,7 +106,13 @@ WRONG = [
     ({"partition": "gpu"}, "/partition", '"placement.slurm.partition"'),
     ({"zzz": 1}, "/zzz", "there are "),
     ({"name": None}, "/name", "is required"),
-    ({"command": "true"}, "/command", "must be a list"),
+    ({"command": "echo hi"}, "/command", 'must be a list: ["echo", "hi"]'),
+    ({"command": "a | b"}, "/command", 'must be a list: ["sh", "-c", "a | b"]'),
+    ({"command": "it's"}, "/command", 'must be a list: ["sh", "-c", "it\'s"]'),
+    ({"command": "x" * 300}, "/command", 'must be a list, such as ["python3", "train.py"]'),
+    ({"arguments": "--epochs 90"}, "/arguments", 'must be a list: ["--epochs", "90"]'),
+    ({"command": ["sleep", 5]}, "/command/1", "must be a string; put quotes around it"),
+    ({"outputs": "a"}, "/outputs", "must be a list"),
     ({"environment": []}, "/environment", "must be an object"),
     ({"resources": 4}, "/resources", "must be an object"),
     ({"resources": {"nodes": "2"}}, "/resources/nodes", "must be a whole number"),
@@ -260,6 +266,17 @@ def test_the_message_names_the_first_fault_and_how_many_there_are():
         InvalidSpec, match=r"^/resources/nodes must be a whole number from 1 to 100000 \(and 1 more\)$"
     ):
         load_spec(document(resources={"nodes": 0, "tasks_per_node": 0}))
+
+
+def test_a_misspelt_field_is_told_before_the_one_that_is_missing_for_it():
+    """Only the first fault stands in the message; what was written is easier to find than what was not."""
+    wrong = {"kimd": "batch", "nmae": "x", "command": ["true"], "resources": {"nodes": 0}}
+
+    with pytest.raises(InvalidSpec, match=r'^/kimd there is no such field; did you mean "kind"') as caught:
+        load_spec(wrong)
+
+    pointers = [fault.pointer for fault in caught.value.faults]
+    assert pointers == ["/kimd", "/nmae", "/resources/nodes", "/kind", "/name"]
 
 
 def test_a_document_full_of_faults_gets_a_short_answer():

@@ -11,7 +11,6 @@ FAILED_JOBS, USAGE, REFUSED, NOT_REACHABLE, TOO_LATE = 1, 2, 3, 4, 5
 HINTS = {
     "unauthenticated": "set BROKER_TOKEN, or BROKER_DATA_DIR to the directory of a running `broker dev`",
     "forbidden": "an operator can make a token that may: broker token create --help",
-    "not_found": "broker list shows the jobs of this project",
 }
 
 
@@ -48,4 +47,6 @@ def details(error: Refused) -> list[str]:
         lines += decision_lines(error.decision)
     if error.code in HINTS:
         lines.append(HINTS[error.code])
+    if str(error).startswith("there is no job"):
+        lines.append("broker list shows the jobs of this project")
     return lines

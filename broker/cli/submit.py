@@ -65,7 +65,12 @@ def send(session: Session, jobs: Sequence[JobFile], key: str | None) -> list[dic
 def with_places(error: Refused, jobs: Sequence[JobFile]) -> Refused:
     """The same refusal; what it points at is a line of a file instead of a part of the request."""
     faults = [{**fault, "pointer": place(fault.get("pointer", ""), jobs)} for fault in error.faults]
-    return type(error)(error.status, {**error.problem, "errors": faults})
+    changes: dict[str, Any] = {"errors": faults}
+    if len(faults) == 1:
+        changes["detail"] = f"{faults[0]['pointer']}: {faults[0]['message']}"
+    elif faults:
+        changes["detail"] = f"{len(faults)} faults, and nothing was submitted"
+    return type(error)(error.status, {**error.problem, **changes})
 
 
 def place(pointer: str, jobs: Sequence[JobFile]) -> str:

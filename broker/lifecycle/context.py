@@ -18,6 +18,7 @@ from policies.rules import Policy
 log = logging.getLogger("broker.lifecycle")
 
 UNPLACED = "-"  # the queue of jobs that no backend could take when they were last decided
+LONGEST_NAME_SHOWN = 100
 SUBMIT, ACT = "submit", "act"  # the lanes
 
 
@@ -41,8 +42,13 @@ class Context:
 
     def adapter(self, backend: str) -> Adapter:
         if backend not in self.adapters:
-            raise NotFound(f"there is no backend {backend} in the configuration")
+            raise self.no_backend(backend)
         return self.adapters[backend]
+
+    def no_backend(self, name: str) -> NotFound:
+        known = ", ".join(sorted(self.adapters))
+        there_are = f"configured are {known}" if known else "none is configured"
+        return NotFound(f"there is no backend {name[:LONGEST_NAME_SHOWN]}; {there_are}")
 
     def marker(self, job_id: str, number: int) -> str:
         return marker(self.settings.instance, job_id, number)

@@ -140,7 +140,7 @@ def backends(context: Context, who: Principal) -> tuple[BackendView, ...]:
 def backend(context: Context, name: str, who: Principal) -> BackendView:
     found = next((view for view in backends(context, who) if view.name == name), None)
     if found is None:
-        raise NotFound(f"there is no backend {name}")
+        raise context.no_backend(name)
     return found
 
 

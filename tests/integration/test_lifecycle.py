@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from api_spec.decisions import Outcome
-from api_spec.errors import Conflict, InvalidSpec, NothingFits, PreconditionFailed
+from api_spec.errors import Conflict, InvalidSpec, NotFound, NothingFits, PreconditionFailed
 from api_spec.jobs import (
     Array,
     Dependency,
@@ -53,6 +53,12 @@ def pair(redis_server, tmp_path):
 
 
 # ---- placement -----------------------------------------------------------------------------------------
+
+
+def test_a_backend_that_is_not_there_is_answered_with_those_that_are(pair):
+    for ask in (pair.broker.drain_backend, pair.broker.backend):
+        with pytest.raises(NotFound, match="there is no backend tow; configured are one, two"):
+            ask("tow", ANA)
 
 
 def test_nothing_fits_is_said_at_once(kit):

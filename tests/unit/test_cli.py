@@ -102,7 +102,20 @@ def test_a_fault_is_shown_at_its_line(api, run):
     result = run("submit", write("ab.yaml", TWO_JOBS))
 
     assert result.exit_code == 3
-    assert "ab.yaml:7:12 (/command/0): must not be empty" in result.stderr
+    assert result.stderr == "Error: ab.yaml:7:12 (/command/0): must not be empty\n"
+
+
+def test_several_faults_are_counted_and_then_told_each_at_its_line(api, run):
+    faults = [{"pointer": f"/jobs/{n}/name", "message": "is taken"} for n in (0, 1)]
+    api.on("POST", "/v1/jobs:batch", problem(422, "invalid_spec", "/jobs/0/name is taken", errors=faults))
+
+    result = run("submit", write("ab.yaml", TWO_JOBS))
+
+    assert result.stderr.splitlines() == [
+        "Error: 2 faults, and nothing was submitted",
+        "  ab.yaml:2:7 (/name): is taken",
+        "  ab.yaml:6:7 (/name): is taken",
+    ]
 
 
 def test_nothing_fits_shows_every_backend(api, run):
@@ -448,6 +461,16 @@ def test_a_refused_token_says_where_to_get_one(api, run):
 
     assert result.exit_code == 3
     assert "set BROKER_TOKEN" in result.stderr
+
+
+def test_the_advice_to_look_at_the_jobs_is_for_jobs(api, run):
+    api.on("GET", JOB_PATH, problem(404, "not_found", f"there is no job {JOB_ID}"))
+    api.on(
+        "POST", "/v1/backends/x/drain", problem(404, "not_found", "there is no backend x; configured are hpc")
+    )
+
+    assert "broker list shows the jobs" in run("get", JOB_ID).stderr
+    assert run("backends", "drain", "x").stderr == "Error: there is no backend x; configured are hpc\n"
 
 
 def test_a_slip_in_the_name_of_a_command_is_understood(run):

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from api_spec.errors import InvalidRequest
 from broker.controller import Controller
 from broker.heartbeat import Heartbeat
 from broker.lifecycle import points
@@ -62,7 +63,9 @@ def recover(settings: Settings) -> Recovered:
 
 
 def export_store(settings: Settings, file: Path) -> int:
-    """How many lines were written; ``-`` is standard output.  The file is readable by its owner only."""
+    """How many lines were written; ``-`` is standard output.  The file is readable by its owner only.
+
+    Raises ``InvalidRequest`` when it cannot be written."""
     store = open_store(settings.redis_url, store_options(settings))
     with errors_in_our_words(), _output(file) as out:
         count = 0
@@ -73,7 +76,7 @@ def export_store(settings: Settings, file: Path) -> int:
 
 
 def import_store(settings: Settings, file: Path) -> Loaded:
-    """Raises ``InvalidRequest`` with the line that cannot be read."""
+    """Raises ``InvalidRequest`` with the line that cannot be read, or when the file cannot be."""
     store = open_store(settings.redis_url, store_options(settings))
     with errors_in_our_words(), _input(file) as lines:
         return import_lines(store, lines)
@@ -84,7 +87,10 @@ def _output(file: Path) -> Iterator[TextIO]:
     if str(file) == "-":
         yield sys.stdout
         return
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+    with (
+        _in_our_words(file, "written"),
+        open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out,
+    ):
         yield out
 
 
@@ -93,8 +99,20 @@ def _input(file: Path) -> Iterator[TextIO]:
     if str(file) == "-":
         yield sys.stdin
         return
-    with file.open(encoding="utf-8") as lines:
+    with _in_our_words(file, "read"), file.open(encoding="utf-8") as lines:
         yield lines
+
+
+@contextmanager
+def _in_our_words(file: Path, done: str) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{file} is not the export of a workload broker: it is not UTF-8") from error
+    except OSError as error:
+        raise InvalidRequest(f"{file} cannot be {done}: {error.strerror or error}") from error
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{file}, {error}") from error
 
 
 def run_controller(settings: Settings) -> None:

@@ -171,10 +171,14 @@ def attempts_json(attempts: Iterable[AttemptRecord]) -> dict[int, str]:
 
 
 def _check_header(first: tuple[int, str]) -> None:
-    header = _read(*first)
-    version = header.get("workload_broker")
+    number, line = first
+    try:
+        header = json.loads(line)
+    except ValueError:
+        header = None
+    version = header.get("workload_broker") if isinstance(header, dict) else None
     if not isinstance(version, int):
-        _refuse(1, "this is not the export of a workload broker")
+        _refuse(number, "this is not the export of a workload broker")
     if version > DUMP_VERSION:
         _refuse(1, f"the export has version {version}; this release reads up to {DUMP_VERSION}")
 

@@ -12,6 +12,7 @@ from api_spec.jobs import Array, Dependency, Kind, Retry
 from api_spec.states import JobState
 from api_spec.views import JobQuery
 from broker.lifecycle.recover import recover
+from broker.processes import export_store, import_store
 from broker.store.dump import export_lines, import_lines
 from tests.builders import spec
 from tests.kit import ANA, fake_kit, make_kit
@@ -108,10 +109,11 @@ def test_an_import_may_be_repeated(kit):
     [
         (['{"jobs": []}\n'], "not the export"),
         (['{"workload_broker": 99}\n'], "version 99"),
-        (["not json\n"], "line 1"),
+        (["not json\n"], "line 1: this is not the export"),
         (['{"workload_broker": 1}\n', '{"type": "job", "id": "x"}\n'], "line 2"),
         (['{"workload_broker": 1}\n', '{"type": "cow"}\n'], "cow"),
-        ([], "line 1"),
+        ([], "line 1: this is not the export"),
+        (["[]\n"], "line 1: this is not the export"),
     ],
 )
 def test_what_is_no_export_is_refused_with_its_line(kit, lines, message):
@@ -159,3 +161,24 @@ def test_when_all_of_redis_is_lost_the_backends_tell_what_they_know(kit):
     assert other.ended(ids["running"]).state is S.CANCELLED
     assert recover(other.broker.context).jobs == 0
     other.store.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", " is not the export of a workload broker: it is not UTF-8"),
+        (b"kind: batch\n", ", line 1: this is not the export of a workload broker"),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong_with_it(kit, tmp_path, content, message):
+    (tmp_path / "file").write_bytes(content)
+
+    with pytest.raises(InvalidRequest) as caught:
+        import_store(kit.settings, tmp_path / "file")
+
+    assert str(caught.value) == f"{tmp_path}/file{message}"
+
+
+def test_an_export_into_nowhere_is_a_sentence(kit, tmp_path):
+    with pytest.raises(InvalidRequest, match="nowhere/x cannot be written: No such file or directory"):
+        export_store(kit.settings, tmp_path / "nowhere" / "x")

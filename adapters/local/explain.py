@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from adapters.local import attempts, queue, slots
+from adapters.local import attempts, queue, shortfall, slots
 from adapters.local.options import Options
 from api_spec.decisions import Refusal
 from api_spec.reasons import PENDING, Reason
@@ -18,7 +18,7 @@ def pending(connection: sqlite3.Connection, marker: str, options: Options) -> li
     unfinished = queue.unfinished(connection)
     mine = [task for task in unfinished if task["attempt"] == row["seq"]]
     found = [
-        *_starting(mine),
+        *_starting(connection, row, mine),
         *(_waits_for_a_slot(connection, row, unfinished, options) if _waits(row, mine) else ()),
     ]
     return sorted(found, key=lambda one: PENDING.index(one.code))
@@ -30,12 +30,16 @@ def _waits(row: sqlite3.Row, mine: list[sqlite3.Row]) -> bool:
     return bool(row["next"] < row["tasks"])
 
 
-def _starting(mine: list[sqlite3.Row]) -> list[Refusal]:
-    return [
-        Refusal(Reason.STARTING, task["message"] or "a process is being started")
-        for task in mine
-        if task["state"] in ("STARTING", "BACKOFF")
-    ][:1]
+def _starting(connection: sqlite3.Connection, row: sqlite3.Row, mine: list[sqlite3.Row]) -> list[Refusal]:
+    """A service whose replicas all run, and none is ready, is starting too."""
+    if row["service"]:
+        if all(task["ready"] or task["retiring_at"] is not None for task in mine):
+            return []
+        (record,) = attempts.live(connection, "seq = ?", row["seq"])
+        return [Refusal(Reason.STARTING, shortfall.why(record) or "a replica is being started")]
+    if any(task["state"] == "STARTING" for task in mine):
+        return [Refusal(Reason.STARTING, "a process is being started")]
+    return []
 
 
 def _waits_for_a_slot(

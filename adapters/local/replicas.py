@@ -17,7 +17,6 @@ from adapters.local.paths import Home
 from adapters.local.watch import Watch
 from api_spec.jobs import JobSpec
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 GOOD_AFTER_S = 60.0
 """A replica that ran this long starts again with the first pause."""
 DRAIN_S = 30.0
@@ -85,7 +84,7 @@ class Keeper:
             return
         lived = (task["ended_at"] or 0.0) - (task["started_at"] or task["ended_at"] or 0.0)
         failures = 0 if lived > GOOD_AFTER_S else task["failures"]
-        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures, 10))
+        pause = rollout.pause_s(failures)
         with whole(self.connection):
             moved = self.connection.execute(
                 "UPDATE tasks SET state = 'BACKOFF', launch = ?, pid = NULL, born = NULL, boot = NULL,"

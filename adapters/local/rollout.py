@@ -1,4 +1,4 @@
-"""Which replicas of a service to start and which to retire.  Pure.
+"""Which replicas of a service to start and which to retire, and when to start one again.  Pure.
 
 An update replaces them one by one: where there is room a new one is started first and an old one goes when
 the new one is ready; without room an old one goes first.  A revision that never gets ready stops there, and
@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+
+
+def pause_s(failures: int) -> float:
+    """Before the next start of a replica that had failed so often in a row when it ended once more."""
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures, 10))
 
 
 @dataclass(frozen=True, kw_only=True)

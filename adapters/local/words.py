@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from adapters.base import Observation, ServiceObservation, TaskObservation
-from adapters.local import attempts, codec
+from adapters.local import attempts, codec, shortfall
 from adapters.local.attempts import Record
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
@@ -171,9 +171,8 @@ def service_state(record: Record) -> dict[str, Any]:
         return {"state": A.RUNNING}
     if record.attempt["held"] and not record.tasks:
         return {"state": A.QUEUED, "reason": Reason.HELD}
-    message = _last_fault(record)
     reason = Reason.STARTING if record.tasks else Reason.CAPACITY
-    return {"state": A.QUEUED, "reason": reason, "message": message}
+    return {"state": A.QUEUED, "reason": reason, "message": shortfall.why(record)}
 
 
 def serving(record: Record) -> list[sqlite3.Row]:
@@ -196,13 +195,5 @@ def service(record: Record, host: str) -> ServiceObservation:
         updated=sum(1 for one in live if one["revision"] == row["revision"]),
         ready=len(ready),
         revision=row["revision"],
-        message=None if len(ready) == wanted else _last_fault(record),
+        message=shortfall.why(record),
     )
-
-
-def _last_fault(record: Record) -> str | None:
-    faults = [one for one in record.tasks if one["state"] == "BACKOFF" and one["message"]]
-    if not faults:
-        return None
-    last = max(faults, key=lambda one: one["ended_at"] or 0.0)
-    return f"replica {last['idx']} {last['message']}; it starts again"

@@ -22,6 +22,7 @@ from api_spec.jobs import (
     Output,
     OutputOf,
     Placement,
+    Replicas,
     Resources,
     Retry,
     ScaleOn,
@@ -318,6 +319,67 @@ def test_the_state_of_an_array_follows_from_its_tasks(connection, tasks, state, 
 
     assert (found.state, found.reason) == (state, reason)
     assert set(found.tasks) == {0, 1}
+
+
+AGAIN = {"message": "ended with exit code 3", "ended_at": 3.0}
+READY = ("RUNNING", {"ready": 1})
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        ([READY, READY], None),
+        ([READY], "1 replica waits for free slots on this machine; each asks for 2 CPUs, 64 MiB of memory"),
+        ([], "2 replicas wait for free slots on this machine; each asks for 2 CPUs, 64 MiB of memory"),
+        ([READY, ("STARTING", {})], "replica 1 is being started"),
+        (
+            [("RUNNING", {}), ("RUNNING", {})],
+            "replica 0 (and 1 more) runs, and its health path is not answered 2xx on its port (BROKER_PORT)",
+        ),
+        (
+            [READY, ("BACKOFF", AGAIN | {"failures": 1})],
+            "replica 1 ended with exit code 3; it starts again after 0.5 s",
+        ),
+        (
+            [READY, ("BACKOFF", AGAIN | {"failures": 5})],
+            "replica 1 ended with exit code 3, 5 times in a row; it starts again after 8 s",
+        ),
+        (
+            [READY, ("RUNNING", AGAIN | {"failures": 2})],
+            "replica 1 ended with exit code 3, 2 times in a row; it runs again and is not ready yet",
+        ),
+        ([READY, ("RUNNING", AGAIN | {"failures": 2, "ready": 1})], None),
+        (
+            [READY, ("BACKOFF", {"failures": 1})],
+            "replica 1 ended with exit code 0, though it is to go on; it starts again after 0.5 s",
+        ),
+        ([READY, READY, ("RUNNING", {"retiring_at": 1.0})], None),
+        (
+            [("BACKOFF", AGAIN | {"failures": 1})],
+            "replica 0 ended with exit code 3; it starts again after 0.5 s; "
+            "1 replica waits for free slots on this machine; each asks for 2 CPUs, 64 MiB of memory",
+        ),
+    ],
+)
+def test_a_service_tells_why_fewer_replicas_are_ready_than_wanted(connection, tasks, said):
+    wanted = Service(port=80, replicas=Replicas(min=2, max=4))
+    resources = Resources(cpus_per_task=2, memory_per_node_mib=64)
+    attempts.record(connection, REF, spec(kind=Kind.INFERENCE, service=wanted, resources=resources))
+    for index, (word, columns) in enumerate(tasks):
+        task(connection, index, word, **columns)
+
+    assert seen(connection).service.message == said
+
+
+def test_a_held_service_and_one_that_is_to_end_wait_for_no_slot(connection):
+    attempts.record(connection, REF, spec(kind=Kind.INFERENCE, service=Service(port=80)))
+
+    attempts.set_held(connection, REF.marker, True)
+    held = seen(connection).service.message
+    attempts.ask_for_the_end(connection, REF.marker)
+
+    assert held == "the job is held: no replica is started"
+    assert seen(connection).service.message is None
 
 
 def test_every_word_of_the_ledger_is_mapped():

@@ -67,6 +67,8 @@ class JobSummary:
     labels: Mapping[str, str]
     created_at: float
     ended_at: float | None
+    message: str | None = None
+    service: ServiceView | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

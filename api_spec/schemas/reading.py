@@ -92,7 +92,7 @@ def load_service(document: Document) -> ServiceView:
 
 @_reader
 def load_summary(document: Document) -> JobSummary:
-    readers = {"kind": Kind, "state": JobState, "reason": _reason}
+    readers: Readers = {"kind": Kind, "state": JobState, "reason": _reason, "service": load_service}
     times = {"created_at": from_rfc3339, "ended_at": from_rfc3339}
     return JobSummary(**_members(document, JobSummary, **readers, **times))
 

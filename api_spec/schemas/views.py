@@ -111,7 +111,7 @@ class ServiceStatusSchema(Shape):
     updated = Count()
     ready = Count()
     revision = Count()
-    message = TextOrNull()
+    message = TextOrNull(metadata=about("Why fewer replicas are ready than wanted."))
 
 
 class JobSummarySchema(Shape):
@@ -126,6 +126,8 @@ class JobSummarySchema(Shape):
     labels = TextByName()
     created_at = Time()
     ended_at = TimeOrNull()
+    message = TextOrNull()
+    service = fields.Nested(ServiceStatusSchema, required=True, allow_none=True)
 
 
 class JobSchema(Shape):

@@ -83,6 +83,8 @@ def dump_summary(job: JobSummary) -> Document:
         "labels": dict(job.labels),
         "created_at": to_rfc3339(job.created_at),
         "ended_at": _time(job.ended_at),
+        "message": job.message,
+        "service": job.service and dump_service(job.service),
     }
 
 

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 STATES = ("ACCEPTED", "SUBMITTING", "QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 KINDS = ("training", "batch", "inference")
 HEAD = ("ID", "NAME", "KIND", "STATE", "REASON", "BACKEND", "AGE")
-HEAD_WIDE = (*HEAD, "OWNER", "PROJECT", "LABELS")
+HEAD_WIDE = (*HEAD, "OWNER", "PROJECT", "LABELS", "MESSAGE")
 WATCH_S = 2.0
 
 FILTERS = [
@@ -63,8 +63,13 @@ def get(session: Session, /, ids: tuple[str, ...], limit: int, watch: bool, **op
             return [session.client.get(job_id) for job_id in ids]
         return list(islice(session.client.list(**filters), limit))
 
+    def table(wide: bool) -> Iterable[str]:
+        yield from job_lines(jobs, wide)
+        if ids and not wide:
+            yield from (line for job in jobs for line in notes(job))
+
     jobs = read()
-    show(jobs, options["output"], lambda wide: job_lines(jobs, wide), single=len(ids) == 1)
+    show(jobs, options["output"], table, single=len(ids) == 1)
     if not jobs and not options["output"]:
         click.echo("no jobs" + (" match" if filters else " yet: broker submit FILE"), err=True)
     if watch:
@@ -83,7 +88,7 @@ def follow(read: Callable[[], list[Json]], jobs: Iterable[Json], output: str | N
 
 
 def facts(job: Json) -> tuple[Any, ...]:
-    return job["state"], job["reason"], job["backend"]
+    return job["state"], job["reason"], job["backend"], replicas(job)
 
 
 def job_lines(jobs: Sequence[Json], wide: bool) -> Iterable[str]:
@@ -105,7 +110,23 @@ def job_row(job: Json, wide: bool) -> tuple[str, ...]:
     if not wide:
         return row
     labels = ",".join(f"{name}={value}" for name, value in spec.get("labels", {}).items())
-    return (*row, job["owner"], job["project"], labels or "-")
+    return (*row, job["owner"], job["project"], labels or "-", message(job) or "-")
+
+
+def notes(job: Json) -> Iterator[str]:
+    """What does not fit into the row of a job that was asked for by its name."""
+    if said := message(job):
+        service = job.get("service") or {}
+        ready = (
+            f"{service['ready']} of {service['wanted']} replicas ready: " if service.get("message") else ""
+        )
+        yield f"{job.get('spec', job)['name']}: {ready}{said}"
+
+
+def message(job: Json) -> str | None:
+    """A service that runs with fewer replicas than wanted says it of the service, not of the job."""
+    said: str | None = (job.get("service") or {}).get("message") or job.get("message")
+    return said
 
 
 def replicas(job: Json) -> str:

@@ -45,7 +45,7 @@ def job_view(record: JobRecord, spec: JobSpec, backend: BackendRecord | None = N
         held=record.held,
         revision=record.revision,
         replicas_wanted=record.replicas,
-        service=ServiceView(**record.service) if record.service else None,
+        service=_service_view(record),
         tasks=record.tasks,
         observed_at=observed_at,
         backend_reachable=reachable,
@@ -74,7 +74,13 @@ def job_summary(record: JobRecord) -> JobSummary:
         labels=record.labels,
         created_at=record.created / 1000,
         ended_at=_seconds(record.ended),
+        message=record.message,
+        service=_service_view(record),
     )
+
+
+def _service_view(record: JobRecord) -> ServiceView | None:
+    return ServiceView(**record.service) if record.service else None
 
 
 def attempt_view(attempt: AttemptRecord) -> AttemptView:

@@ -220,6 +220,38 @@ def test_wide_shows_whose_it_is(api, run):
     assert "ana    vision   team=vision" in run("get", JOB_ID, "-o", "wide").stdout
 
 
+SHORT = {
+    "endpoint": "http://h:1",
+    "wanted": 3,
+    "updated": 3,
+    "ready": 1,
+    "revision": 1,
+    "message": "2 replicas wait for free slots",
+}
+
+
+def test_a_service_shows_how_many_replicas_are_ready_and_why_not_more(api, run):
+    api.on("GET", JOB_PATH, job(service=SHORT))
+    api.on("GET", "/v1/jobs", {"items": [summary(service=SHORT)], "next": None})
+
+    one, wide, narrow = run("get", JOB_ID), run("list", "-o", "wide"), run("list")
+
+    assert "RUNNING 1/3" in one.stdout
+    assert one.stdout.splitlines()[2:] == ["resnet: 1 of 3 replicas ready: 2 replicas wait for free slots"]
+    assert wide.stdout.splitlines()[0].endswith("  MESSAGE")
+    assert wide.stdout.splitlines()[1].endswith("  2 replicas wait for free slots")
+    assert "RUNNING 1/3" in narrow.stdout
+    assert "free slots" not in narrow.stdout
+
+
+def test_a_job_that_is_asked_for_says_why_it_ended(api, run):
+    api.on("GET", JOB_PATH, job("FAILED", reason="NonZeroExit", message="ended with exit code 3"))
+
+    shown = run("get", JOB_ID).stdout.splitlines()
+
+    assert shown[2:] == ["resnet: ended with exit code 3"]
+
+
 def test_an_empty_list_says_so_and_is_no_error(api, run):
     api.on("GET", "/v1/jobs", {"items": [], "next": None})
 

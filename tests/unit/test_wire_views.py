@@ -57,6 +57,7 @@ NEW_JOB = JobView(
 SUMMARY = JobSummary(
     id=ID, kind=Kind.BATCH, name="a", project="p", owner="o", state=JobState.FAILED, reason=Reason.LOST,
     backend="hpc", labels={"team": "vision"}, created_at=NOW, ended_at=NOW,
+    message="m", service=SERVICE,
 )
 ATTEMPT = AttemptView(
     number=2, marker="wb-a-x-2", backend="hpc", state=AttemptState.ENDED, outcome=JobState.FAILED,

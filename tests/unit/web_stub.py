@@ -296,6 +296,8 @@ def summary(job):
         labels=job.spec.labels,
         created_at=job.created_at,
         ended_at=job.ended_at,
+        message=job.message,
+        service=job.service,
     )
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from broker.cli.jobs import filter_options, select
+from broker.cli.naming import ALL, LIVE, ids_to_act_on
 from broker.cli.session import Session, pass_session
 
 Json = Mapping[str, Any]
 
-LIVE = ("ACCEPTED", "SUBMITTING", "QUEUED", "RUNNING")
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 yes_option = click.option(
     "-y", "--yes", is_flag=True, help="Do not ask before acting on jobs that are chosen."
@@ -22,21 +23,23 @@ yes_option = click.option(
 
 def on_many(
     session: Session,
-    ids: Sequence[str],
+    words: Sequence[str],
     options: Mapping[str, Any],
     states: Sequence[str],
     act: Callable[[str], Json],
 ) -> None:
-    """Go on after a refusal; the exit code tells that there was one."""
+    """Go on after a refusal; the exit code tells that there was one.  Nothing is done before all names are
+    known to mean one job each."""
     from broker.cli.failures import REFUSED, report
     from broker.client.errors import Refused
 
     context = click.get_current_context()
-    chosen = list(select(session, ids, options, states))
+    meant = ALL if states is ENDED else LIVE
+    chosen = list(select(session, words, options, states, partial(ids_to_act_on, states=meant)))
     if not chosen:
         click.echo("no jobs match", err=True)
         return
-    if not ids and not options["yes"]:
+    if not words and not options["yes"]:
         count = f"{len(chosen)} job" + ("s" if len(chosen) > 1 else "")
         click.confirm(f"{context.info_name} {count}?", abort=True, err=True)
     refused = False
@@ -61,65 +64,74 @@ def said(job_id: str, job: Json) -> str:
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...")
 @filter_options
 @yes_option
 @pass_session
-def cancel(session: Session, /, ids: tuple[str, ...], **options: Any) -> None:
-    """Cancel jobs: those named, or all live ones that the filters leave."""
-    on_many(session, ids, options, LIVE, lambda job_id: session.client.cancel(job_id))
+def cancel(session: Session, /, words: tuple[str, ...], **options: Any) -> None:
+    """Cancel each JOB (an ID, its beginning, or a name that one live job has), or all live ones that the
+    filters leave."""
+    on_many(session, words, options, LIVE, lambda job_id: session.client.cancel(job_id))
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...")
 @filter_options
 @yes_option
 @pass_session
-def hold(session: Session, /, ids: tuple[str, ...], **options: Any) -> None:
+def hold(session: Session, /, words: tuple[str, ...], **options: Any) -> None:
     """Keep jobs that have not started from being started."""
-    on_many(session, ids, options, LIVE[:3], lambda job_id: session.client.hold(job_id))
+    on_many(session, words, options, LIVE[:3], lambda job_id: session.client.hold(job_id))
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...")
 @filter_options
 @yes_option
 @pass_session
-def release(session: Session, /, ids: tuple[str, ...], **options: Any) -> None:
+def release(session: Session, /, words: tuple[str, ...], **options: Any) -> None:
     """Let held jobs go on."""
-    on_many(session, ids, options, LIVE[:3], lambda job_id: session.client.release(job_id))
+    on_many(session, words, options, LIVE[:3], lambda job_id: session.client.release(job_id))
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...")
 @filter_options
 @yes_option
 @pass_session
-def resubmit(session: Session, /, ids: tuple[str, ...], **options: Any) -> None:
-    """Submit the specs of jobs again, as new jobs; with filters, those that have ended."""
-    on_many(session, ids, options, ENDED, lambda job_id: session.client.resubmit(job_id))
+def resubmit(session: Session, /, words: tuple[str, ...], **options: Any) -> None:
+    """Submit the specs of jobs again, as new jobs; with filters, those that have ended.
+
+    A JOB is an ID, its beginning, or a name that one job has.
+    """
+    on_many(session, words, options, ENDED, lambda job_id: session.client.resubmit(job_id))
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@click.argument("job", metavar="JOB")
 @click.argument("replicas", type=click.IntRange(0))
 @pass_session
-def scale(session: Session, job_id: str, replicas: int) -> None:
-    """Change how many replicas the inference job ID has."""
-    job = session.client.scale(job_id, replicas)
-    click.echo(f"{job_id} {job['state']}, {job['replicas_wanted']} replicas wanted")
+def scale(session: Session, job: str, replicas: int) -> None:
+    """Change how many replicas the inference job JOB (an ID, or the name of one live job) has."""
+    (job_id,) = ids_to_act_on(session, [job])
+    scaled = session.client.scale(job_id, replicas)
+    click.echo(f"{job_id} {scaled['state']}, {scaled['replicas_wanted']} replicas wanted")
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@click.argument("job", metavar="JOB")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @pass_session
-def update(session: Session, job_id: str, file: str) -> None:
-    """Roll out the changes in FILE (a part of a spec, YAML or JSON) as a new revision of the job ID."""
+def update(session: Session, job: str, file: str) -> None:
+    """Roll out the changes in FILE (a part of a spec, YAML or JSON) as a new revision of JOB.
+
+    JOB is an ID, or the name of one live job.
+    """
     from broker.yaml_files import read_documents
 
     documents = read_documents(Path(file).read_text(), file)
     if len(documents) != 1 or not isinstance(documents[0].data, dict):
         raise click.UsageError(f"{file} must hold one mapping with the fields that change")
-    job = session.client.update(job_id, documents[0].data)
-    click.echo(f"{job_id} {job['state']}, revision {job['revision']}")
+    (job_id,) = ids_to_act_on(session, [job])
+    updated = session.client.update(job_id, documents[0].data)
+    click.echo(f"{job_id} {updated['state']}, revision {updated['revision']}")

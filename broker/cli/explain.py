@@ -6,19 +6,19 @@ from typing import Any
 
 import click
 
+from broker.cli.naming import LIVE, ids_to_read
 from broker.cli.output import output_option, show, state_word
 from broker.cli.session import Session, pass_session
 
-LIVE = ("ACCEPTED", "SUBMITTING", "QUEUED", "RUNNING")
-
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@click.argument("job", metavar="JOB")
 @click.option("--all", "all_decisions", is_flag=True, help="Every decision, oldest first.")
 @output_option
 @pass_session
-def explain(session: Session, job_id: str, all_decisions: bool, output: str | None) -> None:
-    """Every backend and why it won or lost, and why the job ID still waits."""
+def explain(session: Session, job: str, all_decisions: bool, output: str | None) -> None:
+    """Every backend and why it won or lost, and why JOB (an ID, its beginning, or a name) still waits."""
+    (job_id,) = ids_to_read(session, [job])
     client = session.client
     decisions = client.decisions(job_id) if all_decisions else [client.explain(job_id)]
     if output in ("json", "yaml"):
@@ -26,12 +26,12 @@ def explain(session: Session, job_id: str, all_decisions: bool, output: str | No
         return
     from broker.cli.decisions import decision_lines
 
-    job = client.get(job_id)
-    click.echo(headline(job))
+    now = client.get(job_id)
+    click.echo(headline(now))
     for decision in decisions:
         attempt = f"attempt {decision['attempt']}: " if decision.get("attempt") else ""
         click.echo(attempt + "\n".join(decision_lines(decision)))
-    waits = client.pending(job_id) if job["state"] in LIVE[:3] else []
+    waits = client.pending(job_id) if now["state"] in LIVE[:3] else []
     for refusal in waits:
         click.echo(f"waits: {refusal['code']}: {refusal['message']}")
 

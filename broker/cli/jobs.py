@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from broker.cli.naming import ids_to_read
 from broker.cli.output import age, columns, output_option, show, state_word
 from broker.cli.session import Session, pass_session
 
@@ -46,17 +47,18 @@ def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...")
 @filter_options
 @click.option("--limit", type=click.IntRange(1), default=500, show_default=True, help="At most so many.")
 @click.option("-w", "--watch", is_flag=True, help="Go on, and print what changes.")
 @output_option
 @pass_session
-def get(session: Session, /, ids: tuple[str, ...], limit: int, watch: bool, **options: Any) -> None:
-    """Show the jobs with these IDs, or all that the filters leave, newest first."""
+def get(session: Session, /, words: tuple[str, ...], limit: int, watch: bool, **options: Any) -> None:
+    """Show each JOB (an ID, its beginning, or a name), or all that the filters leave, newest first."""
     filters = chosen(options)
-    if ids and filters:
+    if words and filters:
         raise click.UsageError("name the jobs or filter them, not both")
+    ids = ids_to_read(session, words)
 
     def read() -> list[Json]:
         if ids:
@@ -135,14 +137,20 @@ def replicas(job: Json) -> str:
 
 
 def select(
-    session: Session, ids: Sequence[str], options: Mapping[str, Any], default_states: Sequence[str]
+    session: Session,
+    words: Sequence[str],
+    options: Mapping[str, Any],
+    default_states: Sequence[str],
+    to_ids: Callable[[Session, Sequence[str]], list[str]] = ids_to_read,
 ) -> Iterator[str]:
-    """The ids given, or those of all jobs that the filters leave (in ``default_states`` unless said)."""
+    """The jobs meant by ``words``, or all that the filters leave (in ``default_states`` unless said)."""
     filters = chosen(options)
-    if bool(ids) == bool(filters):
-        raise click.UsageError("name the jobs by ID, or choose them with -l, --state, --kind ...; not both")
-    if ids:
-        yield from dict.fromkeys(ids)
+    if bool(words) == bool(filters):
+        raise click.UsageError(
+            "name the jobs by ID or name, or choose them with -l, --state, --kind ...; not both"
+        )
+    if words:
+        yield from to_ids(session, words)
     else:
         filters.setdefault("state", default_states)
         yield from (job["id"] for job in session.client.list(**filters))

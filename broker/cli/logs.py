@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from broker.cli.naming import ids_to_read
 from broker.cli.output import output_option, yaml_lines
 from broker.cli.session import Session, pass_session
 
 
 @click.command()
-@click.argument("job_id", metavar="ID")
+@click.argument("job", metavar="JOB")
 @click.option("-f", "--follow", is_flag=True, help="Wait for the start, and go on to the end.")
 @click.option("--stderr", is_flag=True, help="What went to standard error.")
 @click.option("--attempt", type=click.IntRange(1), help="Not the latest.")
@@ -22,8 +23,9 @@ from broker.cli.session import Session, pass_session
 @click.option("--replica", type=click.IntRange(0), help="Of this replica of an inference job.")
 @click.option("--tail", "tail_bytes", type=click.IntRange(0), metavar="BYTES", help="Only the end.")
 @pass_session
-def logs(session: Session, /, job_id: str, follow: bool, stderr: bool, **where: Any) -> None:
-    """Print what the job ID wrote, byte for byte."""
+def logs(session: Session, /, job: str, follow: bool, stderr: bool, **where: Any) -> None:
+    """Print what JOB (an ID, its beginning, or a name) wrote, byte for byte."""
+    (job_id,) = ids_to_read(session, [job])
     out = sys.stdout.buffer
     where["stream"] = "stderr" if stderr else None
     nothing = True
@@ -39,15 +41,16 @@ def logs(session: Session, /, job_id: str, follow: bool, stderr: bool, **where: 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens next.")
 @click.option("--after", metavar="EVENT", help="Only what came after this event.")
-@click.option("--job", "job_id", metavar="ID", help="The history of one job.")
+@click.option("--job", metavar="JOB", help="The history of one job.")
 @output_option
 @pass_session
-def events(session: Session, follow: bool, after: str | None, job_id: str | None, output: str | None) -> None:
+def events(session: Session, follow: bool, after: str | None, job: str | None, output: str | None) -> None:
     """Print the events of the project, oldest first; as JSON one a line."""
-    if job_id and (follow or after):
+    if job and (follow or after):
         raise click.UsageError("--job shows a history that is short; leave out -f and --after")
     client = session.client
-    for event in client.job_events(job_id) if job_id else client.events(after=after, follow=follow):
+    of_one = ids_to_read(session, [job] if job else [])
+    for event in client.job_events(of_one[0]) if of_one else client.events(after=after, follow=follow):
         click.echo(event_text(event, output))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from broker.cli.jobs import filter_options, select
+from broker.cli.naming import LIVE
 from broker.cli.output import state_word
 from broker.cli.session import Session, pass_session
 
@@ -16,19 +17,19 @@ CONDITIONS = ("started", "succeeded", "failed", "ended", "ready")
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...")
 @filter_options
 @click.option("--for", "until", type=click.Choice(CONDITIONS), default="ended", show_default=True)
 @click.option("--max", "seconds", type=float, help="Give up after so many seconds, with exit code 5.")
 @click.option("--timeout", "seconds", type=float, help="The same as --max.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @pass_session
-def wait(session: Session, /, ids: tuple[str, ...], until: str, **options: Any) -> None:
-    """Wait for jobs: those named, or all live ones that the filters leave now.
+def wait(session: Session, /, words: tuple[str, ...], until: str, **options: Any) -> None:
+    """Wait for each JOB (an ID, its beginning, or a name), or all live ones that the filters leave now.
 
     Exit code 1 if one of them failed or was cancelled, or will never be what --for says.
     """
-    chosen = list(select(session, ids, options, ("ACCEPTED", "SUBMITTING", "QUEUED", "RUNNING")))
+    chosen = list(select(session, words, options, LIVE))
     wait_for(session, chosen, until, options["seconds"], quiet=options["quiet"])
 
 

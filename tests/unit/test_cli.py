@@ -16,6 +16,7 @@ from broker.cli.session import Session
 from broker.yaml_files import read_documents
 from tests.fake_api import JOB_ID, FakeApi, decision, job, problem, summary
 
+OTHER_ID = "01JD3Z8W6Q4R5T7Y9A0BCDEFZZ"
 JOB_PATH = f"/v1/jobs/{JOB_ID}"
 SUBMITTED = {"job": job("ACCEPTED"), "decision": decision()}
 TWO_JOBS = "kind: batch\nname: a\ncommand: ['true']\n---\nkind: batch\nname: b\ncommand: ['true']\n"
@@ -364,14 +365,14 @@ def test_cancelling_what_is_chosen_asks_first_and_says_how_many(api, run):
 
 
 def test_one_refusal_does_not_keep_the_others_from_being_cancelled(api, run):
-    api.on("POST", "/v1/jobs/a/cancel", problem(403, "forbidden", "job a belongs to ben"))
-    api.on("POST", "/v1/jobs/b/cancel", job(cancel_requested=True))
+    api.on("POST", f"/v1/jobs/{OTHER_ID}/cancel", problem(403, "forbidden", "the job belongs to ben"))
+    api.on("POST", f"{JOB_PATH}/cancel", job(cancel_requested=True))
 
-    result = run("cancel", "a", "b")
+    result = run("cancel", OTHER_ID, JOB_ID)
 
     assert result.exit_code == 3
-    assert "job a belongs to ben" in result.stderr
-    assert result.stdout == "b RUNNING, cancel requested\n"
+    assert "the job belongs to ben" in result.stderr
+    assert result.stdout == f"{JOB_ID} RUNNING, cancel requested\n"
 
 
 @pytest.mark.parametrize(
@@ -381,6 +382,93 @@ def test_jobs_are_named_or_chosen_never_both_or_neither(api, run, words):
     """`broker cancel` alone must never mean all."""
     assert run(*words).exit_code == 2
     assert api.requests == []
+
+
+def listed(*items):
+    return {"items": list(items), "next": None}
+
+
+def test_a_name_is_the_one_live_job_that_has_it(api, run):
+    api.on("GET", "/v1/jobs", listed(summary()))
+    api.on("POST", f"{JOB_PATH}/cancel", job(cancel_requested=True))
+
+    result = run("cancel", "resnet")
+
+    assert result.stdout == f"{JOB_ID} RUNNING, cancel requested\n"
+    asked = api.requests[0].url.params
+    assert (asked["name"], asked.get_list("state")) == (
+        "resnet",
+        ["ACCEPTED", "SUBMITTING", "QUEUED", "RUNNING"],
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["cancel"], ["hold"], ["release"], ["resubmit"], ["get"], ["wait"], ["logs"]]
+)
+def test_of_several_jobs_with_a_name_none_is_touched_and_all_are_listed(api, run, words):
+    api.on("GET", "/v1/jobs", listed(summary(), summary(OTHER_ID, "QUEUED", owner="ben")))
+
+    result = run(*words, "resnet")
+
+    assert result.exit_code == 2
+    assert f"  {JOB_ID}  resnet  RUNNING  ana\n  {OTHER_ID}  resnet  QUEUED  ben\n" in result.stderr
+    assert [request.method for request in api.requests] == ["GET"]
+
+
+def test_nothing_is_done_to_any_when_one_of_the_names_is_not_clear(api, run):
+    api.on("GET", "/v1/jobs", listed(summary(), summary(OTHER_ID)))
+
+    assert run("cancel", JOB_ID, "resnet").exit_code == 2
+    assert {request.method for request in api.requests} == {"GET"}
+
+
+def test_what_only_reads_takes_the_newest_that_has_ended_and_says_so(api, run):
+    ended = [summary(JOB_ID, "FAILED"), summary(OTHER_ID, "COMPLETED")]
+    api.on("GET", "/v1/jobs", listed(), listed(*ended))
+    api.on("GET", JOB_PATH, job("FAILED"))
+
+    result = run("get", "resnet", "-o", "name")
+
+    assert result.stdout == f"{JOB_ID}\n"
+    assert f"resnet is {JOB_ID}, the newest of that name; it is FAILED" in result.stderr
+
+
+def test_what_acts_never_takes_one_that_has_ended(api, run):
+    api.on("GET", "/v1/jobs", listed())
+
+    result = run("cancel", "resnet")
+
+    assert result.exit_code == 3
+    assert "there is no live job with the ID or name 'resnet'" in result.stderr
+
+
+def test_the_beginning_of_an_id_is_a_span_of_time(api, run):
+    api.on("GET", "/v1/jobs", listed(summary("01JD3Z9AAAAAAAAAAAAAAAAAAA"), summary()))
+    api.on("GET", JOB_PATH, job())
+
+    result = run("get", JOB_ID[:7], "-o", "name")
+
+    asked = api.requests[0].url.params
+    assert result.stdout == f"{JOB_ID}\n"
+    assert "2024-11-20T05:03" < asked["created_after"] < "2024-11-20T05:03:42.295Z"  # which the id says
+    assert "2024-11-20T05:03:42.295Z" < asked["created_before"] < "2024-11-20T05:04"
+    assert "name" not in asked
+
+
+def test_a_beginning_that_fits_several_is_no_id(api, run):
+    api.on("GET", "/v1/jobs", listed(summary(), summary(OTHER_ID)))
+
+    result = run("cancel", JOB_ID[:20])
+
+    assert result.exit_code == 2
+    assert OTHER_ID in result.stderr
+
+
+@pytest.mark.parametrize("beginning", ["7ZZZZZ", "000000"])
+def test_a_beginning_outside_of_all_times_is_no_job(api, run, beginning):
+    api.on("GET", "/v1/jobs", listed())
+
+    assert run("cancel", beginning).exit_code == 3
 
 
 def test_scale_sends_the_wanted_replicas(api, run):

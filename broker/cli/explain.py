@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from broker.cli.naming import LIVE, ids_to_read
 from broker.cli.output import output_option, show, state_word
 from broker.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from broker.cli.files import JobFile
 
 
 @click.command()
@@ -45,12 +48,38 @@ def headline(job: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
-@click.option("--backend", required=True, metavar="NAME", help="The backend whose words are wanted.")
+@click.option("--backend", metavar="NAME", help="In the words of this backend; else of the one it would get.")
 @click.option("--ignore", multiple=True, metavar="OPTION", help="As for submit.")
 @pass_session
-def render(session: Session, file: str, backend: str, ignore: tuple[str, ...]) -> None:
+def render(session: Session, file: str, backend: str | None, ignore: tuple[str, ...]) -> None:
     """Print the exact script or manifest of each job in FILE; nothing is sent to the backend."""
     from broker.cli.files import read_specs
 
-    texts = [session.client.render(job.spec, backend) for job in read_specs([file], ignore)]
+    texts = [rendered(session, job, backend) for job in read_specs([file], ignore)]
     click.echo("\n---\n".join(text.rstrip("\n") for text in texts))
+
+
+def rendered(session: Session, job: JobFile, backend: str | None) -> str:
+    from broker.cli.submit import with_places
+    from broker.client.errors import Refused
+
+    try:
+        return session.client.render(job.spec, backend or would_get(session, job))
+    except Refused as error:
+        raise with_places(error, [job]) from error
+
+
+def would_get(session: Session, job: JobFile) -> str:
+    """The backend that the policy would choose now; ends the command where there is none."""
+    decision = session.client.preview(job.spec)
+    if decision["chosen"] is None:
+        from broker.cli.decisions import decision_lines
+        from broker.cli.failures import REFUSED
+
+        click.echo("\n".join(decision_lines(decision)), err=True)
+        click.get_current_context().exit(REFUSED)
+    click.echo(
+        f"{job.spec['name']}: for {decision['chosen']}, which would be chosen now; --backend names another",
+        err=True,
+    )
+    return str(decision["chosen"])

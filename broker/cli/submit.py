@@ -69,7 +69,7 @@ def with_places(error: Refused, jobs: Sequence[JobFile]) -> Refused:
     if len(faults) == 1:
         changes["detail"] = f"{faults[0]['pointer']}: {faults[0]['message']}"
     elif faults:
-        changes["detail"] = f"{len(faults)} faults, and nothing was submitted"
+        changes["detail"] = f"{len(faults)} faults in what was sent, and nothing was done"
     return type(error)(error.status, {**error.problem, **changes})
 
 

@@ -113,7 +113,7 @@ def test_several_faults_are_counted_and_then_told_each_at_its_line(api, run):
     result = run("submit", write("ab.yaml", TWO_JOBS))
 
     assert result.stderr.splitlines() == [
-        "Error: 2 faults, and nothing was submitted",
+        "Error: 2 faults in what was sent, and nothing was done",
         "  ab.yaml:2:7 (/name): is taken",
         "  ab.yaml:6:7 (/name): is taken",
     ]
@@ -503,6 +503,35 @@ def test_render_prints_what_would_be_sent(api, run):
     result = run("render", write("a.yaml", "kind: batch\nname: a\n"), "--backend", "hpc")
 
     assert result.stdout == "#!/bin/sh\ntrue\n"
+
+
+def test_render_without_a_backend_takes_the_one_that_the_policy_would_choose(api, run):
+    api.on("POST", "/v1/jobs", decision())
+    api.on("POST", "/v1/backends/hpc/render", httpx2.Response(200, text="#!/bin/sh\n"))
+
+    result = run("render", write("a.yaml", "kind: batch\nname: a\n"))
+
+    assert result.stdout == "#!/bin/sh\n"
+    assert result.stderr == "a: for hpc, which would be chosen now; --backend names another\n"
+    assert api.requests[0].url.params["dry_run"] == "true"
+
+
+def test_render_of_what_fits_nowhere_says_why_for_every_backend(api, run):
+    api.on("POST", "/v1/jobs", decision(chosen=None, outcome="nothing_fits", summary="nothing fits"))
+
+    result = run("render", write("a.yaml", "kind: batch\nname: a\n"))
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "Unsupported: asks for a batch script" in result.stderr
+
+
+def test_a_fault_in_what_is_to_be_rendered_is_shown_at_its_line(api, run):
+    faults = [{"pointer": "/name", "message": "is taken"}]
+    api.on("POST", "/v1/backends/hpc/render", problem(422, "invalid_spec", "1 fault", errors=faults))
+
+    result = run("render", write("a.yaml", "kind: batch\nname: a\n"), "--backend", "hpc")
+
+    assert result.stderr == "Error: a.yaml:2:7 (/name): is taken\n"
 
 
 def backend(**changes):

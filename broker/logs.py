@@ -43,6 +43,7 @@ def set_up_logs(process: str, *, log_format: str = "json", level: str = "info") 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         name_process,
     ]
+    logging.captureWarnings(True)  # or Python prints them as text
     logging.config.dictConfig(standard_library(shared, log_format, level))
 
 

@@ -3,6 +3,7 @@ one-shot commands on the store."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ from broker.store.connection import errors_in_our_words
 from broker.store.dump import Loaded, export_lines, import_lines
 from broker.wiring import build, hints_over, store_options
 
+log = logging.getLogger(__name__)
+
 
 def run_api(settings: Settings) -> None:
     from broker.web.server import run_api as serve
@@ -46,11 +49,12 @@ def run_worker(settings: Settings) -> None:
     register(app, broker)
     beat_while_it_listens(app, heartbeat.beat)
     names = ",".join(queues([backend.name for backend in settings.backends]))
+    log.info("the worker starts", extra={"queues": names, "threads": settings.worker_threads})
     options = ["--pool=threads", f"--concurrency={settings.worker_threads}", f"--queues={names}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
     leave_in_time()
     try:
-        app.worker_main(["worker", *options, *quiet])
+        app.worker_main(["--quiet", "worker", *options, *quiet])  # its banner is no JSON
     finally:
         heartbeat.end()
 
@@ -119,6 +123,7 @@ def run_controller(settings: Settings) -> None:
     """Returns after SIGTERM or SIGINT."""
     set_up_logs("controller", log_format=settings.log_format, level=settings.log_level)
     points.arm_from_environment(os.environ.get("BROKER_TEST_POINT"))
+    log.info("the controller starts", extra={"sweep_s": settings.sweep_s})
     broker = build(settings)
     heartbeat = Heartbeat(broker.store, "controller")
     controller = Controller(broker, settings.sweep_s, beat=heartbeat.beat)

@@ -3,6 +3,7 @@ to, and go on when Redis comes back."""
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections import Counter
@@ -183,6 +184,22 @@ def test_a_worker_takes_the_hints_of_every_backend(parts):
 
     assert lengths == goes_to, "each hint stands in the queue of its backend, once"
     wait_until(lambda: not parts.store.client.exists(*outstanding), PATIENCE_S, "all hints were taken")
+
+
+GOODBYE = "\nworker: Warm shutdown (MainProcess)\n"  # Celery's, from within its handler of SIGTERM
+
+
+def test_a_worker_logs_json_alone_and_what_it_serves(parts):
+    """A banner and a warning in plain text stood among the lines, and whoever collects them stumbled."""
+    logs = {name: parts.directory / f"{name}.log" for name in ("worker", "controller")}
+    parts.start(*logs, BROKER_LOG_LEVEL="info")
+    all_complete(parts, submit(parts, "logged", 1))
+    parts.end(*logs)
+
+    for name, log in logs.items():
+        written = log.read_text().replace(GOODBYE, "")
+        first, *_ = [json.loads(line) for line in written.splitlines()]
+        assert (first["event"], first["process"]) == (f"the {name} starts", name)
 
 
 # ---- without Redis -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 
 import pytest
 
@@ -18,6 +19,7 @@ def as_it_was():
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(False)
 
 
 @pytest.fixture
@@ -96,3 +98,14 @@ def test_the_form_for_people_shows_no_local_variables(capsys):
     assert "failed" in said
     assert "ValueError: 7" in said
     assert secret not in said
+
+
+def test_a_warning_of_a_library_is_a_line_like_others(lines):
+    set_up_logs("worker")
+
+    warnings.simplefilter("always")  # pytest puts the filters back
+    warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+    (line,) = lines()
+    assert line["logger"] == "py.warnings"
+    assert "DeprecationWarning: old" in line["event"]

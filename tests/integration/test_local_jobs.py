@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from adapters.base import LogQuery, Rejected
 from adapters.local import processes
 from api_spec.jobs import Array, Input, Output, Placement, Priority, Resources, SecretRef, Volume
 from api_spec.reasons import Reason
+from api_spec.schemas import load_spec
 from api_spec.states import AttemptState, JobState
+from broker.cli.files import read_specs
 from tests.helpers import wait_until
 from tests.integration.local_bench import PATIENCE_S, LocalBench
 
@@ -222,6 +226,22 @@ def test_the_environment_is_the_contract_and_what_is_passed_and_nothing_else(loc
         "BROKER_INPUT_FAR": "s3://bucket/x",
     } | ({"PWD": found["PWD"]} if "PWD" in found else {})
     assert Path(output_dir).is_dir()
+
+
+def test_the_sbatch_example_runs_on_this_machine(local, monkeypatch):
+    """As `broker submit examples/train.sbatch` sends it from the project's directory."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    (job,) = read_specs(["examples/train.sbatch"])
+    ref = local.new_ref()
+
+    ref = replace(ref, handle=local.adapter.submit(ref, load_spec(job.spec)))
+    seen = local.ended(ref)
+
+    said = [local.output(ref, task_index=index) for index in (0, 1)]
+    assert seen.outcome is JobState.COMPLETED, local.output(ref, stream="stderr")
+    assert all("on held-back images" in text for text in said)
+    assert len(set(said)) == 2, "each task has a seed of its own"
 
 
 def test_no_shell_sees_arguments(local):

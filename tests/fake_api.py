@@ -29,7 +29,7 @@ class FakeApi:
         if left is None:
             return problem(404, "not_found", f"there is no {request.method} {request.url.path}")
         answer = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer if isinstance(answer, httpx2.Response) else httpx2.Response(200, json=answer)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
-from api_spec.errors import BrokerError
+from api_spec.errors import BrokerError, Conflict, Forbidden, NotFound, StoreUnavailable
 from broker.client.errors import ClientError, NotReachable, Refused, WaitTimeout
 
 FAILED_JOBS, USAGE, REFUSED, NOT_REACHABLE, TOO_LATE = 1, 2, 3, 4, 5
+INTERRUPTED = 130  # 128 and the number of SIGINT, as a shell says it
+REFUSALS = (Forbidden, NotFound, Conflict)  # of the commands that need no API
 HINTS = {
     "unauthenticated": "set BROKER_TOKEN, or BROKER_DATA_DIR to the directory of a running `broker dev`",
     "forbidden": "an operator can make a token that may: broker token create --help",
@@ -21,7 +23,10 @@ def report(error: Exception) -> int | None:
         for line in details(error):
             click.echo(f"  {line}", err=True)
         return REFUSED
-    if isinstance(error, NotReachable):
+    if isinstance(error, REFUSALS):
+        say(str(error))
+        return REFUSED
+    if isinstance(error, NotReachable | StoreUnavailable):
         say(str(error))
         return NOT_REACHABLE
     if isinstance(error, WaitTimeout):

@@ -72,7 +72,7 @@ def get(session: Session, /, words: tuple[str, ...], limit: int, watch: bool, **
 
     jobs = read()
     show(jobs, options["output"], table, single=len(ids) == 1)
-    if not jobs and not options["output"]:
+    if not jobs and options["output"] in (None, "wide"):
         click.echo("no jobs" + (" match" if filters else " yet: broker submit FILE"), err=True)
     if watch:
         follow(read, jobs, options["output"])

@@ -85,6 +85,11 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except click.ClickException:
             raise
+        except KeyboardInterrupt:
+            from broker.cli.failures import INTERRUPTED
+
+            click.echo(err=True)  # behind the ^C of the terminal
+            ctx.exit(INTERRUPTED)
         except Exception as error:
             from broker.cli.failures import report
 
@@ -98,7 +103,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 well, 1 a job failed, 2 wrong usage, 3 refused by the broker, "
-    "4 no broker answers, 5 the time to wait is over.",
+    "4 no broker answers, 5 the time to wait is over, 130 Ctrl-C.",
 )
 @click.option("--url", metavar="URL", help="Where the broker is (or BROKER_URL).")
 @click.option("--context", metavar="NAME", help="One of the configuration file (or BROKER_CONTEXT).")

@@ -252,8 +252,9 @@ def token_lines(records: Any) -> Any:
 @config_option
 def revoke(token_id: str, config: Path | None) -> None:
     """End the token ID; processes that know it forget it within seconds."""
+    from api_spec.errors import NotFound
     from broker.wiring import build
 
     if not build(read_settings(config)).tokens.revoke(token_id):
-        raise click.ClickException(f"there is no token {token_id}; broker token list shows them")
+        raise NotFound(f"there is no token {token_id}; broker token list shows them")
     click.echo(f"token {token_id} revoked; processes that know it refuse it within 5 seconds")

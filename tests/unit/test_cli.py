@@ -260,6 +260,8 @@ def test_an_empty_list_says_so_and_is_no_error(api, run):
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no jobs yet" in result.stderr
+    assert "no jobs yet" in run("list", "-o", "wide").stderr
+    assert (run("list", "-o", "json").stdout, run("list", "-o", "json").stderr) == ("[]\n", "")
 
 
 def test_there_are_no_colours_in_a_pipe(api, run):
@@ -586,6 +588,26 @@ def test_no_broker_is_a_sentence_that_helps(api, run):
     assert result.stderr == (
         "Error: no broker answers at http://broker.example: start one with `broker dev`, or set BROKER_URL\n"
     )
+
+
+@pytest.mark.parametrize("words", [["wait", JOB_ID], ["logs", "-f", JOB_ID], ["get", JOB_ID, "-w"]])
+def test_control_c_ends_quietly_as_a_shell_expects(api, run, words):
+    """It was exit code 1, which says that a job failed."""
+    api.on("GET", JOB_PATH, job("RUNNING"), KeyboardInterrupt())
+    api.on("GET", f"{JOB_PATH}/logs", KeyboardInterrupt())
+
+    result = run(*words)
+
+    assert result.exit_code == 130
+    assert "Abort" not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_state_that_does_not_answer_is_no_wrong_usage(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("BROKER_REDIS_URL", f"unix://{tmp_path}/nobody.sock")
+
+    assert run("token", "list").exit_code == 4
+    assert run("export", "file").exit_code == 4
 
 
 @pytest.mark.parametrize(

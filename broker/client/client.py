@@ -156,25 +156,28 @@ class Client:
 
     # ---- acting --------------------------------------------------------------------------------------
 
-    def cancel(self, job_id: str) -> Json:
-        return self._post(f"/v1/jobs/{job_id}/cancel")
+    # With ``version`` only while the job has it: ``Refused`` with the code ``precondition_failed`` otherwise.
 
-    def hold(self, job_id: str) -> Json:
-        return self._post(f"/v1/jobs/{job_id}/hold")
+    def cancel(self, job_id: str, *, version: int | None = None) -> Json:
+        return self._act(job_id, "cancel", version)
 
-    def release(self, job_id: str) -> Json:
-        return self._post(f"/v1/jobs/{job_id}/release")
+    def hold(self, job_id: str, *, version: int | None = None) -> Json:
+        return self._act(job_id, "hold", version)
 
-    def resubmit(self, job_id: str, *, key: str | None = None) -> Json:
-        """``{"job", "decision"}`` of a new job with the same spec."""
-        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-        return self._json(Call(method="POST", path=f"/v1/jobs/{job_id}/resubmit", headers=headers))
+    def release(self, job_id: str, *, version: int | None = None) -> Json:
+        return self._act(job_id, "release", version)
+
+    def resubmit(self, job_id: str, *, key: str | None = None, version: int | None = None) -> Json:
+        """``{"job", "decision"}`` of a new job with the same spec; ``key`` as in ``submit``."""
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex} | if_match(version)
+        path = f"/v1/jobs/{job_id}/resubmit"
+        return self._json(Call(method="POST", path=path, headers=headers, repeatable=True))
 
     def scale(self, job_id: str, replicas: int) -> Json:
         return self._patch(job_id, {"replicas": replicas})
 
     def update(self, job_id: str, changes: Mapping[str, Any], *, version: int | None = None) -> Json:
-        """A new revision: ``changes`` is a merge patch of the spec.  With ``version`` only from that one."""
+        """A new revision: ``changes`` is a merge patch of the spec."""
         return self._patch(job_id, {"spec": dict(changes)}, version)
 
     # ---- backends ------------------------------------------------------------------------------------
@@ -212,9 +215,13 @@ class Client:
         """For what is the same when it is done twice."""
         return self._json(Call(method="POST", path=path, json=body, params=params or {}, repeatable=True))
 
+    def _act(self, job_id: str, verb: str, version: int | None) -> Json:
+        """Repeatable but with a version: the first one may have made another of it."""
+        path, headers = f"/v1/jobs/{job_id}/{verb}", if_match(version)
+        return self._json(Call(method="POST", path=path, headers=headers, repeatable=version is None))
+
     def _patch(self, job_id: str, body: Json, version: int | None = None) -> Json:
-        headers = {} if version is None else {"If-Match": f'"{version}"'}
-        headers["Content-Type"] = "application/merge-patch+json"
+        headers = if_match(version) | {"Content-Type": "application/merge-patch+json"}
         call = Call(
             method="PATCH", path=f"/v1/jobs/{job_id}", json=body, headers=headers, repeatable=version is None
         )
@@ -247,6 +254,10 @@ def as_wire(spec: JobSpec | Mapping[str, Any]) -> Json:
     from api_spec.schemas import dump_spec
 
     return dump_spec(spec)
+
+
+def if_match(version: int | None) -> dict[str, str]:
+    return {} if version is None else {"If-Match": f'"{version}"'}
 
 
 def httpx_wire(known: Connection, timeout: float) -> Wire:

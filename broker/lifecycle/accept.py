@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from api_spec.decisions import Decision, Outcome
-from api_spec.errors import Fault, Forbidden, IdempotencyConflict, InvalidSpec, NothingFits, StoreUnavailable
+from api_spec.errors import (
+    Fault,
+    Forbidden,
+    IdempotencyConflict,
+    InvalidSpec,
+    NotFound,
+    NothingFits,
+    PreconditionFailed,
+    StoreUnavailable,
+)
 from api_spec.ids import new_id
 from api_spec.jobs import Dependency, Input, JobSpec, OutputOf, When
 from api_spec.reasons import Reason
@@ -17,7 +26,9 @@ from api_spec.states import JobState
 from api_spec.views import Accepted
 from broker.access import Principal, Scope
 from broker.lifecycle.context import SUBMIT, UNPLACED, Context
+from broker.lifecycle.intents import CHANGED, must_have
 from broker.lifecycle.points import point
+from broker.lifecycle.reading import visible
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.views import job_view
 from broker.store.jobs import AcceptAnswer, Idempotency, NewJob
@@ -34,6 +45,14 @@ class Submission:
     key: str | None = None
     body_digest: str = ""
     resubmit_of: str | None = None
+    unchanged: tuple[str, int] | None = None  # id and version of a live job: only while it has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resubmission:
+    job_id: str
+    key: str | None = None
+    if_version: int | None = None
 
 
 def preview(context: Context, snapshots: Snapshots, spec: JobSpec, who: Principal) -> Decision:
@@ -56,11 +75,39 @@ def accept(context: Context, snapshots: Snapshots, submission: Submission, who: 
         return _accept(context, snapshots, submission, who)
     except (NothingFits, InvalidSpec, StoreUnavailable):
         # What was accepted once stays accepted, whatever has become of the backends since.
-        idempotency = _idempotency(submission, who)
-        earlier = context.store.jobs.replay(idempotency) if idempotency else None
+        earlier = _replayed(context, submission, who)
         if earlier is None:
             raise
-        return _other_answer(context, earlier)
+        return earlier
+
+
+def resubmit(context: Context, snapshots: Snapshots, wanted: Resubmission, who: Principal) -> Accepted:
+    """The same spec again, as a new job; who submitted the first one does not matter."""
+    submission = Submission(
+        specs=(), key=wanted.key, body_digest=f"resubmit of {wanted.job_id}", resubmit_of=wanted.job_id
+    )
+    who.need(Scope.JOBS_WRITE)
+    try:
+        parts = visible(context, wanted.job_id, who)
+        must_have(parts.record, wanted.if_version)
+    except (NotFound, PreconditionFailed):
+        # A repeated request is answered as before, though the job has changed or is kept no longer.
+        earlier = _replayed(context, submission, who)
+        if earlier is None:
+            raise
+        return earlier
+    # One that has ended does not change any more, and may be packed in the meantime.
+    guarded = wanted.if_version is not None and not parts.record.ended_for_good
+    unchanged = (wanted.job_id, parts.record.version) if guarded else None
+    specs = (unpack_spec(parts.spec),)
+    return accept(context, snapshots, replace(submission, specs=specs, unchanged=unchanged), who)
+
+
+def _replayed(context: Context, submission: Submission, who: Principal) -> Accepted | None:
+    """The earlier answer to this key; None: there is none, or no key."""
+    idempotency = _idempotency(submission, who)
+    earlier = context.store.jobs.replay(idempotency) if idempotency else None
+    return None if earlier is None else _other_answer(context, earlier)
 
 
 def _accept(context: Context, snapshots: Snapshots, submission: Submission, who: Principal) -> Accepted:
@@ -76,7 +123,7 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
         _new_job(job_id, spec, decision, who, submission.resubmit_of)
         for job_id, spec, decision in zip(ids, specs, decisions, strict=True)
     ]
-    answer = context.store.jobs.accept(new, _idempotency(submission, who))
+    answer = context.store.jobs.accept(new, _idempotency(submission, who), submission.unchanged)
     if answer.verdict != "ok":
         return _other_answer(context, answer)
     point("accepted")
@@ -241,6 +288,8 @@ def _record(job: NewJob, at_ms: int, waits: bool) -> JobRecord:
 def _other_answer(context: Context, answer: AcceptAnswer) -> Accepted:
     if answer.verdict == "conflict":
         raise IdempotencyConflict("this idempotency key was used for a request with another body")
+    if answer.verdict == "changed":
+        raise PreconditionFailed(CHANGED)
     if answer.verdict == "no_such_job":
         message = f"there is no job {answer.ids[0]} in this project to depend on"
         raise InvalidSpec(message, faults=[Fault("/depends_on", message)])

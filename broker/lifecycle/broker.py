@@ -10,7 +10,6 @@ from typing import ParamSpec, TypeVar
 import adapters.base as base
 from api_spec.decisions import Decision, Refusal
 from api_spec.jobs import JobSpec
-from api_spec.schemas import unpack_spec
 from api_spec.states import FINAL
 from api_spec.views import (
     Accepted,
@@ -84,14 +83,11 @@ class Broker:
         return accepting.accept(self.context, self.snapshots, submission, who)
 
     @over_the_store
-    def resubmit(self, job_id: str, who: Principal, *, key: str | None = None) -> Accepted:
-        """The same spec again, as a new job; who submitted the first one does not matter."""
-        parts = reading.visible(self.context, job_id, who)
-        specs = [unpack_spec(parts.spec)]
-        submission = accepting.Submission(
-            specs=specs, key=key, body_digest=f"resubmit of {job_id}", resubmit_of=job_id
-        )
-        return accepting.accept(self.context, self.snapshots, submission, who)
+    def resubmit(
+        self, job_id: str, who: Principal, *, key: str | None = None, if_version: int | None = None
+    ) -> Accepted:
+        wanted = accepting.Resubmission(job_id=job_id, key=key, if_version=if_version)
+        return accepting.resubmit(self.context, self.snapshots, wanted, who)
 
     @over_the_store
     def render(self, spec: JobSpec, backend: str, who: Principal) -> str:
@@ -159,18 +155,18 @@ class Broker:
     # ---- act -----------------------------------------------------------------------------------------
 
     @over_the_store
-    def cancel(self, job_id: str, who: Principal) -> JobView:
-        intents.cancel(self.context, job_id, who)
+    def cancel(self, job_id: str, who: Principal, *, if_version: int | None = None) -> JobView:
+        intents.cancel(self.context, job_id, who, if_version)
         return self.get(job_id, who)
 
     @over_the_store
-    def hold(self, job_id: str, who: Principal) -> JobView:
-        intents.hold(self.context, job_id, who)
+    def hold(self, job_id: str, who: Principal, *, if_version: int | None = None) -> JobView:
+        intents.hold(self.context, job_id, who, if_version)
         return self.get(job_id, who)
 
     @over_the_store
-    def release(self, job_id: str, who: Principal) -> JobView:
-        intents.release(self.context, job_id, who)
+    def release(self, job_id: str, who: Principal, *, if_version: int | None = None) -> JobView:
+        intents.release(self.context, job_id, who, if_version)
         return self.get(job_id, who)
 
     @over_the_store

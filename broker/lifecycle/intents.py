@@ -23,6 +23,7 @@ from broker.store.jobs import Written
 from broker.store.records import HOLD, UPDATE, JobRecord
 
 AT_A_BACKEND = (JobState.QUEUED, JobState.RUNNING)
+CHANGED = "the job has changed in this very moment; look at it and try again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,28 +35,40 @@ class Update:
     if_version: int | None = None
 
 
-def mine(context: Context, job_id: str, who: Principal) -> JobRecord:
-    """The record of a job that this principal may act on."""
+def mine(context: Context, job_id: str, who: Principal, if_version: int | None = None) -> JobRecord:
+    """The record of a job that this principal may act on.
+
+    ``if_version`` refuses early what the write would refuse: each write is guarded by the version itself.
+    """
     record = context.store.jobs.read(job_id)
     if record is None:
         raise NotFound(f"there is no job {job_id}")
     must_act_on(who, job_id, record.project, record.owner)
+    must_have(record, if_version)
     return record
 
 
-def cancel(context: Context, job_id: str, who: Principal) -> None:
+def must_have(record: JobRecord, if_version: int | None) -> None:
+    """Raises ``PreconditionFailed`` for a job of another version; None: any."""
+    if if_version not in (None, record.version):
+        raise PreconditionFailed(f"the job is at version {record.version}, not {if_version}")
+
+
+def cancel(context: Context, job_id: str, who: Principal, if_version: int | None = None) -> None:
     """Cancelling twice, or what has ended, changes nothing."""
-    record = mine(context, job_id, who)
-    answer = context.store.jobs.cancel(job_id, f"user:{who.owner}")
+    record = mine(context, job_id, who, if_version)
+    answer = context.store.jobs.cancel(job_id, f"user:{who.owner}", if_version)
     point("accepted")
+    if answer == "changed":
+        raise PreconditionFailed(CHANGED)
     if answer == "ended":
         context.hint("release")
     elif answer == "asked" and record.backend:
         context.hint(f"drain:{record.backend}")
 
 
-def hold(context: Context, job_id: str, who: Principal) -> None:
-    record = mine(context, job_id, who)
+def hold(context: Context, job_id: str, who: Principal, if_version: int | None = None) -> None:
+    record = mine(context, job_id, who, if_version)
     if record.held:
         return
     if record.state is JobState.ACCEPTED:
@@ -64,15 +77,16 @@ def hold(context: Context, job_id: str, who: Principal) -> None:
             no_due=True,
             events=(_by("held", who),),
         )
-        _write(context, record, change)
+        _write(context, record, change, if_version)
     elif record.state is JobState.QUEUED and _can(context, record, Capability.HOLD):
-        _intend(context, record, HOLD, {"held": True}, _by("held", who))
+        wish = _Wish(what=HOLD, fields={"held": True}, event=_by("held", who))
+        _intend(context, record, wish, if_version)
     else:
         raise Conflict(_why_not(context, record, "held"))
 
 
-def release(context: Context, job_id: str, who: Principal) -> None:
-    record = mine(context, job_id, who)
+def release(context: Context, job_id: str, who: Principal, if_version: int | None = None) -> None:
+    record = mine(context, job_id, who, if_version)
     if not record.held:
         return
     if record.state is JobState.ACCEPTED:
@@ -83,19 +97,18 @@ def release(context: Context, job_id: str, who: Principal) -> None:
             due=None if record.waits else (queue, 0),
             events=(_by("released", who),),
         )
-        _write(context, record, change)
+        _write(context, record, change, if_version)
         context.hint("drain:" + queue.partition(":")[2])
     elif record.state is JobState.QUEUED and _can(context, record, Capability.HOLD):
-        _intend(context, record, HOLD, {"held": None}, _by("released", who))
+        wish = _Wish(what=HOLD, fields={"held": None}, event=_by("released", who))
+        _intend(context, record, wish, if_version)
     else:
         raise Conflict(_why_not(context, record, "released"))
 
 
 def update(context: Context, job_id: str, who: Principal, wanted: Update) -> None:
     """Scale, or a new revision of the spec, of an inference job."""
-    record = mine(context, job_id, who)
-    if wanted.if_version is not None and wanted.if_version != record.version:
-        raise PreconditionFailed(f"the job is at version {record.version}, not {wanted.if_version}")
+    record = mine(context, job_id, who, wanted.if_version)
     if record.ended_for_good:
         raise Conflict(f"the job has ended ({record.state})")
     found = context.store.jobs.read_with_spec(job_id)
@@ -110,7 +123,9 @@ def update(context: Context, job_id: str, who: Principal, wanted: Update) -> Non
     event: Event = ("updated", {**{n: v for n, v in fields.items() if n != "digest"}, "by": who.owner})
     if record.state is not JobState.ACCEPTED and record.before is None:
         fields["before"] = in_force(record, found[1])
-    _intend(context, record, UPDATE, fields, event, pack_spec(changed) if changed != spec else None)
+    packed = pack_spec(changed) if changed != spec else None
+    wish = _Wish(what=UPDATE, fields=fields, event=event, spec=packed)
+    _intend(context, record, wish, wanted.if_version)
 
 
 def _updated(
@@ -136,32 +151,34 @@ def _updated(
 # ---- how an intent is written ------------------------------------------------------------------------
 
 
-def _intend(
-    context: Context,
-    record: JobRecord,
-    what: str,
-    fields: dict[str, Any],
-    event: Event,
-    spec: bytes | None = None,
-) -> None:
-    """``what``: HOLD or UPDATE.  At no backend there is nobody to be told."""
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    what: str  # HOLD or UPDATE
+    fields: dict[str, Any]
+    event: Event
+    spec: bytes | None = None
+
+
+def _intend(context: Context, record: JobRecord, wish: _Wish, if_version: int | None) -> None:
+    """At no backend there is nobody to be told."""
     at_a_backend = record.state in AT_A_BACKEND
+    act = tuple({*record.act, wish.what}) if record.state is not JobState.ACCEPTED else None
     change = Change(
-        set={**fields, "act": tuple({*record.act, what}) if record.state is not JobState.ACCEPTED else None},
-        spec=spec,
+        set={**wish.fields, "act": act},
+        spec=wish.spec,
         due=(f"{ACT}:{record.backend}", 0) if at_a_backend else None,
-        events=(event,),
+        events=(wish.event,),
     )
-    _write(context, record, change)
+    _write(context, record, change, if_version)
     if record.backend:
         context.hint(f"drain:{record.backend}")
 
 
-def _write(context: Context, record: JobRecord, change: Change) -> None:
+def _write(context: Context, record: JobRecord, change: Change, if_version: int | None) -> None:
     written = context.store.jobs.move(record.id, Guard(version=record.version), change)
     point("accepted")
     if written is not Written.OK:
-        raise Conflict("the job has changed in this very moment; look at it and try again")
+        raise (Conflict if if_version is None else PreconditionFailed)(CHANGED)
 
 
 def _can(context: Context, record: JobRecord, capability: Capability) -> bool:

@@ -54,7 +54,7 @@ class Idempotency:
 
 @dataclass(frozen=True)
 class AcceptAnswer:
-    """``verdict``: ok, replay (``ids`` are the earlier jobs), conflict, or no_such_job (``ids``: which)."""
+    """``verdict``: ok, replay (``ids`` are the earlier jobs), conflict, changed, or no_such_job (``ids``)."""
 
     verdict: str
     ids: tuple[str, ...] = ()
@@ -90,7 +90,13 @@ class Jobs:
 
     # ---- writing -------------------------------------------------------------------------------------
 
-    def accept(self, new: Sequence[NewJob], idempotency: Idempotency | None = None) -> AcceptAnswer:
+    def accept(
+        self,
+        new: Sequence[NewJob],
+        idempotency: Idempotency | None = None,
+        unchanged: tuple[str, int] | None = None,
+    ) -> AcceptAnswer:
+        """``unchanged``: id and version of another live job; once it has changed, nothing is accepted."""
         request: dict[str, Any] = {"jobs": [_new_to_json(job) for job in new], "hint_ms": self.hint_ms}
         if idempotency:
             request["idempotency"] = {
@@ -98,6 +104,8 @@ class Jobs:
                 "digest": idempotency.digest,
                 "ttl_ms": min(IDEMPOTENCY_TTL_MS, self.retention_ms),
             }
+        if unchanged:
+            request["unchanged"] = [unchanged[0], str(unchanged[1])]
         blobs = [blob for job in new for blob in (job.spec, job.decision)]
         answer = [_text(part) for part in self.scripts.run("accept", request, *blobs)]
         if answer[0] == "ok":
@@ -136,10 +144,13 @@ class Jobs:
         """``change.set['state']`` is the final state."""
         return self._write("end", job_id, guard, change)
 
-    def cancel(self, job_id: str, by: str) -> str:
-        """'ended' (it is over now), 'asked', 'final' (it was over) or 'missing'."""
+    def cancel(self, job_id: str, by: str, version: int | None = None) -> str:
+        """'ended' (it is over now), 'asked', 'final' (it was over), 'missing' (or packed) or 'changed'."""
         event = '{"reason":"Cancelled","by":' + _quoted(by) + "}"
-        return _text(self.scripts.run("cancel", {"id": job_id, "by": by, "event": event}))
+        request = {"id": job_id, "by": by, "event": event}
+        if version is not None:
+            request["version"] = str(version)
+        return _text(self.scripts.run("cancel", request))
 
     def release(self, limit: int = 100) -> tuple[int, tuple[str, ...]]:
         """Judge waiting dependants anew: how many were looked at, and the queues that got work."""

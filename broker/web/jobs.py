@@ -198,32 +198,36 @@ def explain_pending(job_id: str) -> Response:
 # ---- act ---------------------------------------------------------------------------------------------
 
 
+IF_MATCH = {"If-Match": "412 when the job no longer has this ETag; nothing is done then."}
+
+
 def action(operation_id: str, *fails: Any) -> Any:
     says = Says(
         status=202, description="Stored; a worker does it", content=JOB, examples=["job"], headers=ETAG
     )
-    return operation(operation_id, [says], headers=FOR, fails=[NotFound, Conflict, *fails])
+    refusals = [NotFound, Conflict, PreconditionFailed, *fails]
+    return operation(operation_id, [says], headers=IF_MATCH | FOR, fails=refusals)
 
 
 @blueprint.post("/jobs/<job_id>/cancel")
 @action("cancelJob")
 def cancel_job(job_id: str) -> Response:
     """Ask for the end of a job; repeated, or after its end, it does nothing."""
-    return answer_job(broker().cancel(job_id, who()), 202)
+    return answer_job(broker().cancel(job_id, who(), if_version=etags.if_version()), 202)
 
 
 @blueprint.post("/jobs/<job_id>/hold")
 @action("holdJob", NotSupported)
 def hold_job(job_id: str) -> Response:
     """Keep a job from starting until it is released."""
-    return answer_job(broker().hold(job_id, who()), 202)
+    return answer_job(broker().hold(job_id, who(), if_version=etags.if_version()), 202)
 
 
 @blueprint.post("/jobs/<job_id>/release")
 @action("releaseJob", NotSupported)
 def release_job(job_id: str) -> Response:
     """Let a held job go on."""
-    return answer_job(broker().release(job_id, who()), 202)
+    return answer_job(broker().release(job_id, who(), if_version=etags.if_version()), 202)
 
 
 @blueprint.patch("/jobs/<job_id>")
@@ -231,7 +235,7 @@ def release_job(job_id: str) -> Response:
     "updateJob",
     [Says(status=202, description="Stored; a worker does it", content=JOB, examples=["job"], headers=ETAG)],
     takes=Takes(schema=shapes.JobPatchSchema, examples=["scale"], content_type=MERGE_PATCH[-1]),
-    headers={"If-Match": "412 when the job no longer has this ETag."} | FOR,
+    headers=IF_MATCH | FOR,
     fails=[*BODY_ERRORS, NotFound, Conflict, PreconditionFailed, NotSupported],
 )
 def update_job(job_id: str) -> Response:

@@ -14,6 +14,7 @@ from api_spec.errors import (
     InvalidSpec,
     NotFound,
     NothingFits,
+    PreconditionFailed,
     TooLarge,
     UnsupportedMediaType,
 )
@@ -22,6 +23,7 @@ from api_spec.schemas import load_spec
 from api_spec.schemas import views as shapes
 from api_spec.schemas.oneof import JobSpecSchema
 from api_spec.views import Accepted
+from broker.web import etags
 from broker.web.bodies import digest_of, idempotency_key, read_json
 from broker.web.context import answer, broker, web, who
 from broker.web.describing import JSON, Says, Takes, operation
@@ -32,6 +34,7 @@ blueprint = Blueprint("submissions", __name__, url_prefix="/v1", description="Tr
 SUBMIT = SubmitQuery()
 LOCATION = {"Location": "Where the job is."}
 KEY = {"Idempotency-Key": "Repeated with its key, a request is answered as before and does nothing."}
+IF_MATCH = {"If-Match": "412 when the job that is resubmitted no longer has this ETag."}
 FOR = {"Broker-Owner": "The person to act for; needs the scope jobs:act-as."}
 BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)
 
@@ -64,9 +67,7 @@ def submit_job() -> Response:
     spec = load_spec(document)
     if request.query_string and read_query(SUBMIT)["dry_run"]:
         return answer(schemas.dump_decision(broker().preview(spec, who())))
-    accepted = accept([spec], document)
-    location = {"Location": f"/v1/jobs/{accepted.jobs[0].id}"}
-    return answer(dump_accepted(accepted)[0], 202, location | replay_header(accepted))
+    return answer_accepted(accept([spec], document))
 
 
 @blueprint.post("/jobs:batch")
@@ -103,13 +104,13 @@ def submit_jobs() -> Response:
             headers=LOCATION,
         )
     ],
-    headers=FOR,
-    fails=[NotFound, NothingFits],
+    headers=KEY | IF_MATCH | FOR,
+    fails=[NotFound, NothingFits, IdempotencyConflict, PreconditionFailed],
 )
 def resubmit_job(job_id: str) -> Response:
     """Submit the spec of a job again."""
-    accepted = broker().resubmit(job_id, who())
-    return answer(dump_accepted(accepted)[0], 202, {"Location": f"/v1/jobs/{accepted.jobs[0].id}"})
+    accepted = broker().resubmit(job_id, who(), key=idempotency_key(), if_version=etags.if_version())
+    return answer_accepted(accepted)
 
 
 def load_bundle(document: Any) -> list[JobSpec]:
@@ -133,6 +134,11 @@ def load_bundle(document: Any) -> list[JobSpec]:
 def accept(specs: list[JobSpec], document: Any) -> Accepted:
     key = idempotency_key()
     return broker().accept(specs, who(), key=key, body_digest=digest_of(document) if key else "")
+
+
+def answer_accepted(accepted: Accepted) -> Response:
+    location = {"Location": f"/v1/jobs/{accepted.jobs[0].id}"}
+    return answer(dump_accepted(accepted)[0], 202, location | replay_header(accepted))
 
 
 def dump_accepted(accepted: Accepted) -> list[dict[str, Any]]:

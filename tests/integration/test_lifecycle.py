@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -30,6 +31,7 @@ from api_spec.views import JobQuery
 from broker.lifecycle.context import UNPLACED
 from broker.lifecycle.place import place
 from broker.lifecycle.snapshots import Snapshots
+from broker.store.changes import Change, Guard
 from broker.store.jobs import ClaimLimits
 from tests.builders import spec
 from tests.fakes import running_fake
@@ -185,6 +187,98 @@ def test_a_resubmitted_job_is_a_new_one_with_the_same_spec(kit):
 
     assert (second.spec, second.owner, second.resubmit_of) == (kit.get(first).spec, "ben", first)
     assert kit.ended(second.id).state is S.COMPLETED
+
+
+def test_ten_resubmissions_at_once_with_one_key_make_one_job(kit):
+    first = kit.submit(spec())
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: kit.broker.resubmit(first, ANA, key="k"), range(10)))
+
+    assert len({answer.jobs[0].id for answer in answers}) == 1
+    assert sorted(answer.replayed for answer in answers) == [False] + [True] * 9
+    assert len(kit.broker.list_jobs(JobQuery(project="vision"), ANA).items) == 2
+
+
+def test_a_repeated_resubmission_is_answered_though_the_job_has_changed_or_is_gone(kit):
+    first = kit.submit(spec())
+    version = kit.get(first).version
+    answer = kit.broker.resubmit(first, ANA, key="k", if_version=version)
+    kit.broker.cancel(first, ANA)
+
+    changed = kit.broker.resubmit(first, ANA, key="k", if_version=version)
+    kit.store.client.delete(f"{kit.store.prefix}job:{first}")
+    gone = kit.broker.resubmit(first, ANA, key="k", if_version=version)
+
+    assert answer.jobs[0].id == changed.jobs[0].id == gone.jobs[0].id
+    with pytest.raises(NotFound):
+        kit.broker.resubmit(first, ANA, key="another")
+
+
+VERBS = ["cancel", "hold", "release", "resubmit", "update"]
+
+
+@pytest.fixture
+def service(kit):
+    """Held, so that it stays where it is, and can be held, released, scaled and cancelled."""
+    return kit.submit(spec(kind=Kind.INFERENCE, name="serve", hold=True))
+
+
+def scaled(verb):
+    return {"replicas": 0} if verb == "update" else {}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_is_asked_of_an_older_version_is_refused(kit, service, verb):
+    before = kit.get(service)
+
+    with pytest.raises(PreconditionFailed):
+        getattr(kit.broker, verb)(service, ANA, if_version=before.version - 1, **scaled(verb))
+
+    assert kit.get(service) == before
+    getattr(kit.broker, verb)(service, ANA, if_version=before.version, **scaled(verb))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_change_between_look_and_write_is_seen_by_the_write(kit, service, verb, monkeypatch):
+    """The early look at the version saw nothing; only the script can."""
+    if verb == "hold":
+        kit.broker.release(service, ANA)
+    version = kit.get(service).version
+    read, parts = kit.store.jobs.read, kit.store.jobs.parts
+
+    def overtaken(read):
+        def reads(job_id):
+            found = read(job_id)
+            kit.store.jobs.move(job_id, Guard(), Change(set={"message": "somebody was faster"}))
+            return found
+
+        return reads
+
+    monkeypatch.setattr(type(kit.store.jobs), "read", lambda _, job_id: overtaken(read)(job_id))
+    monkeypatch.setattr(type(kit.store.jobs), "parts", lambda _, job_id: overtaken(parts)(job_id))
+
+    with pytest.raises(PreconditionFailed):
+        getattr(kit.broker, verb)(service, ANA, if_version=version, **scaled(verb))
+
+    assert read(service).version == version + 1
+    assert kit.store.index.count("vision", "s=ACCEPTED") == 1
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["ended", "packed"])
+def test_an_ended_job_is_resubmitted_at_the_version_at_which_it_ended(kit, packed):
+    first = kit.submit(spec())
+    version = kit.ended(first).version
+    if packed:
+        assert kit.store.archive.pack(kit.store.jobs.parts(first)) == "ok"
+
+    with pytest.raises(PreconditionFailed):
+        kit.broker.resubmit(first, ANA, if_version=version - 1)
+    with pytest.raises(PreconditionFailed):
+        kit.broker.cancel(first, ANA, if_version=version - 1)
+
+    assert kit.broker.cancel(first, ANA, if_version=version).state is S.COMPLETED
+    assert kit.broker.resubmit(first, ANA, if_version=version).jobs[0].resubmit_of == first
 
 
 def test_a_new_revision_of_a_service_is_rolled_out(kit):

@@ -109,13 +109,36 @@ def test_nobody_waits_an_hour_unasked(api, client):
         pytest.param(httpx2.ReadTimeout("silence"), 1, id="silence"),
     ],
 )
-def test_a_resubmission_is_not_repeated_when_it_may_have_been_done(api, client, failure, requests):
-    api.on("POST", f"/v1/jobs/{JOB_ID}/resubmit", failure)
+def test_what_is_asked_of_one_version_is_not_repeated_when_it_may_have_been_done(
+    api, client, failure, requests
+):
+    """The first one has made another version of it, so the second would be told that somebody was faster."""
+    api.on("POST", f"/v1/jobs/{JOB_ID}/cancel", failure)
 
     with pytest.raises(NotReachable):
-        client.resubmit(JOB_ID)
+        client.cancel(JOB_ID, version=3)
 
     assert len(api.requests) == requests
+
+
+def test_a_lost_answer_to_a_resubmission_is_asked_for_again_with_the_same_key(api, client):
+    path = f"/v1/jobs/{JOB_ID}/resubmit"
+    api.on("POST", path, httpx2.ReadError("reset"), SUBMITTED)
+
+    client.resubmit(JOB_ID, version=3)
+
+    assert len({request.headers["Idempotency-Key"] for request in api.requests}) == 1
+    assert [request.headers["If-Match"] for request in api.requests] == ['"3"', '"3"']
+
+
+@pytest.mark.parametrize("verb", ["cancel", "hold", "release"])
+def test_an_action_can_be_bound_to_a_version(api, client, verb):
+    api.on("POST", f"/v1/jobs/{JOB_ID}/{verb}", job())
+
+    getattr(client, verb)(JOB_ID)
+    getattr(client, verb)(JOB_ID, version=3)
+
+    assert [request.headers.get("If-Match") for request in api.requests] == [None, '"3"']
 
 
 def test_nobody_there_says_what_to_do(api, client):

@@ -116,6 +116,27 @@ def test_an_idempotency_key_is_kept_for_a_day(world):
     assert 23 * 3600 * 1000 < left_ms <= 24 * 3600 * 1000
 
 
+def test_a_job_is_accepted_only_while_another_is_unchanged(world):
+    other = world.accept()
+    version = world.read(other).version
+    before = world.names()
+
+    assert world.jobs.accept([new_job()], unchanged=(other, version + 1)).verdict == "changed"
+    assert world.names() == before
+    assert world.jobs.accept([new_job()], unchanged=(other, version)).verdict == "ok"
+
+
+def test_what_was_accepted_once_is_answered_again_though_the_other_job_has_changed(world):
+    other = world.accept()
+    version = world.read(other).version
+    first = world.jobs.accept([new_job()], Idempotency("k", "digest"), (other, version))
+    world.jobs.cancel(other, "user:ana")
+
+    again = world.jobs.accept([new_job()], Idempotency("k", "digest"), (other, version))
+
+    assert (again.verdict, again.ids) == ("replay", first.ids)
+
+
 def test_a_held_job_is_in_no_queue(world):
     job_id = world.accept(held=True)
 

@@ -213,6 +213,28 @@ def test_a_job_at_a_backend_becomes_due_for_a_worker(world, place):
     assert [claim.record.id for claim in world.claim(lane="act")] == [job_id]
 
 
+@pytest.mark.parametrize("place", ["accept", "running"])
+def test_a_cancel_of_an_older_version_changes_nothing(world, place):
+    job_id = getattr(world, place)()
+    old = world.read(job_id).version
+    world.jobs.move(job_id, Guard(), Change(set={"message": "news"}))
+    before = world.jobs.parts(job_id)
+
+    assert world.jobs.cancel(job_id, "user:ana", old) == "changed"
+    assert world.jobs.parts(job_id) == before
+    assert world.jobs.cancel(job_id, "user:ana", old + 1) in ("ended", "asked")
+
+
+def test_of_ten_cancels_of_one_version_one_is_heard(world):
+    job_id = world.running()
+    version = world.read(job_id).version
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda n: world.jobs.cancel(job_id, f"user:{n}", version), range(10)))
+
+    assert sorted(answers) == ["asked"] + ["changed"] * 9
+
+
 def test_a_cancel_wins_over_a_worker_that_has_not_written_its_intent(world):
     job_id = world.accept()
     [claim] = world.claim()

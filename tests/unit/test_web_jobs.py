@@ -276,6 +276,22 @@ def test_a_resubmitted_job_is_a_new_one(ana, job):
     assert answer.headers["Location"] == f"/v1/jobs/{answer.json['job']['id']}"
 
 
+def test_a_repeated_key_resubmits_once(api, ana, job):
+    one, two = (ana.post(f"/v1/jobs/{job['id']}/resubmit", headers={"Idempotency-Key": "k"}) for _ in "ab")
+
+    assert one.json == two.json
+    assert two.headers["Idempotent-Replayed"] == "true"
+    assert len(api.broker.jobs) == 2
+
+
+def test_a_key_that_submitted_a_job_resubmits_none(ana, job):
+    ana.post("/v1/jobs", json=TRAINING, headers={"Idempotency-Key": "k"})
+
+    answer = ana.post(f"/v1/jobs/{job['id']}/resubmit", headers={"Idempotency-Key": "k"})
+
+    assert (answer.status_code, answer.json["code"]) == (422, "idempotency_conflict")
+
+
 def test_a_service_is_scaled(ana, service):
     answer = ana.patch(f"/v1/jobs/{service['id']}", json={"replicas": 3})
 
@@ -303,14 +319,21 @@ def test_null_in_a_patch_takes_a_member_away(ana):
     assert answer.json["spec"]["labels"] == {"b": "2"}
 
 
+@pytest.mark.parametrize("verb", ["", "cancel", "hold", "release", "resubmit"])
 @pytest.mark.parametrize(
     "if_match, status",
     [('"1"', 202), ("*", 202), ('"2"', 412), ('W/"1"', 412), ('"x"', 412), ('"1", "2"', 400)],
 )
-def test_a_patch_honours_if_match(ana, service, if_match, status):
-    answer = ana.patch(f"/v1/jobs/{service['id']}", json={"replicas": 3}, headers={"If-Match": if_match})
+def test_what_acts_on_a_job_honours_if_match(api, ana, service, verb, if_match, status):
+    before, headers = dict(api.broker.jobs), {"If-Match": if_match}
+
+    if verb:
+        answer = ana.post(f"/v1/jobs/{service['id']}/{verb}", headers=headers)
+    else:
+        answer = ana.patch(f"/v1/jobs/{service['id']}", json={"replicas": 3}, headers=headers)
 
     assert answer.status_code == status
+    assert (api.broker.jobs == before) == (status != 202)
 
 
 @pytest.mark.parametrize(

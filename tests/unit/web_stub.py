@@ -147,9 +147,11 @@ class StubBroker:
             raise NotFound(f"there is no job {job_id}")
         return job
 
-    def acted_on(self, job_id, who):
+    def acted_on(self, job_id, who, if_version=None):
         job = self.seen(job_id, who)
         must_act_on(who, job_id, job.project, job.owner)
+        if if_version not in (None, job.version):
+            raise PreconditionFailed(f"job {job_id} has version {job.version}")
         return job
 
     def get(self, job_id, who):
@@ -164,25 +166,24 @@ class StubBroker:
         more = start + query.limit < len(jobs)
         return Page(tuple(map(summary, chosen)), str(start + query.limit) if more else None)
 
-    def cancel(self, job_id, who):
-        self.acted_on(job_id, who)
+    def cancel(self, job_id, who, *, if_version=None):
+        self.acted_on(job_id, who, if_version)
         return self.change(job_id, cancel_requested=True)
 
-    def hold(self, job_id, who):
-        self.acted_on(job_id, who)
+    def hold(self, job_id, who, *, if_version=None):
+        self.acted_on(job_id, who, if_version)
         return self.change(job_id, held=True)
 
-    def release(self, job_id, who):
-        self.acted_on(job_id, who)
+    def release(self, job_id, who, *, if_version=None):
+        self.acted_on(job_id, who, if_version)
         return self.change(job_id, held=False)
 
-    def resubmit(self, job_id, who):
-        return self.accept([self.acted_on(job_id, who).spec], who)
+    def resubmit(self, job_id, who, *, key=None, if_version=None):
+        spec = self.acted_on(job_id, who, if_version).spec
+        return self.accept([spec], who, key=key, body_digest=f"resubmit of {job_id}")
 
     def update(self, job_id, who, *, replicas=None, spec=None, if_version=None):
-        job = self.acted_on(job_id, who)
-        if if_version not in (None, job.version):
-            raise PreconditionFailed(f"job {job_id} has version {job.version}")
+        job = self.acted_on(job_id, who, if_version)
         if not job.spec.is_service:
             raise NotSupported("only an inference job can be updated")
         return self.change(job_id, replicas_wanted=replicas, spec=spec or job.spec)

@@ -1,7 +1,9 @@
 -- One job or a bundle, whole or not at all.
--- ARGV[1]: {hint_ms, jobs = [{id, set, deps, queue, event}], idempotency = {key, digest, ttl_ms}}
+-- ARGV[1]: {hint_ms, jobs = [{id, set, deps, queue, event}], idempotency = {key, digest, ttl_ms},
+--           unchanged = {id, version}: accept only while this job has this version}
 -- ARGV[2 ...]: the packed spec and the packed decision of each job, in turn.
--- Returns {'ok', now, whether each waits ('1') ..., hints to publish ...} | {'replay', id ...} | {'conflict'} | {'no_such_job', id}
+-- Returns {'ok', now, whether each waits ('1') ..., hints to publish ...} | {'replay', id ...} | {'conflict'} | {'no_such_job', id} |
+-- {'changed'}
 local request = cjson.decode(ARGV[1])
 local now = now_ms()
 
@@ -13,6 +15,12 @@ if request.idempotency then
     for id in string.gmatch(seen[2], '%S+') do answer[#answer + 1] = id end
     return answer
   end
+end
+
+-- After the key: what was answered once is answered again, whatever has become of the other job since.
+if request.unchanged then
+  local job = read_job(request.unchanged[1])
+  if job == nil or job.version ~= request.unchanged[2] then return { 'changed' } end
 end
 
 local ours, ids = {}, {}

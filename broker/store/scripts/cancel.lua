@@ -1,8 +1,10 @@
 -- The intent to cancel.  A job that is at no backend ends here; any other is acted on by a worker.
--- ARGV[1]: {id, by, event}.  Returns 'ended' (it is over now), 'asked', 'final' (it was over), 'missing'.
+-- ARGV[1]: {id, by, event, version}: with a version only while the job has it.
+-- Returns 'ended' (it is over now), 'asked', 'final' (it was over), 'missing', 'changed'.
 local request = cjson.decode(ARGV[1])
 local job = read_job(request.id)
 if job == nil then return 'missing' end
+if request.version and job.version ~= request.version then return 'changed' end
 if FINAL[job.state] then return 'final' end
 local now = now_ms()
 if job.state == 'ACCEPTED' then

@@ -18,6 +18,9 @@ from api_spec.states import AttemptState, JobState
 T = TypeVar("T")
 
 
+OLDEST, LATEST = "oldest", "latest"  # where a reader of events begins, beside an event's id
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServiceView:
     endpoint: str | None

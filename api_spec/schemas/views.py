@@ -201,7 +201,7 @@ class TaskSchema(Shape):
 
 
 class EventSchema(Shape):
-    id = Text(metadata=about("<incarnation>-<sequence>."))
+    id = Text(metadata=about("Opaque; the events of a stream are in its order."))
     at = Time()
     type = Text()
     job = TextOrNull()

@@ -136,9 +136,16 @@ class Client:
         """
         return logs.read(self, job_id, follow, where)
 
-    def events(self, *, after: str | None = None, follow: bool = False) -> Iterator[Json]:
-        """Those of the project in order; ``follow`` goes on for ever, over broken connections too."""
-        return logs.follow_events(self, after) if follow else self._pages_of_events(after)
+    def events(
+        self, *, after: str | None = None, follow: bool = False, operator: bool = False
+    ) -> Iterator[Json]:
+        """Those of the project in order, or with ``operator`` those of the backends.
+
+        ``after``: an event's id, ``oldest`` or ``latest``.  ``follow`` begins with what happens next unless
+        told otherwise, and goes on for ever, over broken connections too; without it, all that are kept.
+        """
+        path = "/v1/operator/events" if operator else "/v1/events"
+        return logs.follow_events(self, path, after) if follow else self._pages_of_events(path, after)
 
     def job_events(self, job_id: str) -> Jsons:
         return list(self._get(f"/v1/jobs/{job_id}/events")["items"])
@@ -236,11 +243,11 @@ class Client:
                 return
             params["cursor"] = page["next"]
 
-    def _pages_of_events(self, after: str | None) -> Iterator[Json]:
+    def _pages_of_events(self, path: str, after: str | None) -> Iterator[Json]:
         """The cursor of this list is the last event's id, which there always is: an empty page is the end."""
         while True:
             params = {"limit": PAGE} | ({"after": after} if after else {})
-            items: Iterable[Json] = self._get("/v1/events", **params)["items"]
+            items: Iterable[Json] = self._get(path, **params)["items"]
             for event in items:
                 after = event["id"]
                 yield event

@@ -54,22 +54,26 @@ def says(page: Answer, name: str) -> bool:
     return page.headers.get(f"Broker-Log-{name}", "").lower() in ("true", "1")
 
 
-def follow_events(client: Client, after: str | None) -> Iterator[dict[str, Any]]:
-    """After a broken connection it goes on behind the last event that was seen."""
+def follow_events(client: Client, path: str, after: str | None) -> Iterator[dict[str, Any]]:
+    """After a broken connection it goes on behind the last event that was seen.
+
+    The broker tells the place where a stream begins before the first event.
+    """
     failures = 0
+    seen: str | None = None
+    params = {"after": after} if after else {}
     while True:
-        headers = {"Last-Event-ID": after} if after else {}
+        headers = {"Last-Event-ID": seen} if seen else {}
         try:
             for _, event_id, data in client.wire.events(
-                Call(method="GET", path="/v1/events", headers=headers)
+                Call(method="GET", path=path, params=params, headers=headers)
             ):
-                if not data:
-                    continue
-                failures = 0
-                after = event_id or after
-                yield json.loads(data)
+                seen = event_id or seen
+                if data:
+                    failures = 0
+                    yield json.loads(data)
         except NotReachable:
             failures += 1
-            if failures > RECONNECTS or (failures == 1 and after is None):
+            if failures > RECONNECTS or (failures == 1 and seen is None):
                 raise
             client.sleep(min(0.5 * failures, 15.0))

@@ -139,8 +139,15 @@ class Broker:
 
     @over_the_store
     def events(self, who: Principal, after: str | None, limit: int) -> Page[EventView]:
+        """``after``: an event's id, ``oldest`` or ``latest``, which gives the place of what happens next."""
         who.need(Scope.JOBS_READ)
         return self.store.events.of_project(who.project, after, limit)
+
+    @over_the_store
+    def operator_events(self, who: Principal, after: str | None, limit: int) -> Page[EventView]:
+        """What happens to backends, in all projects."""
+        who.need(Scope.BACKENDS_ADMIN)
+        return self.store.events.of_operator(after, limit)
 
     @over_the_store
     def pending(self, job_id: str, who: Principal) -> tuple[Refusal, ...]:

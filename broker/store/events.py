@@ -1,22 +1,26 @@
 """Ordered streams: one a project, written in the script that makes the change, and one for operators.
 
 An event's id is ``<incarnation>-<sequence>``: exactly what a Redis stream takes for an id.  The sequence is
-dense, so a reader sees at once whether something is missing.
+dense, so a reader sees at once whether something is missing.  To operators' events Redis gives the ids.
+
+A reader begins at ``OLDEST``, at ``LATEST`` (with what happens next) or after an event.  Each page says where
+the next one begins, an empty one too, so that nothing is lost or repeated between two of them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from api_spec.errors import Gone, InvalidRequest
-from api_spec.views import EventView, Page
+from api_spec.views import LATEST, OLDEST, EventView, Page
 from broker.store.connection import Client
 
 _ID = re.compile(r"(\d{1,15})-(\d{1,15})")
+BEFORE_ALL = "0-0"
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,17 @@ class Events:
 
     def of_project(self, project: str, after: str | None, limit: int) -> Page[EventView]:
         """The events after the one with the id ``after`` (None: from the oldest kept).  Raises ``Gone``."""
-        return self._read(f"{self.prefix}events:{project}", after, limit)
+        key = f"{self.prefix}events:{project}"
+        if is_id(after):
+            self._refuse_a_gap(key, after, self._newest(project))
+        return self._read(key, after, limit, lambda: self._newest(project))
 
     def of_operator(self, after: str | None, limit: int) -> Page[EventView]:
-        return self._read(f"{self.prefix}operator", after, limit, dense=False)
+        """As ``of_project``."""
+        key = f"{self.prefix}operator"
+        if is_id(after):
+            self._refuse_what_was_trimmed(key, after)
+        return self._read(key, after, limit, lambda: self._last(key) or BEFORE_ALL)
 
     def tell_operator(self, kind: str, data: Mapping[str, Any], pipe: Client | None = None) -> None:
         """Backends, policy and tokens: what an operator did or must know.
@@ -48,21 +59,26 @@ class Events:
         writer.xadd(f"{self.prefix}operator", record, maxlen=self.kept, approximate=True)
 
     def last_id(self, project: str) -> str | None:
-        newest = self.client.xrevrange(f"{self.prefix}events:{project}", count=1)
+        return self._last(f"{self.prefix}events:{project}")
+
+    def _last(self, key: str) -> str | None:
+        newest = self.client.xrevrange(key, count=1)
         return newest[0][0].decode() if newest else None
 
-    def _read(self, key: str, after: str | None, limit: int, dense: bool = True) -> Page[EventView]:
-        if after is not None and not _ID.fullmatch(after):
-            raise InvalidRequest(f'"{after[:40]}" is not the id of an event')
-        if dense and after is not None:
-            self._refuse_a_gap(key, after, self._newest(key))
-        rows = self.client.xrange(key, min=f"({after}" if after else "-", count=limit)
+    def _read(self, key: str, after: str | None, limit: int, newest: Callable[[], str]) -> Page[EventView]:
+        if after == LATEST:
+            return Page((), newest())
+        if after in (None, OLDEST):
+            # Asked before the events are: what comes in between is still behind it.
+            after, first = newest(), "-"
+        else:
+            first = f"({after}"
+        rows = self.client.xrange(key, min=first, count=limit)
         events = tuple(_event(event_id, raw) for event_id, raw in rows)
         return Page(events, events[-1].id if events else after)
 
-    def _newest(self, key: str) -> str:
+    def _newest(self, project: str) -> str:
         """The id of the last event there ever was, also when its stream has expired."""
-        project = key.removeprefix(f"{self.prefix}events:")
         last = self.client.hget(f"{self.prefix}sequences", project) or b"0"
         run = self.client.hget(f"{self.prefix}meta", "incarnation") or b"1"
         return f"{run.decode()}-{last.decode()}"
@@ -75,6 +91,25 @@ class Events:
         first = _numbers(oldest)[1] - 1 if rows else _numbers(newest)[1]
         if _numbers(after)[1] < first:
             raise Gone(f"events up to {after} are no longer kept; the oldest is {oldest}", oldest=oldest)
+
+    def _refuse_what_was_trimmed(self, key: str, after: str) -> None:
+        """These ids have holes, so whoever has seen just the last one that was trimmed is refused too."""
+        rows = self.client.xrange(key, count=1)
+        oldest = rows[0][0].decode() if rows else after
+        if _numbers(after) >= _numbers(oldest):
+            return
+        info = self.client.xinfo_stream(key)
+        if info["entries-added"] > info["length"]:
+            raise Gone(f"events after {after} are no longer kept; the oldest is {oldest}", oldest=oldest)
+
+
+def is_id(after: str | None) -> TypeGuard[str]:
+    """Not one of the words.  Raises ``InvalidRequest`` for what is neither."""
+    if after in (None, OLDEST, LATEST):
+        return False
+    if not _ID.fullmatch(after):
+        raise InvalidRequest(f'"{after[:40]}" is not the id of an event')
+    return True
 
 
 def of_job(job_id: str, history: Sequence[str]) -> tuple[EventView, ...]:

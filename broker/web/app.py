@@ -17,7 +17,7 @@ from broker.web.context import EXTENSION, Web
 from broker.web.limits import RateLimit
 from broker.web.metrics import Metrics
 from broker.web.slots import Slots
-from broker.web.tail import Read, Tail
+from broker.web.tail import OPERATOR, Read, Tail
 
 if TYPE_CHECKING:
     from broker.lifecycle.broker import Broker
@@ -58,9 +58,10 @@ def events_reader(broker: Broker) -> Read:
             subject="broker",
             owner="broker",
             project=project,
-            scopes=frozenset({Scope.JOBS_READ}),
+            scopes=frozenset({Scope.JOBS_READ, Scope.BACKENDS_ADMIN}),
         )
-        return broker.events(reader, after, limit)
+        read = broker.operator_events if project == OPERATOR else broker.events
+        return read(reader, after, limit)
 
     return read
 

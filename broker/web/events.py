@@ -1,8 +1,9 @@
-"""The ordered stream of a project, by page and as server-sent events."""
+"""The ordered streams, one a project and one for operators, by page and as server-sent events."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from flask import Response
 from flask_smorest import Blueprint
@@ -10,13 +11,13 @@ from flask_smorest import Blueprint
 from api_spec.errors import Gone, TooManyStreams
 from api_spec.schemas import dump_event
 from api_spec.schemas.views import EventPageSchema, EventSchema
-from api_spec.views import EventView
+from api_spec.views import LATEST, OLDEST, EventView, Page
 from broker.web.context import broker, web, who
 from broker.web.describing import JSON, Says, operation
 from broker.web.paging import answer_page
 from broker.web.queries import EventListQuery, read_query
 from broker.web.streaming import CONTENT_TYPE, LOOK_S, Event, Source, last_event_id, stream, wants_stream
-from broker.web.tail import Tail
+from broker.web.tail import OPERATOR, Tail
 
 blueprint = Blueprint("events", __name__, url_prefix="/v1", description="What happened, in order")
 
@@ -42,15 +43,40 @@ STREAM = {JSON: EventPageSchema, CONTENT_TYPE: EventSchema}
 )
 def list_events() -> Response:
     """List or follow the events of the project."""
+    return answer_events(who().project, partial(broker().events, who()))
+
+
+@blueprint.get("/operator/events")
+@operation(
+    "listOperatorEvents",
+    [
+        Says(
+            description="Events of all backends, oldest first; `next` is the id of the last one",
+            content=STREAM,
+            examples=["operator_events"],
+        )
+    ],
+    query=EventListQuery,
+    headers=LAST_EVENT_ID,
+    fails=[Gone, TooManyStreams],
+)
+def list_operator_events() -> Response:
+    """List or follow what happens to the backends; needs the scope backends:admin."""
+    return answer_events(OPERATOR, partial(broker().operator_events, who()))
+
+
+def answer_events(name: str, read: Callable[[str, int], Page[EventView]]) -> Response:
+    """``name``: as ``Tail`` knows the stream.  What reading it raises comes before the status is sent."""
     asked = read_query(QUERY)
-    after = last_event_id() or asked.get("after")
-    page = broker().events(who(), after, asked["limit"])
-    if wants_stream():
-        return stream(project_events(web().tail, who().project, after))
-    return answer_page(page, dump_event, parameter="after")
+    after = last_event_id() or asked.get("after") or (LATEST if wants_stream() else OLDEST)
+    page = read(after, asked["limit"])
+    if not wants_stream():
+        return answer_page(page, dump_event, parameter="after")
+    seen = {OLDEST: None, LATEST: page.next}.get(after, after)
+    return stream(events_after(web().tail, name, seen), begins_after=seen)
 
 
-def project_events(tail: Tail, project: str, seen: str | None) -> Source:
+def events_after(tail: Tail, project: str, seen: str | None) -> Source:
     while True:
         news = tail.after(project, seen, LOOK_S)
         for event in news:

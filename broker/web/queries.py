@@ -78,7 +78,10 @@ class PageQuery(Schema):
 
 
 class EventListQuery(Schema):
-    after = text("The id of the last event that was seen; without it from the oldest that is kept.")
+    after = text(
+        "The id of the last event that was seen; `oldest`: all that are kept; `latest`: what happens from "
+        "now on. Without it a page begins with the oldest, and a stream with what happens next."
+    )
     limit = limit(100, 1000)
 
 

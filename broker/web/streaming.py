@@ -46,11 +46,16 @@ def last_event_id() -> str | None:
     return request.headers.get("Last-Event-ID") or None
 
 
-def stream(source: Source) -> Response:
-    """Raises ``TooManyStreams`` where the process has no thread left for it."""
+def stream(source: Source, begins_after: str | None = None) -> Response:
+    """Raises ``TooManyStreams`` where the process has no thread left for it.
+
+    ``begins_after`` is told at once: a client whose stream breaks before its first event loses none either.
+    """
     slots = web().slots
     slots.take_or_refuse()
-    response = Response(lines(source, slots, token_check(), request_id()), content_type=CONTENT_TYPE)
+    response = Response(
+        lines(source, slots, token_check(), request_id(), begins_after), content_type=CONTENT_TYPE
+    )
     response.call_on_close(slots.give_back)
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would collect it otherwise
@@ -64,11 +69,14 @@ def token_check() -> Callable[[], object]:
     return lambda: tokens.check(bearer)
 
 
-def lines(source: Source, slots: Slots, check: Callable[[], object], name: str) -> Iterator[bytes]:
+def lines(
+    source: Source, slots: Slots, check: Callable[[], object], name: str, begins_after: str | None = None
+) -> Iterator[bytes]:
     """An error in the middle becomes the event ``problem``: the status has long been sent."""
     ends_at = time.monotonic() + OPEN_S
     beat_at = time.monotonic() + HEARTBEAT_S
-    yield b"retry: %d\n\n" % RETRY_MS
+    place = b"id: %b\n" % begins_after.encode() if begins_after else b""
+    yield b"retry: %d\n%b\n" % (RETRY_MS, place)
     try:
         for event in source:
             if event is not None:

@@ -23,6 +23,8 @@ PAGE_COUNT = 500
 PERIOD_S = 0.25  # what an event may be late by; design asks for a second at the most
 IDLE_S = 30.0  # a project that nobody followed for so long is no longer read
 
+OPERATOR = ""  # followed like a project; none has this name
+
 Read = Callable[[str, str | None, int], Page[EventView]]
 """Events of a project after an id: ``read(project, after, limit)``.  Raises ``Gone``."""
 

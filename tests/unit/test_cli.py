@@ -352,6 +352,43 @@ def test_events_are_a_line_each(api, run):
     assert run("events").stdout == f"2026-11-22T02:18:54.123Z  {JOB_ID}  queued  backend=hpc\n"
 
 
+EVENT = {"id": "i-1", "at": "2026-11-22T02:18:54.123Z", "type": "queued", "job": None, "data": {}}
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "params"),
+    [
+        (["-f"], "/v1/events", {}),
+        (["-f", "--from-start"], "/v1/events", {"after": "oldest"}),
+        (["-f", "--after", "i-0"], "/v1/events", {"after": "i-0"}),
+        (["--after", "i-0"], "/v1/events", {"after": "i-0", "limit": "100"}),
+        (["--operator", "-f"], "/v1/operator/events", {}),
+        (["--operator"], "/v1/operator/events", {"limit": "100"}),
+    ],
+    ids=" ".join,
+)
+def test_events_are_asked_for_where_the_reader_begins(api, run, words, path, params):
+    """Followed, they begin with what happens next, as those of kubectl and tail -f do."""
+    text = f"id: i-1\nevent: queued\ndata: {json.dumps(EVENT)}\n\n"
+    stream = httpx2.Response(200, content=text, headers={"Content-Type": "text/event-stream"})
+    page = {"items": [EVENT], "next": "i-1"}
+    end = problem(410, "gone", "the end of this test") if "-f" in words else {"items": [], "next": "i-1"}
+    api.on("GET", path, stream if "-f" in words else page, end)
+
+    result = run("events", *words, "-o", "name")
+
+    assert result.stdout == "i-1\n"
+    assert dict(api.requests[0].url.params) == params
+
+
+@pytest.mark.parametrize(
+    "words", [["--from-start", "--after", "i-0"], ["--job", "x", "--operator"]], ids=" ".join
+)
+def test_options_of_events_that_say_two_things_are_refused(api, run, words):
+    assert run("events", *words).exit_code == 2
+    assert api.requests == []
+
+
 # ---- acting ------------------------------------------------------------------------------------------
 
 

@@ -241,6 +241,19 @@ def test_events_go_on_behind_the_last_one_when_the_connection_breaks(api, client
     assert api.last.headers["Last-Event-ID"] == "i-0"
 
 
+def test_a_stream_that_breaks_before_its_first_event_goes_on_where_it_began(api, client):
+    began = httpx2.Response(
+        200, content="retry: 2000\nid: i-7\n\n", headers={"Content-Type": "text/event-stream"}
+    )
+    api.on("GET", "/v1/operator/events", began, httpx2.ReadError("reset"), sse({"id": "i-8"}))
+
+    stream = client.events(after="latest", follow=True, operator=True)
+
+    assert next(stream) == {"id": "i-8"}
+    assert [request.headers.get("Last-Event-ID") for request in api.requests] == [None, "i-7", "i-7"]
+    assert {request.url.params["after"] for request in api.requests} == {"latest"}
+
+
 def test_a_problem_within_a_stream_is_raised(api, client):
     text = 'event: problem\ndata: {"code": "gone", "detail": "no longer kept"}\n\n'
     api.on(

@@ -265,3 +265,69 @@ def test_to_revoke_what_is_no_token_is_no_event(world):
     assert not Tokens(world.store.tokens).revoke("tok-0")
 
     assert world.store.events.of_operator(None, 10).items == ()
+
+
+def told(world, count, start=0):
+    for n in range(start, start + count):
+        world.store.events.tell_operator("said", {"n": n})
+
+
+def test_an_operator_that_missed_something_is_told_the_oldest(world):
+    told(world, 10)
+    ids = [event.id for event in world.store.events.of_operator(None, 100).items]
+    before_all = world.store.events.of_operator("0-0", 100)
+    world.store.client.xtrim(world.key("operator"), maxlen=4, approximate=False)
+
+    with pytest.raises(Gone) as gone:
+        world.store.events.of_operator(ids[2], 100)
+
+    assert gone.value.extra["oldest"] == ids[6]
+    assert [event.id for event in world.store.events.of_operator(ids[6], 100).items] == ids[7:]
+    assert len(before_all.items) == 10, "nothing was trimmed yet"
+
+
+# ---- where a reader begins ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", ["project", "operator"])
+@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize("begin", [None, "oldest", "latest"])
+def test_what_comes_after_a_page_is_in_the_next_one_once(world, stream, kept, begin):
+    """An empty page says where the next begins too; to ask for ``latest`` again would lose something."""
+    job_id = world.accept(project="speech")
+
+    def read(after):
+        if stream == "operator":
+            return world.store.events.of_operator(after, 100)
+        return world.store.events.of_project("speech", after, 100)
+
+    def write(count, start):
+        if stream == "operator":
+            told(world, count, start)
+        else:
+            for n in range(start, start + count):
+                world.jobs.move(job_id, Guard(), Change(events=(("said", {"n": n}),)))
+
+    write(kept, 0)
+    first = read(begin)
+    write(2, kept)
+    assert first.next is not None
+    second = read(first.next)
+
+    seen = [event.data["n"] for page in (first, second) for event in page.items if event.type == "said"]
+    assert seen == list(range(kept if begin == "latest" else 0, kept + 2))
+
+
+def test_the_latest_of_a_stream_that_has_expired_or_begun_anew_loses_nothing(redis_server):
+    with opened(redis_server, retention_s=0.05) as store:
+        world = World(store)
+        job_id = world.accept()
+        say(world, job_id, 3)
+        wait_until(lambda: store.events.last_id("vision") is None, why="the stream expires")
+        store.scripts.run("incarnation", {"run_id": "restarted", "durable": False})
+
+        places = [store.events.of_project("vision", begin, 10).next for begin in (None, "latest")]
+        say(world, job_id, 1)
+
+        for place in places:
+            assert sequence(store.events.of_project("vision", place, 10).items) == [(2, 5)]

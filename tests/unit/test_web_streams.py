@@ -8,10 +8,12 @@ from web_stub import TRAINING, parse_stream, running_api
 from adapters.base import LogPage
 from api_spec.errors import BackendUnavailable
 from api_spec.states import JobState
+from broker.access import Scope
 from broker.web import logs, streaming
 from broker.web.logs import cut_bytes
 
 STREAM = {"Accept": "text/event-stream"}
+EVENTS = ["/v1/events", "/v1/operator/events"]
 TEXT = "größer 漢字 😀 plain\n" * 50
 
 
@@ -221,8 +223,86 @@ def test_an_event_that_is_no_longer_kept_is_gone_with_the_oldest(api, ana, job_i
         assert (answer.status_code, answer.json["code"], answer.json["oldest"]) == (410, "gone", "a-3")
 
 
-def test_a_followed_project_shows_old_and_new_events_once_and_in_order(api, ana, job_id):
+@pytest.mark.parametrize("path", EVENTS)
+def test_who_may_not_control_backends_does_not_see_the_operators_events(api, path):
+    plain = api.as_("ben", scopes=frozenset({Scope.JOBS_READ, Scope.JOBS_ADMIN}))
+
+    for headers in ({}, STREAM):
+        answer = plain.get(path, headers=headers, buffered=False)
+        assert answer.status_code == (403 if "operator" in path else 200)
+        answer.close()
+
+
+def test_operators_follow_what_happens_to_the_backends(api, ana):
+    """Whoever follows a project must not see it, and neither the other way round."""
+    api.broker.tell("operator", "backend_down", None)
+    api.broker.tell("vision", "accepted", None)
+    chunks = ana.get("/v1/operator/events?after=oldest", headers=STREAM, buffered=False).response
+    first = parse_stream(chunks, "backend_down")
+    api.broker.tell("operator", "backend_up", None)
+
+    rest = parse_stream(chunks, "backend_up")
+
+    assert [name for name, *_ in first + rest] == ["backend_down", "backend_up"]
+    assert [event["type"] for event in ana.get("/v1/operator/events").json["items"]] == [
+        "backend_down",
+        "backend_up",
+    ]
+
+
+@pytest.mark.parametrize("path", EVENTS)
+def test_an_operators_event_that_is_no_longer_kept_is_gone_too(api, ana, path):
+    api.broker.oldest |= {"operator": 3, "vision": 3}
+
+    for headers in ({}, STREAM):
+        assert ana.get(f"{path}?after=a-1", headers=headers).json["code"] == "gone"
+
+
+def test_a_stream_begins_with_what_happens_next_and_a_page_with_the_oldest(api, ana, job_id):
     chunks = ana.get("/v1/events", headers=STREAM, buffered=False).response
+    next(chunks)
+    api.broker.change(job_id, state=JobState.QUEUED)
+
+    assert [name for name, *_ in parse_stream(chunks, "queued")] == ["queued"]
+    assert [event["type"] for event in ana.get("/v1/events").json["items"]] == ["accepted", "queued"]
+
+
+@pytest.mark.parametrize("path", EVENTS)
+@pytest.mark.parametrize("kept", [0, 2])
+def test_between_a_page_and_a_stream_nothing_is_lost_or_repeated(api, ana, path, kept):
+    """A page says where the next begins, also an empty one and one that was asked for the latest."""
+    name = "operator" if "operator" in path else "vision"
+    for _ in range(kept):
+        api.broker.tell(name, "old", None)
+    pages = [ana.get(f"{path}?after=latest").json, ana.get(path).json]
+    for _ in range(2):
+        api.broker.tell(name, "new", None)
+
+    for page in pages:
+        chunks = ana.get(f"{path}?after={page['next']}", headers=STREAM, buffered=False).response
+        api.broker.tell(name, "last", None)
+        events = parse_stream(chunks, "last")
+        assert [event for event, *_ in events][:3] == ["new", "new", "last"]
+
+
+@pytest.mark.parametrize("path", EVENTS)
+def test_a_stream_that_breaks_before_its_first_event_goes_on_where_it_began(api, ana, path):
+    name = "operator" if "operator" in path else "vision"
+    api.broker.tell(name, "old", None)
+    response = ana.get(path, headers=STREAM, buffered=False)
+    place = next(iter(response.response))
+    response.close()
+    api.broker.tell(name, "new", None)
+
+    headers = {**STREAM, "Last-Event-ID": "a-1"}
+    events = parse_stream(ana.get(path, headers=headers, buffered=False).response, "new")
+
+    assert place == b"retry: 2000\nid: a-1\n\n"
+    assert [event for event, *_ in events] == ["new"]
+
+
+def test_a_followed_project_shows_old_and_new_events_once_and_in_order(api, ana, job_id):
+    chunks = ana.get("/v1/events?after=oldest", headers=STREAM, buffered=False).response
     first = parse_stream(chunks, "accepted")
     api.broker.change(job_id, state=JobState.QUEUED)
     api.broker.change(job_id, state=JobState.RUNNING)
@@ -303,20 +383,20 @@ def test_a_quiet_stream_has_a_heartbeat(api, ana, monkeypatch):
 
     chunks = iter(ana.get("/v1/events", headers=STREAM, buffered=False).response)
 
-    assert next(chunks) == b"retry: 2000\n\n"
+    assert next(chunks) == b"retry: 2000\nid: a-0\n\n"
     assert next(chunks) == b": heartbeat\n\n"
 
 
 def test_a_stream_ends_after_its_time(ana, monkeypatch):
     monkeypatch.setattr(streaming, "OPEN_S", 0.0)
 
-    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\n\n"]
+    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\nid: a-0\n\n"]
 
 
 def test_a_stream_ends_when_the_process_stops(api, ana):
     api.web.slots.is_stopping = lambda: True
 
-    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\n\n"]
+    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\nid: a-0\n\n"]
 
 
 def test_a_stream_ends_when_its_token_is_revoked(api, ana, monkeypatch):

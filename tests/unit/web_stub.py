@@ -18,6 +18,8 @@ from api_spec.ids import new_id
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from api_spec.views import (
+    LATEST,
+    OLDEST,
     Accepted,
     AttemptView,
     BackendView,
@@ -220,12 +222,21 @@ class StubBroker:
 
     def events(self, who, after, limit):
         who.need(Scope.JOBS_READ)
-        events, oldest = self.events_by_project.get(who.project, []), self.oldest.get(who.project, 1)
-        start = int(after.split("-")[1]) if after else oldest - 1
+        return self.events_of(who.project, after, limit)
+
+    def operator_events(self, who, after, limit):
+        who.need(Scope.BACKENDS_ADMIN)
+        return self.events_of("operator", after, limit)
+
+    def events_of(self, name, after, limit):
+        events, oldest = self.events_by_project.get(name, []), self.oldest.get(name, 1)
+        if after == LATEST:
+            return Page((), f"a-{len(events)}")
+        start = oldest - 1 if after in (None, OLDEST) else int(after.split("-")[1])
         if start < oldest - 1:
             raise Gone(f"{after} is no longer kept", oldest=f"a-{oldest}")
         chosen = tuple(events[start : start + limit])
-        return Page(chosen, chosen[-1].id if chosen else None)
+        return Page(chosen, chosen[-1].id if chosen else f"a-{start}")
 
     def log(self, job_id, who, query, attempt=None):
         self.seen(job_id, who)

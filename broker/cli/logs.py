@@ -13,29 +13,35 @@ from broker.cli.naming import ids_to_read
 from broker.cli.output import output_option, yaml_lines
 from broker.cli.session import Session, pass_session
 
+STREAMS = ("stdout", "stderr")
+
 
 @click.command()
 @click.argument("job", metavar="JOB")
 @click.option("-f", "--follow", is_flag=True, help="Wait for the start, and go on to the end.")
-@click.option("--stderr", is_flag=True, help="What went to standard error.")
+@click.option("--stream", type=click.Choice(STREAMS), help="Only this one, on standard output.")
 @click.option("--attempt", type=click.IntRange(1), help="Not the latest.")
 @click.option("--task", type=click.IntRange(0), help="Of this task of an array.")
 @click.option("--replica", type=click.IntRange(0), help="Of this replica of an inference job.")
 @click.option("--tail", "tail_bytes", type=click.IntRange(0), metavar="BYTES", help="Only the end.")
 @pass_session
-def logs(session: Session, /, job: str, follow: bool, stderr: bool, **where: Any) -> None:
-    """Print what JOB (an ID, its beginning, or a name) wrote, byte for byte."""
+def logs(session: Session, /, job: str, stream: str | None, **where: Any) -> None:
+    """Print what JOB (an ID, its beginning, or a name) wrote, byte for byte: its standard error on standard
+    error."""
     (job_id,) = ids_to_read(session, [job])
-    out = sys.stdout.buffer
-    where["stream"] = "stderr" if stderr else None
+    client = session.client
+    if stream is None:
+        pieces = client.output(job_id, **where)
+    else:
+        pieces = (("stdout", piece) for piece in client.logs(job_id, stream=stream, **where))
     nothing = True
-    for piece in session.client.logs(job_id, follow=follow, **where):
+    for written_to, piece in pieces:
+        out = sys.stderr.buffer if written_to == "stderr" else sys.stdout.buffer
         out.write(piece)
         out.flush()
-        nothing = nothing and not piece
+        nothing = False
     if nothing:
-        other = "without --stderr" if stderr else "with --stderr"
-        click.echo(f"nothing there (yet); look {other}, or at one task of an array with --task", err=True)
+        click.echo("nothing there (yet); of an array look at one task with --task", err=True)
 
 
 @click.command()

@@ -241,7 +241,7 @@ OPTIONS: dict[str, Option] = {
 # Refused like every other unknown option, with a hint for those that scripts often have.
 HINTS: dict[str, str] = {
     "output":    "the broker keeps the output: broker logs ID",
-    "error":     "the broker keeps the output: broker logs --stderr ID",
+    "error":     "the broker keeps the output: broker logs --stream stderr ID",
     "open-mode": "the broker keeps the output of each attempt apart",
     "mail-type": "the broker sends no mail: broker wait ID, or broker events -f",
     "mail-user": "the broker sends no mail: broker wait ID, or broker events -f",

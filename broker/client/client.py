@@ -130,11 +130,16 @@ class Client:
         return list(self._get(f"/v1/jobs/{job_id}/pending")["items"])
 
     def logs(self, job_id: str, *, follow: bool = False, **where: Any) -> Iterator[bytes]:
-        """Pieces as they come; ``stream attempt task replica tail_bytes`` say which.
+        """Pieces of one log as they come; ``stream attempt task replica tail_bytes`` say which.
 
         ``follow`` waits for the start and goes on until there will be no more.
         """
-        return logs.read(self, job_id, follow, where)
+        return (piece for _, piece in logs.read(self, job_id, follow, [where]))
+
+    def output(self, job_id: str, *, follow: bool = False, **where: Any) -> Iterator[tuple[str, bytes]]:
+        """As ``logs``, of both streams: pieces with ``stdout`` or ``stderr``, each stream in its order."""
+        both = [{**where, "stream": stream} for stream in logs.STREAMS]
+        return ((logs.STREAMS[at], piece) for at, piece in logs.read(self, job_id, follow, both))
 
     def events(
         self, *, after: str | None = None, follow: bool = False, operator: bool = False

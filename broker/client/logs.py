@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from broker.client.errors import NotReachable
@@ -16,24 +16,37 @@ if TYPE_CHECKING:
 NOT_STARTED = frozenset({"ACCEPTED", "SUBMITTING", "QUEUED"})
 PAUSE_S = 0.5
 RAW = "text/plain, application/problem+json"  # bytes as they are: text would lose what is not UTF-8
+STREAMS = ("stdout", "stderr")
 RECONNECTS = 20  # in a row, without one event between them: some minutes
 
+Where = Mapping[str, Any]
 
-def read(client: Client, job_id: str, follow: bool, where: Mapping[str, Any]) -> Iterator[bytes]:
-    params = {name: value for name, value in where.items() if value is not None}
+
+def read(client: Client, job_id: str, follow: bool, wheres: Sequence[Where]) -> Iterator[tuple[int, bytes]]:
+    """Pieces of several logs of one job in turn, each with the place of its log among ``wheres``.
+
+    Over when each of them is: with ``follow`` when no more will come, otherwise at what is its end now.
+    """
     if follow and not wait_for_start(client, job_id):
         return
-    while True:
-        page = client.call(log_call(job_id, params))
-        if page.content:
-            yield page.content
-        params.pop("tail_bytes", None)
-        params["cursor"] = page.headers["Broker-Log-Cursor"]
-        if not says(page, "At-End"):
-            continue
-        if says(page, "Complete") or not follow:
-            return
-        client.sleep(PAUSE_S)
+    left = {
+        at: {name: value for name, value in where.items() if value is not None}
+        for at, where in enumerate(wheres)
+    }
+    while left:
+        behind = False
+        for at, params in list(left.items()):
+            page = client.call(log_call(job_id, params))
+            if page.content:
+                yield at, page.content
+            params.pop("tail_bytes", None)
+            params["cursor"] = page.headers["Broker-Log-Cursor"]
+            if not says(page, "At-End"):
+                behind = True
+            elif says(page, "Complete") or not follow:
+                del left[at]
+        if left and not behind:
+            client.sleep(PAUSE_S)
 
 
 def wait_for_start(client: Client, job_id: str) -> bool:

@@ -329,14 +329,36 @@ def test_wait_for_an_event_that_has_come(api, run):
     assert run("wait", JOB_ID, "--for", "ready").exit_code == 0
 
 
-def test_logs_are_printed_byte_for_byte(api, run):
+def whole_log(content):
     headers = {"Broker-Log-Cursor": "2", "Broker-Log-At-End": "true", "Broker-Log-Complete": "true"}
-    api.on("GET", f"{JOB_PATH}/logs", httpx2.Response(200, content=b"\xff\r\n", headers=headers))
+    return httpx2.Response(200, content=content, headers=headers)
 
-    result = run("logs", JOB_ID, "--stderr", "--replica", "1")
 
-    assert result.stdout_bytes == b"\xff\r\n"
-    assert dict(api.last.url.params) == {"stream": "stderr", "replica": "1"}
+def test_logs_are_printed_byte_for_byte_each_stream_where_it_belongs(api, run):
+    api.on("GET", f"{JOB_PATH}/logs", whole_log(b"\xff\r\n"), whole_log(b"\xfe"))
+
+    result = run("logs", JOB_ID, "--replica", "1")
+
+    assert (result.stdout_bytes, result.stderr_bytes) == (b"\xff\r\n", b"\xfe")
+    assert [dict(request.url.params) for request in api.requests] == [
+        {"stream": "stdout", "replica": "1"},
+        {"stream": "stderr", "replica": "1"},
+    ]
+
+
+def test_one_stream_alone_goes_where_a_pipe_can_read_it(api, run):
+    api.on("GET", f"{JOB_PATH}/logs", whole_log(b"\xff\r\n"))
+
+    result = run("logs", JOB_ID, "--stream", "stderr")
+
+    assert (result.stdout_bytes, result.stderr_bytes) == (b"\xff\r\n", b"")
+    assert dict(api.last.url.params) == {"stream": "stderr"}
+
+
+def test_no_log_at_all_is_said(api, run):
+    api.on("GET", f"{JOB_PATH}/logs", whole_log(b""))
+
+    assert "nothing there" in run("logs", JOB_ID).stderr
 
 
 def test_events_are_a_line_each(api, run):

@@ -225,6 +225,30 @@ def test_without_following_the_end_of_now_is_the_end(api, client):
     assert list(client.logs(JOB_ID)) == [b"so far"]
 
 
+def test_both_streams_are_followed_in_one_loop_until_each_is_complete(api, client):
+    """One that is over is not asked again; nobody sleeps while there is more of the other."""
+    api.on("GET", f"/v1/jobs/{JOB_ID}", job("RUNNING"))
+    pages = [
+        page(b"out 1", 5, False, False),
+        page(b"", 0, True, False),
+        page(b"out 2", 9, True, False),
+        page(b"err 1", 5, True, False),
+        page(b"", 9, True, True),
+        page(b"", 5, True, False),
+        page(b"err 2", 9, True, True),
+    ]
+    api.on("GET", f"/v1/jobs/{JOB_ID}/logs", *pages)
+
+    pieces = list(client.output(JOB_ID, follow=True, tail_bytes=9))
+
+    assert pieces == [("stdout", b"out 1"), ("stdout", b"out 2"), ("stderr", b"err 1"), ("stderr", b"err 2")]
+    asked = [(request.url.params["stream"], request.url.params.get("cursor")) for request in api.requests[1:]]
+    assert asked[:4] == [("stdout", None), ("stderr", None), ("stdout", "5"), ("stderr", "0")]
+    assert asked[4:] == [("stdout", "9"), ("stderr", "5"), ("stderr", "5")]
+    assert len(api.slept) == 2
+    assert ["tail_bytes" in request.url.params for request in api.requests[1:4]] == [True, True, False]
+
+
 def sse(*events):
     text = "retry: 2000\n\n: heartbeat\n\n"
     text += "".join(f"id: {event['id']}\nevent: running\ndata: {json.dumps(event)}\n\n" for event in events)

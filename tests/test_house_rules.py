@@ -31,7 +31,9 @@ OPEN_ROUTES = {
     "/healthz",
     "/readyz",
     "/openapi.json",
+    "/",
     "/docs",
+    "/docs/",
     "/docs/errors",
     "/docs/<asset>",
 }

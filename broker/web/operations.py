@@ -31,6 +31,7 @@ ASSETS = {
     "LICENSE": "text/plain",
     "NOTICE": "text/plain",
 }
+TO_THE_DOCS = Says(status=302, description="To the page", headers={"Location": "Where it is."})
 A_DAY = "public, max-age=86400"
 
 
@@ -72,6 +73,22 @@ def openapi_json() -> Response:
     return cached(openapi_document(), JSON)
 
 
+@blueprint.get("/")
+@operation("goToDocs", [TO_THE_DOCS])
+@public
+def root() -> Response:
+    """Lead a browser to the documentation page."""
+    return to_the_docs()
+
+
+@blueprint.get("/docs/")
+@operation("goToDocsWithoutSlash", [TO_THE_DOCS])
+@public
+def docs_with_slash() -> Response:
+    """Lead a browser to the documentation page."""
+    return to_the_docs()
+
+
 @blueprint.get("/docs")
 @operation("readDocs", [Says(description="A page", content={"text/html": {"type": "string"}})])
 @public
@@ -100,6 +117,11 @@ def docs_asset(asset: str) -> Response:
     if asset not in ASSETS:
         raise NotFound(f"there is no file {asset}")
     return cached(asset_bytes(asset), ASSETS[asset])
+
+
+def to_the_docs() -> Response:
+    """Not for ever: something else may stand there one day."""
+    return Response(status=302, headers={"Location": "/docs"})
 
 
 def cached(body: bytes, content_type: str) -> Response:

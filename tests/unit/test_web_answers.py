@@ -16,7 +16,7 @@ from api_spec.errors import BrokerError, StoreUnavailable, all_errors
 from broker.access import Scope
 from broker.web.headers import ALWAYS
 
-PUBLIC = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/errors", "/docs/<asset>"}
+PUBLIC = {"/healthz", "/readyz", "/openapi.json", "/", "/docs", "/docs/", "/docs/errors", "/docs/<asset>"}
 
 
 @pytest.fixture
@@ -312,6 +312,14 @@ def test_what_would_be_sent_is_shown_as_it_is(ana):
 
 
 # ---- the documentation page --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/docs/"])
+def test_a_browser_finds_the_page_from_where_people_begin(api, path):
+    answer = api.app.test_client().get(path, follow_redirects=True)
+
+    assert (answer.request.path, answer.status_code, answer.mimetype) == ("/docs", 200, "text/html")
+    assert answer.history[0].headers["Cache-Control"] == "no-store"
 
 
 def test_the_page_loads_nothing_from_elsewhere(api):

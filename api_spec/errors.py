@@ -1,6 +1,7 @@
 """Every error that a user can meet: one class, one stable code, one HTTP status.
 
-The message is fit for the user.  ``pointer`` is a JSON pointer into what was sent (RFC 6901).
+The message is fit for the user.  ``pointer`` is a JSON pointer into what was sent (RFC 6901).  Docstrings are
+shown to users too, on the page ``/docs/errors``; ``extra`` members are added to the problem document.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class Fault:
 
 
 class BrokerError(Exception):
-    """The base of all; ``extra`` members are added to the problem document."""
+    """The reason stands in the broker's log under the request_id."""
 
     code: ClassVar[str] = "internal_error"
     http_status: ClassVar[int] = 500
@@ -41,7 +42,7 @@ class InvalidSpec(BrokerError):
 
 
 class NothingFits(BrokerError):
-    """Proven impossible at every backend; ``extra['decision']`` says why, backend by backend."""
+    """Proven impossible at every backend; the member "decision" says why, backend by backend."""
 
     code, http_status, title = "nothing_fits", 422, "No backend can run this job"
 
@@ -69,7 +70,7 @@ class Conflict(BrokerError):
 
 
 class Gone(BrokerError):
-    """A cursor or event id that is no longer kept; ``extra['oldest']`` is the oldest one that is."""
+    """A cursor or event id that is no longer kept; the member "oldest" is the oldest one that is."""
 
     code, http_status, title = "gone", 410, "This is no longer kept"
 

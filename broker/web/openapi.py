@@ -23,13 +23,21 @@ from broker.web.problems import CONTENT_TYPE as PROBLEM
 FOLDER = Path(api_spec.__file__).parent
 PATH = FOLDER / "openapi.json"
 VERSION = "3.1.1"  # the generators of clients do not know 3.2 yet
+DESCRIPTION = """\
+One REST API in front of Slurm, Kubernetes and plain machines. To try it here, press *Authorize* and give a
+token: `broker token create` makes one, and `broker dev` leaves its own in `dev.json` in its data directory.
+
+Every error is `application/problem+json` with a [stable code](/docs/errors). Lists go on at `next`. With
+`Accept: text/event-stream` logs and events are followed.
+"""
+TOKEN = {"type": "http", "scheme": "bearer", "description": "A token that begins with `wb_`."}
 ABOUT = {
     "title": "Workload Broker",
     "version": __version__,
     "openapi_version": VERSION,
     "marshmallow_plugin": MarshmallowPlugin(),
     "info": {
-        "description": "One REST API in front of Slurm and Kubernetes.",
+        "description": DESCRIPTION,
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     },
     "security": [{"token": []}],
@@ -39,7 +47,7 @@ ABOUT = {
 def document() -> dict[str, Any]:
     """Made from the notes that ``describing`` left on the views; no broker is needed."""
     api = DescribedApi(Flask("broker.web", static_folder=None), spec_kwargs=ABOUT)
-    api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
+    api.spec.components.security_scheme("token", TOKEN)
     for noun in NOUNS:
         api.register_blueprint(noun.blueprint)
     made: dict[str, Any] = with_examples(api.spec.to_dict())
@@ -104,10 +112,14 @@ def problem_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["type", "title", "status", "detail", "code"],
         "properties": {
-            "type": {"type": "string", "format": "uri-reference"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
+            "type": {
+                "type": "string",
+                "format": "uri-reference",
+                "examples": ["/docs/errors#invalid_request"],
+            },
+            "title": {"type": "string", "examples": ["The request cannot be read"]},
+            "status": {"type": "integer", "examples": [400]},
+            "detail": {"type": "string", "examples": ["the body is not JSON"]},
             "code": {"type": "string", "enum": codes},
             "retryable": {"type": "boolean", "description": "The same request may succeed later."},
             "request_id": {"type": "string"},

@@ -27,6 +27,7 @@ ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
     "start.js": "text/javascript",
+    "page.css": "text/css",
     "favicon-32x32.png": "image/png",
     "LICENSE": "text/plain",
     "NOTICE": "text/plain",
@@ -141,6 +142,7 @@ def asset_bytes(name: str) -> bytes:
 DOCS_PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>Workload Broker API</title>
 <link rel="icon" href="/docs/favicon-32x32.png">
 <link rel="stylesheet" href="/docs/swagger-ui.css">
@@ -151,18 +153,29 @@ DOCS_PAGE = """<!doctype html>
 """
 
 
+ERRORS_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Errors of the Workload Broker</title>
+<link rel="icon" href="/docs/favicon-32x32.png">
+<link rel="stylesheet" href="/docs/page.css">
+<h1>Errors</h1>
+<p>Every error is a JSON document with one of these codes. <a href="/docs">The API</a> says where they come.
+<table><tr><th>code<th>status<th>meaning<th>same request again</tr>{rows}</table>
+</html>
+"""
+
+
 @cache
 def errors_page() -> str:
     kinds = sorted(all_errors(), key=lambda kind: (kind.http_status, kind.code))
     rows = "".join(error_row(kind) for kind in kinds)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Errors of the Workload Broker</title>'
-        "<h1>Errors</h1><table><tr><th>code<th>status<th>meaning<th>same request again</tr>"
-        f"{rows}</table></html>"
-    )
+    return ERRORS_PAGE.format(rows=rows)
 
 
 def error_row(kind: Any) -> str:
     meaning = html.escape(f"{kind.title}. {(kind.__doc__ or '').strip()}")
     again = "may succeed later" if kind.retryable else "fails again"
-    return f'<tr id="{kind.code}"><td>{kind.code}<td>{kind.http_status}<td>{meaning}<td>{again}</tr>'
+    cells = f"<td><code>{kind.code}</code><td>{kind.http_status}<td>{meaning}<td>{again}"
+    return f'<tr id="{kind.code}">{cells}</tr>'

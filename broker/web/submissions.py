@@ -56,7 +56,7 @@ BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)
             examples=["decision"],
         ),
     ],
-    takes=Takes(schema=JobSpecSchema, examples=["training", "array", "inference"]),
+    takes=Takes(schema=JobSpecSchema, examples=["hello", "training", "array", "inference"]),
     query=SubmitQuery,
     headers=KEY | FOR,
     fails=[*BODY_ERRORS, NothingFits, IdempotencyConflict],

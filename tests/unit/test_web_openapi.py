@@ -11,6 +11,7 @@ from api_spec.schemas import load_spec
 from broker.web import openapi
 
 DOCUMENT = openapi.document()
+SPECS = ("hello", "training", "array", "inference")
 OPERATIONS = [
     pytest.param(method, path, operation, id=operation["operationId"])
     for path, item in DOCUMENT["paths"].items()
@@ -91,7 +92,7 @@ def test_the_kind_tells_the_specs_apart():
 
 def test_the_examples_of_specs_are_specs():
     folder = openapi.FOLDER / "examples"
-    specs = [json.loads((folder / f"{name}.json").read_text()) for name in ("training", "array", "inference")]
+    specs = [json.loads((folder / f"{name}.json").read_text()) for name in SPECS]
     specs += json.loads((folder / "bundle.json").read_text())["jobs"]
 
     assert [load_spec(spec).kind for spec in specs] == [spec["kind"] for spec in specs]

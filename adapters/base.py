@@ -27,6 +27,10 @@ class BackendError(Exception):
     """The message is fit for the user; a foreign exception is its ``__cause__``, never itself."""
 
 
+class BadLogQuery(BackendError):
+    """It goes on at a cursor that no page gave, or asks for a task that the attempt does not have."""
+
+
 class Rejected(BackendError):
     """This backend will never take it."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from adapters.base import LogPage, LogQuery
+from adapters.base import BadLogQuery, LogPage, LogQuery
 
 TRIES = 3
 REMEMBERED_BYTES = 64
@@ -33,15 +33,12 @@ class Cursor:
         return f"{self.inode:x}-{self.offset:x}-{self.checksum:x}"
 
 
-class BadCursor(ValueError):
-    """Not a cursor of this adapter."""
-
-
 def parse(text: str | None) -> Cursor:
     if text is None:
         return Cursor()
-    if not re.fullmatch(r"[0-9a-f]{1,16}(-[0-9a-f]{1,16}){2}", text):
-        raise BadCursor("the log cursor is not one that this backend gave")
+    # No offset of 16 digits: the system takes 63 bits.
+    if not re.fullmatch(r"[0-9a-f]{1,16}-[0-9a-f]{1,15}-[0-9a-f]{1,16}", text):
+        raise BadLogQuery("the log cursor is not one that this backend gave")
     inode, offset, checksum = (int(part, 16) for part in text.split("-"))
     return Cursor(inode, offset, checksum)
 
@@ -50,7 +47,7 @@ def page(root: str, steps: tuple[str, ...], query: LogQuery, over: bool) -> LogP
     """``over``: whoever writes the log had ended before this call, so that its end is the end.
 
     ``root`` is trusted, the ``steps`` below it, folders and the file's name, are not.  Raises ``OSError`` and
-    ``BadCursor``.
+    ``BadLogQuery``.
     """
     cursor = parse(query.cursor)
     for _ in range(TRIES):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from calendar import timegm
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import gmtime
 
 _RFC3339 = re.compile(
@@ -29,4 +29,6 @@ def from_rfc3339(text: str) -> float:
         moment = datetime.fromisoformat(f"{day}T{clock}{zone.upper().replace('Z', '+00:00')}")
     except ValueError as error:
         raise ValueError(f'"{text}" is not a time: {error}') from error
-    return timegm(moment.utctimetuple()) + float(fraction or 0)
+    # Not utctimetuple(): it fails where the zone leads out of the years that there are.
+    offset = moment.utcoffset() or timedelta()
+    return timegm(moment.timetuple()) - offset.total_seconds() + float(fraction or 0)

@@ -7,6 +7,7 @@ long), ``timeout_s`` (2), ``refuses`` (fields of a spec that this one does not k
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from adapters.base import (
     AttemptRef,
     BackendConfig,
     BackendError,
+    BadLogQuery,
     Busy,
     Capability,
     Finding,
@@ -160,8 +162,9 @@ class FakeAdapter:
 
     def logs(self, ref: AttemptRef, query: LogQuery) -> LogPage:
         id = self._id(ref)
-        with readable(BackendError):
-            offset = None if query.cursor is None else int(query.cursor)
+        if query.cursor is not None and not re.fullmatch("[0-9]{1,18}", query.cursor):
+            raise BadLogQuery("the log cursor is not one that this backend gave")
+        offset = None if query.cursor is None else int(query.cursor)
         answer = self._client.ask(
             "logs",
             id=id,

@@ -17,6 +17,7 @@ from adapters.base import (
     AttemptRef,
     BackendConfig,
     BackendError,
+    BadLogQuery,
     Busy,
     Capability,
     Finding,
@@ -196,8 +197,6 @@ class LocalAdapter:
         try:
             steps = ("tasks", str(index), query.stream)
             return log_files.page(self._home.attempt(ref.marker), steps, query, _has_ended(records[0], index))
-        except log_files.BadCursor as error:
-            raise BackendError(str(error)) from error
         except OSError as error:
             raise BackendError(f"the log cannot be read: {error.strerror or error}") from error
 
@@ -273,7 +272,7 @@ def _whose_log(record: attempts.Record, query: LogQuery) -> int:
     if query.task_index is None:
         return indices[0]
     if query.task_index not in indices:
-        raise BackendError(f"this attempt has no task {query.task_index}")
+        raise BadLogQuery(f"this attempt has no task {query.task_index}")
     return query.task_index
 
 

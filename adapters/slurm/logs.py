@@ -31,8 +31,6 @@ def page(rows: Sequence[Job], ref: AttemptRef, query: LogQuery, options: Options
     over = all(observations.is_over(row) for row in mine) and (bool(mine) or not rows)
     try:
         return log_files.page(root, steps, query, over)
-    except log_files.BadCursor as error:
-        raise BackendError(str(error)) from error
     except OSError as error:
         raise BackendError(f"the log {path} cannot be read: {error.strerror or error}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from adapters.base import BackendError, LogPage, LogQuery, ReadsLogs
+from adapters.base import BackendError, BadLogQuery, LogPage, LogQuery, ReadsLogs
 from api_spec.decisions import Decision, Refusal
 from api_spec.errors import BackendUnavailable, Conflict, InvalidRequest, NotFound, NotSupported
 from api_spec.reasons import SENTENCES, Reason
@@ -101,6 +101,8 @@ def log_page(context: Context, job_id: str, who: Principal, query: LogQuery, num
         raise NotSupported(f"the backend {attempt.backend} gives no logs")
     try:
         return adapter.logs(ref_of(parts.record, attempt), query)
+    except BadLogQuery as error:
+        raise InvalidRequest(str(error)) from error
     except BackendError as error:
         raise BackendUnavailable(str(error)) from error
 

@@ -111,11 +111,14 @@ class Index:
 
 
 def _lowest(created_after: float | None) -> bytes:
-    return b"" if created_after is None else to_bytes(new_id(created_after, bytes(RANDOM_BYTES)))
+    """No job is older than the clock of its id."""
+    if created_after is None or created_after < 0:
+        return b""
+    return to_bytes(new_id(created_after, bytes(RANDOM_BYTES)))
 
 
 def _highest(created_before: float | None) -> bytes:
     """One byte more than an id has sorts after every id."""
     if created_before is None:
         return AFTER_EVERY_ID
-    return to_bytes(new_id(created_before, b"\xff" * RANDOM_BYTES))
+    return b"" if created_before < 0 else to_bytes(new_id(created_before, b"\xff" * RANDOM_BYTES))

@@ -8,7 +8,7 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from api_spec import schemas
-from api_spec.errors import InvalidSpec, NotFound
+from api_spec.errors import InvalidSpec, NotFound, TooLarge, UnsupportedMediaType
 from api_spec.schemas import load_spec
 from api_spec.schemas import views as shapes
 from api_spec.schemas.oneof import JobSpecSchema
@@ -68,7 +68,7 @@ def resume_backend(name: str) -> Response:
     "renderJob",
     [Says(description="The script or manifest", content={"text/plain": {"type": "string"}})],
     takes=Takes(schema=JobSpecSchema, examples=["training"]),
-    fails=[NotFound, InvalidSpec],
+    fails=[NotFound, InvalidSpec, TooLarge, UnsupportedMediaType],
 )
 def render_job(name: str) -> Response:
     """Show exactly what would be sent to the backend; nothing is stored or sent."""

@@ -20,6 +20,7 @@ from api_spec.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
+from broker.auth import NAME
 from broker.web.context import View
 
 JSON = "application/json"
@@ -31,6 +32,13 @@ ALWAYS: tuple[type[BrokerError], ...] = (
     RateLimited,
     StoreUnavailable,
 )
+
+
+HEADER_FORMS: Mapping[str, Mapping[str, Any]] = {
+    "Broker-Owner": {"pattern": f"^{NAME.pattern}$"},
+    "Idempotency-Key": {"pattern": '^("[!-~]{1,255}"|[!-~]{1,255})$'},
+    "If-Match": {"pattern": r'^(\*|"[0-9]{1,15}")$'},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,4 +118,5 @@ def content_of(schemas: Mapping[str, Any], examples: Says | Takes) -> dict[str, 
 
 
 def header_parameter(name: str, text: str) -> dict[str, Any]:
-    return {"in": "header", "name": name, "description": text, "schema": {"type": "string"}}
+    schema = {"type": "string", **HEADER_FORMS.get(name, {})}
+    return {"in": "header", "name": name, "description": text, "schema": schema}

@@ -127,7 +127,8 @@ def load_bundle(document: Any) -> list[JobSpec]:
         except InvalidSpec as error:
             faults += error.faults
     if faults:
-        raise InvalidSpec(f"{len(faults)} faults, the first: {faults[0].message}", faults=faults)
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise InvalidSpec(f"{faults[0].pointer} {faults[0].message}{more}", faults=faults)
     return specs
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import BackendError, Capability, LogQuery
+from adapters.base import BackendError, BadLogQuery, Capability, LogQuery
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import needs, new_ref
@@ -212,9 +212,10 @@ def test_a_log_that_cannot_be_reached_is_an_error_and_not_an_empty_page(place):
 
 
 @needs(Capability.LOGS)
-def test_a_cursor_that_no_page_gave_is_an_error_of_ours(place):
+@pytest.mark.parametrize("cursor", ["no such cursor", "", "-1", "٣", "1" * 400])
+def test_a_cursor_that_no_page_gave_is_the_users_fault(place, cursor):
     ref = place.submit(place.job_that_says(TEXT))
     place.until(ref, AttemptState.ENDED)
 
-    with pytest.raises(BackendError):
-        place.adapter.logs(ref, LogQuery(cursor="no such cursor"))
+    with pytest.raises(BadLogQuery):
+        place.adapter.logs(ref, LogQuery(cursor=cursor))

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.base import LogQuery
 from api_spec.decisions import Outcome
-from api_spec.errors import Conflict, InvalidSpec, NotFound, NothingFits, PreconditionFailed
+from api_spec.errors import Conflict, InvalidRequest, InvalidSpec, NotFound, NothingFits, PreconditionFailed
 from api_spec.jobs import (
     Array,
     Dependency,
@@ -177,6 +178,15 @@ def test_a_running_job_cannot_be_held(kit):
 
     with pytest.raises(Conflict, match="RUNNING"):
         kit.broker.hold(job_id, ANA)
+
+
+def test_a_log_cursor_that_no_page_gave_is_no_fault_of_the_backend(kit):
+    """It was told as a backend that does not answer, with the advice to ask again."""
+    job_id = kit.submit(spec())
+    kit.ended(job_id)
+
+    with pytest.raises(InvalidRequest, match="cursor"):
+        kit.broker.log(job_id, ANA, LogQuery(cursor="no such cursor"))
 
 
 def test_a_resubmitted_job_is_a_new_one_with_the_same_spec(kit):

@@ -10,7 +10,7 @@ import tracemalloc
 import pytest
 
 from adapters import log_files
-from adapters.base import LogQuery
+from adapters.base import BadLogQuery, LogQuery
 
 TEXT = "Zeile {}: größer, 你好, 👩‍🔬 done\n"
 
@@ -216,11 +216,13 @@ def test_what_does_not_exist_says_why(folder):
     assert page(folder, over=True).note == "nothing was written"
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "1-2", "1-2-3-4", "-1-0-0", "../../etc", "1-2-3\n", "f" * 100])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "1-2", "1-2-3-4", "-1-0-0", "../../etc", "1-2-3\n", "f" * 100, "0-ffffffffffffffff-0"]
+)
 def test_a_cursor_that_is_not_ours_is_refused(folder, cursor):
     (folder / "stdout").write_bytes(b"abc")
 
-    with pytest.raises(log_files.BadCursor):
+    with pytest.raises(BadLogQuery):
         page(folder, cursor)
 
 

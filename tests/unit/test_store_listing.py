@@ -257,6 +257,16 @@ def test_a_cursor_of_another_make_is_refused(fresh, cursor):
         fresh.store.index.list_jobs(JobQuery(project="vision", cursor=cursor))
 
 
+@pytest.mark.parametrize("moment, found", [("created_after", 1), ("created_before", 0)])
+@pytest.mark.parametrize("at", [-62135604300.0, -0.001, 253402308299.0])
+def test_a_time_that_no_id_can_have_is_before_or_after_every_job(fresh, at, moment, found):
+    fresh.accept()
+
+    page = fresh.store.index.list_jobs(JobQuery(project="vision", **{moment: at}))
+
+    assert len(page.items) == (found if at < 0 else 1 - found)
+
+
 def test_one_project_does_not_see_another(fresh):
     mine = fresh.accept(project="vision")
     fresh.accept(project="speech")

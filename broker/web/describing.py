@@ -37,7 +37,7 @@ ALWAYS: tuple[type[BrokerError], ...] = (
 HEADER_FORMS: Mapping[str, Mapping[str, Any]] = {
     "Broker-Owner": {"pattern": f"^{NAME.pattern}$"},
     "Idempotency-Key": {"pattern": '^("[!-~]{1,255}"|[!-~]{1,255})$'},
-    "If-Match": {"pattern": r'^(\*|"[0-9]{1,15}")$'},
+    "If-Match": {"pattern": r'^(\*|(W/)?"[!#-~]*")$'},
 }
 
 

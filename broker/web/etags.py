@@ -9,6 +9,7 @@ from flask import request
 from api_spec.errors import InvalidRequest, PreconditionFailed
 from api_spec.views import JobView
 
+ENTITY_TAG = re.compile(r'(W/)?"[!#-~]*"')  # RFC 9110, 8.8.3
 VERSION = re.compile(r'"([0-9]{1,15})"')
 
 
@@ -28,6 +29,8 @@ def if_version() -> int | None:
         return None
     if "," in sent:
         raise InvalidRequest("If-Match must name one ETag")
+    if not ENTITY_TAG.fullmatch(sent.strip()):
+        raise InvalidRequest('If-Match must hold an ETag as it came, with its quotes: "7"')
     found = VERSION.fullmatch(sent.strip())
     if found is None:  # weak or foreign: it cannot be the version of a job
         raise PreconditionFailed(f"no job has the ETag {sent.strip()[:40]}")

@@ -322,7 +322,16 @@ def test_null_in_a_patch_takes_a_member_away(ana):
 @pytest.mark.parametrize("verb", ["", "cancel", "hold", "release", "resubmit"])
 @pytest.mark.parametrize(
     "if_match, status",
-    [('"1"', 202), ("*", 202), ('"2"', 412), ('W/"1"', 412), ('"x"', 412), ('"1", "2"', 400)],
+    [
+        ('"1"', 202),
+        ("*", 202),
+        ('"2"', 412),
+        ('W/"1"', 412),
+        ('"x"', 412),
+        ('"1", "2"', 400),
+        ("1", 400),
+        ("", 400),
+    ],
 )
 def test_what_acts_on_a_job_honours_if_match(api, ana, service, verb, if_match, status):
     before, headers = dict(api.broker.jobs), {"If-Match": if_match}

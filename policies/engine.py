@@ -20,7 +20,7 @@ from policies.facts import BackendFacts, Facts
 from policies.rules import Deny, Policy, Prefer, Require, Rule
 from policies.sentences import Sentence
 from policies.summaries import some_of, summary_of
-from policies.variables import Values, backend_values, job_values, language, own_options
+from policies.variables import JobValues, Values, own_options
 
 R = Reason
 
@@ -40,8 +40,8 @@ def decide(
     spec: JobSpec, facts: Facts, policy: Policy, *, binding: bool, attempt: int | None = None
 ) -> Decision:
     """The same arguments give the same decision, to the last character."""
-    shared, trace = job_values(spec, facts), _Trace()
-    looks = [_Look.at(backend, spec, shared, policy.names, trace) for backend in facts.backends]
+    job, trace = JobValues(spec, facts), _Trace()
+    looks = [_Look(backend, Values(job, backend), trace) for backend in facts.backends]
     judged = sorted((_judge(look, spec, policy) for look in looks), key=_rank)
     winner = judged[0] if judged and judged[0].verdict.eligible else None
     verdicts = tuple(one.verdict for one in judged)
@@ -106,19 +106,10 @@ class _Look:
 
     facts: BackendFacts
     values: Values
-    bindings: Any
     trace: _Trace
 
-    @classmethod
-    def at(
-        cls, backend: BackendFacts, spec: JobSpec, shared: Values, names: frozenset[str], trace: _Trace
-    ) -> _Look:
-        values = {**shared, **backend_values(backend, spec)}
-        used = {name: values[name] for name in names if name in values}  # to bind all costs three times more
-        return cls(backend, values, language().bind(used), trace)
-
     def value_of(self, expression: Expression, rule: Rule) -> bool | int | float | None:
-        value = expression.evaluate(self.bindings)
+        value = expression.evaluate(self.values)
         if isinstance(value, Failure):
             self.trace.add(rule.name, value.message, self.facts.name)
             return None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any, Protocol
@@ -59,15 +59,7 @@ def load_policy(text: str, document: object, locate: Locate, source: str = "poli
         preferences=tuple(rule for rule in rules if isinstance(rule, Prefer)),
         settings=tuple(rule for rule in rules if isinstance(rule, SetOptions)),
         warnings=tuple(rule for rule in rules if isinstance(rule, Warn)),
-        names=_used(reading.compiled),
     )
-
-
-def _used(expressions: Sequence[Expression]) -> frozenset[str]:
-    """The variables to bind; all of them if a text spells one in a way that is not found in it."""
-    every = frozenset(VARIABLES)
-    found = frozenset(name for name in every if any(name in expression.text for expression in expressions))
-    return every if any(_rests_on(every - found, expression) for expression in expressions) else found
 
 
 def _rests_on(names: frozenset[str], expression: Expression | None) -> bool:
@@ -88,7 +80,6 @@ class _Reading:
         self.source, self.locate = source, locate
         self.faults: list[Fault] = []
         self.names: set[str] = set()
-        self.compiled: list[Expression] = []
 
     def wrong(self, path: Path, message: str, offset: int = 0, *, key: bool = False) -> None:
         line, column = self.locate(path, offset, key=key)
@@ -205,15 +196,13 @@ class _Reading:
             self.wrong(path, "must be an expression, as a text")
             return None
         try:
-            compiled = language().compile(value, wanted)
+            return language().compile(value, wanted)
         except InvalidExpression as error:
             lines = value.split("\n")
             for mistake in error.mistakes:
                 before = sum(len(line) + 1 for line in lines[: mistake.line - 1])
                 self.wrong(path, mistake.message, before + mistake.column - 1)
             return None
-        self.compiled.append(compiled)
-        return compiled
 
     def sentence(self, path: Path, value: object) -> Sentence | None:
         if not isinstance(value, str) or not value.strip():

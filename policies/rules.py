@@ -60,7 +60,7 @@ class Warn(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """``digest`` is the SHA-256 of ``text``; ``names`` are the variables that its expressions use."""
+    """``digest`` is the SHA-256 of ``text``."""
 
     name: str
     digest: str
@@ -70,4 +70,3 @@ class Policy:
     preferences: tuple[Prefer, ...]
     settings: tuple[SetOptions, ...]
     warnings: tuple[Warn, ...]
-    names: frozenset[str]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from string import Formatter
 from typing import Any
+
+from policies.expressions import Known
 
 
 class InvalidSentence(Exception):
@@ -20,7 +22,7 @@ class Sentence:
 
     parts: tuple[tuple[str, str | None], ...]
 
-    def render(self, values: Mapping[str, Any]) -> str:
+    def render(self, values: Known) -> str:
         return "".join(
             literal + ("" if name is None else in_words(values.get(name))) for literal, name in self.parts
         )

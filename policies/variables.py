@@ -7,16 +7,14 @@ is listed in ``job.given``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from api_spec.jobs import JobSpec
 from policies.expressions import Language, declare
-from policies.facts import BackendFacts, Facts
-
-Values = dict[str, Any]
+from policies.facts import BackendFacts, Facts, ShapeFacts
 
 _LONGEST_S = 100 * 365 * 86400  # a century; more than CEL's own durations can hold is not worth an error
 
@@ -95,50 +93,58 @@ OF_THE_MOMENT = frozenset({
 # fmt: on
 
 
-def job_values(spec: JobSpec, facts: Facts) -> Values:
-    """What is the same for every backend."""
-    array, service = spec.array, spec.service
-    values: Values = {
-        "job.kind": spec.kind.value,
-        "job.name": spec.name,
-        "job.project": spec.project or facts.project,
-        "job.image": spec.image or "",
-        "job.script": spec.script is not None,
-        "job.priority": spec.priority.value,
-        "job.preemptible": spec.preemptible,
-        "job.labels": dict(spec.labels),
-        "job.given": _given(spec),
-        "job.volumes": [volume.source for volume in spec.volumes],
-        "job.secrets": len(spec.secrets),
-        "job.array_tasks": len(array.task_indices) if array else 0,
-        "job.max_attempts": spec.retry.max_attempts,
-        "job.replicas_min": service.replicas.min if service else 0,
-        "job.replicas_max": service.replicas.max if service else 0,
-        "user.owner": facts.owner,
-        "user.groups": sorted(facts.groups),
-        **_resource_values(spec),
-    }
-    if spec.time_limit_s is not None:
-        values["job.time_limit"] = timedelta(seconds=min(spec.time_limit_s, _LONGEST_S))
-    return values
+class JobValues:
+    """What rules see of the job and its owner, each value made when it is first asked for."""
+
+    def __init__(self, spec: JobSpec, facts: Facts) -> None:
+        self.spec = spec
+        self._facts = facts
+        self._made: dict[str, Any] = {}
+
+    def get(self, name: str, /) -> Any:
+        if name not in self._made:
+            self._made[name] = _OF_THE_JOB[name](self.spec, self._facts)
+        return self._made[name]
 
 
-def _resource_values(spec: JobSpec) -> Values:
-    wanted = spec.resources
-    values: Values = {
-        "job.resources.nodes": wanted.nodes,
-        "job.resources.tasks_per_node": wanted.tasks_per_node,
-        "job.resources.cpus_per_task": wanted.cpus_per_task,
-        "job.resources.cpus_per_node": wanted.cpus_per_node,
-        "job.resources.gpus_per_node": wanted.gpus_per_node,
-        "job.resources.gpus": wanted.nodes * wanted.gpus_per_node,
-        "job.resources.gpu_type": wanted.gpu_type or "",
-        "job.resources.mig_profile": wanted.mig_profile or "",
-        "job.resources.fabric": wanted.fabric.value,
-    }
-    if wanted.memory_per_node_mib is not None:
-        values["job.resources.memory_per_node_mib"] = wanted.memory_per_node_mib
-    return values
+class Values:
+    """What rules see of one backend, and of the job; ``job`` is shared by all backends of a decision."""
+
+    def __init__(self, job: JobValues, backend: BackendFacts) -> None:
+        self.backend = backend
+        self.spec = job.spec
+        self._job = job
+        self._made: dict[str, Any] = {}
+
+    def get(self, name: str, /) -> Any:
+        """None: nobody knows it."""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> Any:
+        backend = self.backend
+        if name in _OF_THE_BACKEND:
+            return _OF_THE_BACKEND[name](self)
+        if name in _OF_ITS_INVENTORY:
+            return None if backend.shapes is None else _OF_ITS_INVENTORY[name](self)
+        if name in _OF_ITS_LOAD:
+            unseen = backend.shapes is None or backend.queued_count is None
+            return None if unseen else _OF_ITS_LOAD[name](self)
+        return self._job.get(name)
+
+    @property
+    def shapes(self) -> tuple[ShapeFacts, ...]:
+        return self.backend.shapes or ()
+
+    @cached_property
+    def fit_now(self) -> int:
+        """Jobs like this one that fitted when the load was last looked at."""
+        return self.backend.could_start_now(self.spec.resources)
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=min(seconds, _LONGEST_S))
 
 
 def _given(spec: JobSpec) -> list[str]:
@@ -157,27 +163,6 @@ def _given(spec: JobSpec) -> list[str]:
     return [name for name, value in said.items() if value is not None]
 
 
-def backend_values(backend: BackendFacts, spec: JobSpec) -> Values:
-    values: Values = {
-        "job.options": {
-            name: str(value) for name, value in own_options(spec, backend.type, backend.name).items()
-        },
-        "backend.name": backend.name,
-        "backend.type": backend.type,
-        "backend.capabilities": sorted(backend.capabilities),
-        "backend.reachable": backend.reachable is True,
-        "backend.assigned": backend.assigned_since_snapshot,
-        "backend.live_jobs": backend.live_jobs,
-    }
-    if backend.snapshot_age_s is not None:
-        values["backend.snapshot_age"] = timedelta(seconds=min(backend.snapshot_age_s, _LONGEST_S))
-    if backend.shapes is not None:
-        values |= _inventory_values(backend, spec)
-        if backend.queued_count is not None:
-            values |= _load_values(backend, spec, holds=values["backend.holds"])
-    return values
-
-
 def own_options(spec: JobSpec, backend_type: str, backend: str) -> dict[str, Any]:
     """What the user set for a backend: by its type, then by its name."""
     by_type = {
@@ -188,40 +173,86 @@ def own_options(spec: JobSpec, backend_type: str, backend: str) -> dict[str, Any
     return {**by_type.get(backend_type, {}), **spec.placement.options.get(backend, {})}
 
 
-def _inventory_values(backend: BackendFacts, spec: JobSpec) -> Values:
-    shapes = backend.shapes or ()
-    return {
-        "backend.nodes": sum(shape.count for shape in shapes),
-        "backend.cpus": sum(shape.count * shape.cpus for shape in shapes),
-        "backend.memory_mib": sum(shape.count * shape.memory_mib for shape in shapes),
-        "backend.gpus": sum(shape.count * shape.gpus for shape in shapes),
-        "backend.largest_node_cpus": max((shape.cpus for shape in shapes), default=0),
-        "backend.largest_node_memory_mib": max((shape.memory_mib for shape in shapes), default=0),
-        "backend.largest_node_gpus": max((shape.gpus for shape in shapes), default=0),
-        "backend.gpu_types": sorted({shape.gpu_type for shape in shapes if shape.gpu_type}),
-        "backend.features": sorted(backend.features.union(*(shape.features for shape in shapes))),
-        "backend.limits": {name: float(limit) for name, limit in backend.limits.items()},
-        "backend.holds": backend.holds_at_once(spec.resources),
-    }
+def _options(of: Values) -> dict[str, str]:
+    own = own_options(of.spec, of.backend.type, of.backend.name)
+    return {name: str(value) for name, value in own.items()}
 
 
-def _load_values(backend: BackendFacts, spec: JobSpec, holds: int) -> Values:
+def _features(of: Values) -> list[str]:
+    return sorted(of.backend.features.union(*(shape.features for shape in of.shapes)))
+
+
+def _ahead(of: Values) -> int:
     """The jobs assigned since the snapshot are taken for jobs like this one: nobody knows better here."""
-    shapes = backend.shapes or ()
-    queued, assigned = backend.queued_count or 0, backend.assigned_since_snapshot
-    room = backend.could_start_now(spec.resources)
-    ahead = queued + max(0, assigned - room)
-    return {
-        "backend.queued": queued,
-        "backend.running": backend.running_count or 0,
-        "backend.free_nodes": sum(shape.free_nodes for shape in shapes),
-        "backend.free_cpus": sum(shape.free_cpus for shape in shapes),
-        "backend.free_memory_mib": sum(shape.free_memory_mib for shape in shapes),
-        "backend.free_gpus": sum(shape.free_gpus for shape in shapes),
-        "backend.room": max(0, room - assigned),
-        "backend.ahead": ahead,
-        "backend.backlog": ahead / max(1, holds),
-    }
+    return (of.backend.queued_count or 0) + max(0, of.backend.assigned_since_snapshot - of.fit_now)
+
+
+# fmt: off
+_OF_THE_JOB: Mapping[str, Callable[[JobSpec, Facts], Any]] = {
+    "job.kind":                          lambda spec, _: spec.kind.value,
+    "job.name":                          lambda spec, _: spec.name,
+    "job.project":                       lambda spec, facts: spec.project or facts.project,
+    "job.image":                         lambda spec, _: spec.image or "",
+    "job.script":                        lambda spec, _: spec.script is not None,
+    "job.priority":                      lambda spec, _: spec.priority.value,
+    "job.preemptible":                   lambda spec, _: spec.preemptible,
+    "job.labels":                        lambda spec, _: dict(spec.labels),
+    "job.given":                         lambda spec, _: _given(spec),
+    "job.time_limit":                    lambda spec, _: _duration(spec.time_limit_s),
+    "job.volumes":                       lambda spec, _: [volume.source for volume in spec.volumes],
+    "job.secrets":                       lambda spec, _: len(spec.secrets),
+    "job.array_tasks":                   lambda spec, _: len(spec.array.task_indices) if spec.array else 0,
+    "job.max_attempts":                  lambda spec, _: spec.retry.max_attempts,
+    "job.replicas_min":                  lambda spec, _: spec.service.replicas.min if spec.service else 0,
+    "job.replicas_max":                  lambda spec, _: spec.service.replicas.max if spec.service else 0,
+    "job.resources.nodes":               lambda spec, _: spec.resources.nodes,
+    "job.resources.tasks_per_node":      lambda spec, _: spec.resources.tasks_per_node,
+    "job.resources.cpus_per_task":       lambda spec, _: spec.resources.cpus_per_task,
+    "job.resources.cpus_per_node":       lambda spec, _: spec.resources.cpus_per_node,
+    "job.resources.memory_per_node_mib": lambda spec, _: spec.resources.memory_per_node_mib,
+    "job.resources.gpus_per_node":       lambda spec, _: spec.resources.gpus_per_node,
+    "job.resources.gpus":                lambda spec, _: spec.resources.nodes * spec.resources.gpus_per_node,
+    "job.resources.gpu_type":            lambda spec, _: spec.resources.gpu_type or "",
+    "job.resources.mig_profile":         lambda spec, _: spec.resources.mig_profile or "",
+    "job.resources.fabric":              lambda spec, _: spec.resources.fabric.value,
+    "user.owner":                        lambda _, facts: facts.owner,
+    "user.groups":                       lambda _, facts: sorted(facts.groups),
+}
+_OF_THE_BACKEND: Mapping[str, Callable[[Values], Any]] = {
+    "job.options":                     _options,
+    "backend.name":                    lambda of: of.backend.name,
+    "backend.type":                    lambda of: of.backend.type,
+    "backend.capabilities":            lambda of: sorted(of.backend.capabilities),
+    "backend.reachable":               lambda of: of.backend.reachable is True,
+    "backend.snapshot_age":            lambda of: _duration(of.backend.snapshot_age_s),
+    "backend.assigned":                lambda of: of.backend.assigned_since_snapshot,
+    "backend.live_jobs":               lambda of: of.backend.live_jobs,
+}
+_OF_ITS_INVENTORY: Mapping[str, Callable[[Values], Any]] = {
+    "backend.nodes":                   lambda of: sum(shape.count for shape in of.shapes),
+    "backend.cpus":                    lambda of: sum(shape.count * shape.cpus for shape in of.shapes),
+    "backend.memory_mib":              lambda of: sum(shape.count * shape.memory_mib for shape in of.shapes),
+    "backend.gpus":                    lambda of: sum(shape.count * shape.gpus for shape in of.shapes),
+    "backend.largest_node_cpus":       lambda of: max((shape.cpus for shape in of.shapes), default=0),
+    "backend.largest_node_memory_mib": lambda of: max((shape.memory_mib for shape in of.shapes), default=0),
+    "backend.largest_node_gpus":       lambda of: max((shape.gpus for shape in of.shapes), default=0),
+    "backend.gpu_types":               lambda of: sorted({s.gpu_type for s in of.shapes if s.gpu_type}),
+    "backend.features":                _features,
+    "backend.limits":                  lambda of: {n: float(limit) for n, limit in of.backend.limits.items()},
+    "backend.holds":                   lambda of: of.backend.holds_at_once(of.spec.resources),
+}
+_OF_ITS_LOAD: Mapping[str, Callable[[Values], Any]] = {
+    "backend.queued":                  lambda of: of.backend.queued_count,
+    "backend.running":                 lambda of: of.backend.running_count or 0,
+    "backend.free_nodes":              lambda of: sum(shape.free_nodes for shape in of.shapes),
+    "backend.free_cpus":               lambda of: sum(shape.free_cpus for shape in of.shapes),
+    "backend.free_memory_mib":         lambda of: sum(shape.free_memory_mib for shape in of.shapes),
+    "backend.free_gpus":               lambda of: sum(shape.free_gpus for shape in of.shapes),
+    "backend.room":                    lambda of: max(0, of.fit_now - of.backend.assigned_since_snapshot),
+    "backend.ahead":                   _ahead,
+    "backend.backlog":                 lambda of: of.get("backend.ahead") / max(1, of.get("backend.holds")),
+}
+# fmt: on
 
 
 @cache

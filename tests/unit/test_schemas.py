@@ -5,20 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from marshmallow import Schema
+from marshmallow import Schema, ValidationError, missing
+from marshmallow.fields import Field
+from marshmallow.validate import OneOf
 
 from api_spec.errors import InvalidSpec
 from api_spec.jobs import Dependency, Fabric, Kind, Replicas, Resources, Retry, Service, When
 from api_spec.reasons import RETRYABLE
 from api_spec.schemas import dump_spec, load_spec, pack_spec, spec_digest, unpack_spec
+from api_spec.schemas.fields import Text
 from api_spec.schemas.job import BY_KIND
+from api_spec.schemas.parts import NAME
 from tests.builders import spec
 
 ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+WORDS = ("", "a", "a.b-c_1", "A", "a b", "a\n", "a\x00", "\ud800", "NodeLost", "Nodelost", "a" * 63, "a" * 64)
 SERVICE = {"port": 8000}
 
 
@@ -428,6 +434,27 @@ def test_the_quick_way_through_a_schema_reads_what_marshmallow_reads(sent):
     schema = BY_KIND[sent["kind"]]()
 
     assert schema.load(sent) == Schema.load(schema, sent) == load_spec(sent)
+
+
+TEXTS = (
+    Text(63, pattern=NAME),
+    Text(4, shortest=0, lines=True),
+    Text(8, load_default=None),
+    Text(63, pattern=OneOf(["NodeLost", "Preempted"])),
+)
+
+
+def outcome(read, sent):
+    try:
+        return read(sent)
+    except ValidationError as error:
+        return error.messages
+
+
+@given(st.sampled_from(TEXTS), st.one_of(st.text(max_size=9), st.sampled_from([*WORDS, None, 7, missing])))
+def test_a_text_is_checked_as_marshmallow_checks_it(field, sent):
+    """``Text.deserialize`` looks at everything at once; marshmallow's own asks each validator."""
+    assert outcome(field.deserialize, sent) == outcome(partial(Field.deserialize, field), sent)
 
 
 def test_the_echo_leaves_defaults_out_and_writes_units_in_one_way():

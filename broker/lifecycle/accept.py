@@ -18,12 +18,13 @@ from api_spec.errors import (
     PreconditionFailed,
     StoreUnavailable,
 )
+from api_spec.frozen import changed
 from api_spec.ids import new_id
 from api_spec.jobs import Dependency, Input, JobSpec, OutputOf, When
 from api_spec.reasons import Reason
 from api_spec.schemas import pack_with_digest, unpack_spec
 from api_spec.states import JobState
-from api_spec.views import Accepted
+from api_spec.views import Accepted, JobView
 from broker.access import Principal, Scope
 from broker.lifecycle.context import SUBMIT, UNPLACED, Context
 from broker.lifecycle.intents import CHANGED, must_have
@@ -32,7 +33,6 @@ from broker.lifecycle.reading import visible
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.views import job_view
 from broker.store.jobs import AcceptAnswer, Idempotency, NewJob
-from broker.store.records import JobRecord
 from policies.engine import decide, why_waiting
 from policies.records import pack, unpack
 
@@ -130,8 +130,8 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
     for hint in answer.hints:
         context.publish(hint)
         point("hint_sent")
-    records = [_record(job, answer.at_ms, waits) for job, waits in zip(new, answer.waits, strict=True)]
-    views = tuple(job_view(record, spec) for record, spec in zip(records, specs, strict=True))
+    written = zip(new, specs, answer.waits, strict=True)
+    views = tuple(_view(job, spec, answer.at_ms / 1000, waits) for job, spec, waits in written)
     return Accepted(views, tuple(decisions))
 
 
@@ -140,7 +140,7 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
 
 def _in_project(spec: JobSpec, who: Principal) -> JobSpec:
     if spec.project is None:
-        return replace(spec, project=who.project)
+        return changed(spec, project=who.project)
     if spec.project != who.project:
         raise Forbidden(f"the token is for the project {who.project}, not {spec.project}")
     return spec
@@ -165,6 +165,8 @@ def resolve_names(specs: Sequence[JobSpec], ids: Sequence[str]) -> list[JobSpec]
 def _resolve_one(
     i: int, spec: JobSpec, by_name: Mapping[str, str], faults: list[Fault], count: int
 ) -> JobSpec:
+    if not spec.depends_on and not spec.inputs:
+        return spec
     at = f"/jobs/{i}" if count > 1 else ""
     edges: dict[tuple[str, When], Dependency] = {}
     for n, dependency in enumerate(spec.depends_on):
@@ -277,12 +279,27 @@ def _new_job(
     )
 
 
-def _record(job: NewJob, at_ms: int, waits: bool) -> JobRecord:
+def _view(job: NewJob, spec: JobSpec, at: float, waits: bool) -> JobView:
     """What the script has just written, without reading it back."""
-    known = {name: value for name, value in job.fields.items() if value is not None}
-    if waits and not known.get("held"):
-        known["reason"] = Reason.DEPENDENCY_NOT_MET
-    return JobRecord(id=job.id, version=1, epoch=0, created=at_ms, updated=at_ms, waits=waits, **known)
+    known = job.fields
+    return JobView(
+        id=job.id,
+        version=1,
+        spec=spec,
+        project=known["project"],
+        owner=known["owner"],
+        submitter=known["submitter"] or known["owner"],
+        state=known["state"],
+        reason=Reason.DEPENDENCY_NOT_MET if waits and not spec.hold else known["reason"],
+        message=known["message"],
+        backend=None,
+        attempt=0,
+        created_at=at,
+        updated_at=at,
+        held=spec.hold,
+        replicas_wanted=known["replicas"],
+        resubmit_of=known["resubmit_of"],
+    )
 
 
 def _other_answer(context: Context, answer: AcceptAnswer) -> Accepted:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from adapters.base import Inventory, Load, NodeShape, ShapeLoad
+from adapters.base import Adapter, Inventory, Load, NodeShape, ShapeLoad
 from api_spec.decisions import Refusal
+from api_spec.frozen import changed
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 from broker.lifecycle.context import Context
@@ -48,17 +49,29 @@ class _Known:
 
     record: BackendRecord
     inventory: Inventory | None
-    load: Load | None
-    shapes: tuple[ShapeFacts, ...] | None
-    live_jobs: int
-    assigned: int
-    assigned_here: int = 0  # since the record was read
+    facts: BackendFacts  # but for what differs from job to job
 
     @classmethod
-    def of(cls, record: BackendRecord, live_jobs: int) -> _Known:
+    def of(cls, record: BackendRecord, adapter: Adapter, live_jobs: int, max_live_jobs: int) -> _Known:
         inventory, load = inventory_of(record.inventory), load_of(record.load)
-        shapes = _shapes(inventory, load) if inventory else None
-        return cls(record, inventory, load, shapes, live_jobs, record.assigned)
+        facts = BackendFacts(
+            name=record.name,
+            type=adapter.type,
+            capabilities=frozenset(adapter.capabilities),
+            reachable=record.reachable,
+            message=record.message,
+            drained=record.drained,
+            paused=record.paused,
+            shapes=_shapes(inventory, load) if inventory else None,
+            features=inventory.features if inventory else frozenset(),
+            limits=inventory.limits if inventory else {},
+            queued_count=load.queued_count if load else None,
+            running_count=load.running_count if load else None,
+            assigned_since_snapshot=record.assigned,
+            live_jobs=live_jobs,
+            max_live_jobs=max_live_jobs,
+        )
+        return cls(record, inventory, facts)
 
 
 class Snapshots:
@@ -68,6 +81,7 @@ class Snapshots:
         self._context = context
         self._read_at = float("-inf")
         self._known: tuple[_Known, ...] = ()
+        self._assigned: dict[str, int] = {}  # here, since the records were read
 
     def facts(self, spec: JobSpec, owner: str, groups: frozenset[str], excluded: Sequence[str] = ()) -> Facts:
         """``excluded``: backends that have rejected this very job."""
@@ -83,48 +97,40 @@ class Snapshots:
 
     def assigned(self, backend: str) -> None:
         """Counted here at once, so that the jobs of one batch do not all go to the place that looked free."""
-        self._known = tuple(
-            replace(one, assigned=one.assigned + 1, assigned_here=one.assigned_here + 1)
-            if one.record.name == backend
-            else one
-            for one in self._known
-        )
+        self._assigned[backend] = self._assigned.get(backend, 0) + 1
 
     def _refresh(self) -> None:
         if time.monotonic() - self._read_at < CACHE_S:
             return
-        store = self._context.store.backends
-        records = store.read_many(tuple(self._context.adapters))
-        self._known = tuple(_Known.of(record, store.live_count(record.name)) for record in records)
+        store, adapters = self._context.store.backends, self._context.adapters
+        settings = self._context.settings
+        self._known = tuple(
+            _Known.of(
+                record,
+                adapters[record.name],
+                store.live_count(record.name),
+                settings.caps_of(record.name).max_live_jobs,
+            )
+            for record in store.read_many(tuple(adapters))
+        )
+        self._assigned = {}
         self._read_at = time.monotonic()
 
     def _backend(self, known: _Known, spec: JobSpec, owner: str, now: float) -> BackendFacts:
-        record, inventory, load = known.record, known.inventory, known.load
-        adapter = self._context.adapters[record.name]
-        return BackendFacts(
-            name=record.name,
-            type=adapter.type,
-            capabilities=frozenset(adapter.capabilities),
-            reachable=record.reachable,
-            message=record.message,
-            drained=record.drained,
-            paused=record.paused,
-            shapes=known.shapes,
-            features=inventory.features if inventory else frozenset(),
-            limits=inventory.limits if inventory else {},
-            queued_count=load.queued_count if load else None,
-            running_count=load.running_count if load else None,
-            snapshot_age_s=max(0.0, now - record.snapshot_at / 1000) if record.snapshot_at else None,
-            refusals=tuple(adapter.refusals(spec, inventory, owner)),
-            assigned_since_snapshot=known.assigned,
-            live_jobs=known.live_jobs + known.assigned_here,
-            max_live_jobs=self._context.settings.caps_of(record.name).max_live_jobs,
+        name, read_at = known.record.name, known.record.snapshot_at
+        here = self._assigned.get(name, 0)
+        return changed(
+            known.facts,
+            snapshot_age_s=max(0.0, now - read_at / 1000) if read_at else None,
+            refusals=tuple(self._context.adapters[name].refusals(spec, known.inventory, owner)),
+            assigned_since_snapshot=known.facts.assigned_since_snapshot + here,
+            live_jobs=known.facts.live_jobs + here,
         )
 
 
 def _rejecting(facts: BackendFacts) -> BackendFacts:
     refusal = Refusal(Reason.REJECTED, "has refused this job for good")
-    return replace(facts, refusals=(*facts.refusals, refusal))
+    return changed(facts, refusals=(*facts.refusals, refusal))
 
 
 def _shapes(inventory: Inventory, load: Load | None) -> tuple[ShapeFacts, ...]:

@@ -74,6 +74,23 @@ def test_nothing_fits_is_said_at_once(kit):
     assert time.perf_counter() - begun < 0.05
 
 
+def test_the_answer_to_a_submission_is_the_job_as_it_is_read_back(kit):
+    """It is made from what was sent to the store, without a look at what the store has made of it."""
+    first = kit.submit(spec(name="first"))
+    edges = (Dependency(job=first),)
+    service = spec(name="serve", kind=Kind.INFERENCE, labels={"team": "vision"})
+
+    accepted = [
+        *kit.broker.accept(
+            [spec(depends_on=edges), spec(name="held", depends_on=edges, hold=True), service], ANA
+        ).jobs,
+        *kit.broker.accept([spec(resources=Resources(cpus_per_task=2))], replace(ANA, subject="portal")).jobs,
+        *kit.broker.resubmit(first, ANA).jobs,
+    ]
+
+    assert accepted == [kit.get(job.id) for job in accepted]
+
+
 def test_while_no_backend_answers_a_job_is_accepted_and_waits(kit):
     kit.fake.kill()
     kit.broker.perform("refresh:fake")

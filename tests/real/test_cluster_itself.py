@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import pwd
+import socket
 import subprocess
-import urllib.request
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,11 +21,16 @@ from tests.real.slurm.fixtures import KINDS
 pytestmark = pytest.mark.process
 
 
-def ask(cluster, path, token):
+def ask(cluster, path, token, over=None):
+    """slurmrestd's answer on its port, or on the socket that is given."""
+    connection = http.client.HTTPConnection(cluster.rest_url.removeprefix("http://"), timeout=20)
+    if over:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(over))
     headers = {"X-SLURM-USER-NAME": cluster.user, "X-SLURM-USER-TOKEN": token}
-    request = urllib.request.Request(f"{cluster.rest_url}{path}", headers=headers)
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
+    with closing(connection):
+        connection.request("GET", path, headers=headers)
+        return json.loads(connection.getresponse().read())
 
 
 def newest(cluster):
@@ -71,15 +79,17 @@ def test_what_is_urgent_preempts_and_the_job_starts_again(cluster):
 
 
 def test_slurmrestd_takes_our_token_on_both_addresses(cluster):
-    answer = ask(cluster, f"/slurm/{newest(cluster)}/ping", cluster.token(lifespan_s=60))
+    path, token = f"/slurm/{newest(cluster)}/nodes", cluster.token(lifespan_s=60)
 
-    assert not answer["errors"]
-    assert ports.answers(str(cluster.socket_path))
+    answers = [ask(cluster, path, token), ask(cluster, path, token, over=cluster.socket_path)]
+
+    assert [len(answer["nodes"]) for answer in answers] == [4, 4]
 
 
 def test_slurmrestd_refuses_a_token_that_has_expired(cluster):
-    with pytest.raises(OSError, match="HTTP Error"):
-        ask(cluster, f"/slurm/{newest(cluster)}/nodes", cluster.token(lifespan_s=-60))
+    answer = ask(cluster, f"/slurm/{newest(cluster)}/nodes", cluster.token(lifespan_s=-60))
+
+    assert answer["errors"]
 
 
 def test_a_frozen_controller_goes_on_when_thawed(cluster):
@@ -128,6 +138,15 @@ def test_a_node_can_be_drained_and_resumed(cluster):
     wait_until(cluster.idle, 10)
 
 
+def test_a_job_on_a_failed_node_is_seen_to_fail(cluster):
+    job = cluster.submit("sleep 600", "--no-requeue", "--nodelist=n2")
+    cluster.wait_state(job, "RUNNING")
+
+    cluster.fail_node("n2")
+
+    assert cluster.wait_state(job, "NODE_FAIL")
+
+
 def test_calm_ends_what_a_test_left(cluster):
     cluster.submit("sleep 600")
     cluster.drain_node("n2")
@@ -142,6 +161,28 @@ def test_calm_ends_what_a_test_left(cluster):
 
 # It does not name the directory, nor does its environment.
 HIDES = "cd / && env -i setsid sleep 600"
+
+
+BOOT_AND_TELL = """
+import signal
+from tests.real.slurm.cluster import boot
+with boot() as cluster:
+    print(cluster.directory, flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("cluster", ["22.05"], indirect=True)
+def test_a_cluster_whose_owner_was_killed_leaves_nothing(cluster):
+    """It was booted elsewhere; ours is only a witness that it can be."""
+    owner = subprocess.Popen([sys.executable, "-c", BOOT_AND_TELL], stdout=subprocess.PIPE, text=True)
+    with owner:
+        directory = Path(owner.stdout.readline().strip())
+        assert processes_of(directory)
+
+        owner.kill()
+
+    wait_until(lambda: not directory.exists() and not processes_of(directory), 20, "the guard is done")
 
 
 @pytest.mark.parametrize("new_cluster", KINDS, indirect=True)

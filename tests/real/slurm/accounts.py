@@ -17,22 +17,19 @@ class Roles:
     rest: str
     # Who may submit; of several the first is in both accounts, the others are in one each.
     users: tuple[str, ...]
-    ours_to_remove: bool
+    made: tuple[str, ...] = ()  # of these users, who is there for this cluster only
 
 
 def roles(*, many: bool) -> Roles:
     """One account for everything, or many where that can be: only root may start jobs as other users."""
     if not many or os.geteuid() != 0:
         me = myself()
-        return Roles(controller=me, nodes=me, rest=me, users=(me,), ours_to_remove=False)
+        return Roles(controller=me, nodes=me, rest=me, users=(me,))
     mark = secrets.token_hex(3)  # clusters of other processes have users too
-    return Roles(
-        controller=first_existing("slurm", "daemon"),
-        nodes="root",
-        rest="nobody",  # slurmrestd refuses root and the controller's account
-        users=tuple(f"slurm-{mark}-{number}" for number in (1, 2, 3)),
-        ours_to_remove=True,
-    )
+    users = tuple(f"slurm-{mark}-{number}" for number in (1, 2, 3))
+    # slurmrestd refuses root and the controller's account.
+    controller = first_existing("slurm", "daemon")
+    return Roles(controller=controller, nodes="root", rest="nobody", users=users, made=users)
 
 
 def myself() -> str:
@@ -47,16 +44,14 @@ def first_existing(*names: str) -> str:
     return pwd.getpwnam(names[-1]).pw_name
 
 
-def create(these: Roles) -> None:
-    if these.ours_to_remove:
-        for user in these.users:
-            command = ["useradd", "--no-create-home", "--home-dir", "/", "--shell", "/bin/sh", user]
-            subprocess.run(command, check=True, capture_output=True)
+def create(users: tuple[str, ...]) -> None:
+    for user in users:
+        command = ["useradd", "--no-create-home", "--home-dir", "/", "--shell", "/bin/sh", user]
+        subprocess.run(command, check=True, capture_output=True)
 
 
-def remove(these: Roles) -> None:
-    """Those that ``create`` made; without their home, which is nobody's."""
-    if these.ours_to_remove:
-        known = {entry.pw_name for entry in pwd.getpwall()}
-        for user in known.intersection(these.users):
-            subprocess.run(["userdel", user], check=True, capture_output=True)
+def remove(users: tuple[str, ...]) -> None:
+    """Those of them that exist; without their home, which is nobody's."""
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    for user in known.intersection(users):
+        subprocess.run(["userdel", user], check=True, capture_output=True)

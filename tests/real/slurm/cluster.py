@@ -130,9 +130,13 @@ class Cluster(Machinery):
         return self.show(job_id).get("JobState", "")
 
     def wait_state(self, job_id: int, *states: str, within_s: float = 30) -> str:
-        return wait_until(
-            lambda: (now := self.state(job_id)) in states and now, within_s, f"job {job_id} is {states}"
-        )
+        """The first of these states that the job is seen in; fails the test when there is none in time."""
+
+        def reached() -> str:
+            now = self.state(job_id)
+            return now if now in states else ""
+
+        return wait_until(reached, within_s, f"job {job_id} is {' or '.join(states)}")
 
     def starts(self, name: str | None = None) -> list[Start]:
         """Every task that Slurm ever started here, or those of the jobs of that name, in order."""
@@ -168,6 +172,10 @@ class Cluster(Machinery):
 
     def drain_node(self, node: str, reason: str = "test") -> None:
         self.run("scontrol", "update", f"nodename={node}", "state=drain", f"reason={reason}")
+
+    def fail_node(self, node: str, reason: str = "test") -> None:
+        """Its jobs end as NODE_FAIL or are requeued."""
+        self.run("scontrol", "update", f"nodename={node}", "state=down", f"reason={reason}")
 
     def resume_node(self, node: str) -> None:
         self.run("scontrol", "update", f"nodename={node}", "state=resume")

@@ -26,6 +26,7 @@ class Options:
     message_timeout_s: int = 10
     preempt: str = "partition_prio"  # or "qos", with accounting: then debug does not preempt train
     extra: Mapping[str, str] = field(default_factory=dict)  # further or other lines of slurm.conf
+    files: Mapping[str, str] = field(default_factory=dict)  # beside it: plugstack.conf, oci.conf ...
 
     @property
     def node_names(self) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,29 +84,21 @@ class Daemon:
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """kill -9, with the helpers in its process group; returns when it is gone."""
-        self._end(signal.SIGKILL)
+        """kill -9, with the helpers in its process group; returns when it is gone, or when it was."""
+        if self._process is not None and self.running:  # so its number is still its own
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(ENDED_WITHIN_S)
 
     def stop(self) -> None:
         """As an administrator would; does nothing when it does not run."""
-        if self.running:
-            self.thaw()
-        try:
-            self._end(signal.SIGTERM)
-        except subprocess.TimeoutExpired:
-            self._end(signal.SIGKILL)
-
-    def _end(self, how: signal.Signals) -> None:
-        process = self._process
-        if process is None:
+        if self._process is None or not self.running:
             return
-        if how == signal.SIGTERM:
-            process.terminate()
-            process.wait(ENDED_WITHIN_S)
-        # Its helpers, should they outlive it.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(ENDED_WITHIN_S)
+        self.thaw()
+        self._process.terminate()
+        try:
+            self._process.wait(ENDED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
 
 def as_user(name: str | None) -> dict[str, Any]:
@@ -168,3 +161,11 @@ def end_processes_of(directory: Path) -> None:
         return not any(Path("/proc", str(pid)).exists() for pid in killed)
 
     wait_until(none_left, ENDED_WITHIN_S, f"no process of {directory} is left")
+
+
+def remove_directory(directory: Path) -> None:
+    """With all in it; raises ``RuntimeError`` and removes nothing while something is mounted below."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    if mounted := [point for point in points if Path(point).is_relative_to(directory)]:
+        raise RuntimeError(f"mounted below {directory}: {mounted}")
+    shutil.rmtree(directory)

@@ -72,7 +72,7 @@ class Install:
 
     def missing(self, *, accounting: bool = False) -> str | None:
         """A sentence that says what to install, or None."""
-        if not self.root.exists():
+        if self.root != Path("/") and not (self.root / "complete").exists():
             return f"Slurm {self.label} is not installed ({self._cure('')})"
         wanted = {**CLUSTER, **(ACCOUNTING if accounting else {})}
         absent = {name for name in wanted if not self._has(name)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -17,7 +16,8 @@ from tests.helpers import wait_until
 from tests.real.slurm import accounting as database
 from tests.real.slurm import accounts, parts, ports
 from tests.real.slurm.conf import Options
-from tests.real.slurm.daemons import Daemon, as_user, end_processes_of
+from tests.real.slurm.daemons import Daemon, as_user, end_processes_of, remove_directory
+from tests.real.slurm.guard import Guard
 from tests.real.slurm.installs import Install
 
 LONGEST_DIRECTORY = 60  # a socket's whole path has at most 107 bytes
@@ -38,6 +38,7 @@ class Machinery:
         self.roles = accounts.roles(many=accounting)
         self.layout = parts.plan(self.directory, install, options, self.roles, accounting=accounting)
         self.daemons: dict[str, Daemon] = {}
+        self._guard: Guard | None = None
         self.boot_s = 0.0
 
     @property
@@ -53,7 +54,7 @@ class Machinery:
         self, *command: str, timeout_s: float = 60, input: str | None = None, user: str | None = None
     ) -> str:
         """What a command of Slurm prints, as us unless told; ``CalledProcessError`` tells its complaint."""
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [self.install.program(command[0]), *command[1:]],
             env={**self.environment, "HOME": str(self.layout.shared), "USER": user or accounts.myself()},
             cwd=self.layout.shared,
@@ -73,7 +74,8 @@ class Machinery:
 
     def start_all(self) -> None:
         began, at = time.monotonic(), self.layout
-        accounts.create(self.roles)
+        self._guard = Guard(self.directory, self.roles.made)
+        accounts.create(self.roles.made)
         parts.write_files(at, self.options)
         self._add("munged", parts.munged(at, self.install), self._munged_answers, user=at.controller_user)
         if at.accounting:
@@ -153,11 +155,13 @@ class Machinery:
         """Ends all that runs, removes the directory and the accounts; again: does nothing."""
         if not self.directory.exists():
             return
+        if self._guard:
+            self._guard.dismiss()
         for daemon in reversed(self.daemons.values()):
-            daemon.stop()
+            daemon.kill()  # what it would save is removed anyway
         end_processes_of(self.directory)
-        accounts.remove(self.roles)
-        shutil.rmtree(self.directory)
+        accounts.remove(self.roles.made)
+        remove_directory(self.directory)
 
     def __enter__(self) -> Self:
         return self

@@ -50,9 +50,11 @@ def write_files(at: Layout, options: Options) -> None:
         key.touch(0o600)
         key.write_bytes(secrets.token_bytes(64))
     at.slurm_conf.write_text(conf.slurm_conf(at, options))
-    (at.directory / "etc/gres.conf").write_text(conf.gres_conf(at, options))
+    (at.slurm_conf.parent / "gres.conf").write_text(conf.gres_conf(at, options))
     if text := conf.cgroup_conf(at):
-        (at.directory / "etc/cgroup.conf").write_text(text)
+        (at.slurm_conf.parent / "cgroup.conf").write_text(text)
+    for name, text in options.files.items():
+        (at.slurm_conf.parent / name).write_text(text)
     hand_over_all(at)
 
 

@@ -35,7 +35,7 @@ def comment(ref: AttemptRef) -> str:
         "project": ref.project,
         "owner": ref.owner,
         "kind": ref.kind,
-        "name": ref.name,
+        "name": ref.name[:LONGEST],
         "digest": ref.digest,
         "tasks": tasks if len(tasks) <= LONGEST else "",
         "revision": ref.revision,
@@ -44,7 +44,7 @@ def comment(ref: AttemptRef) -> str:
         if found["name"]:
             found["name"] = found["name"][:-1]
         elif found["tasks"]:
-            found |= {"tasks": "", "name": ref.name}
+            found |= {"tasks": "", "name": ref.name[:LONGEST]}
         else:
             raise TooLong(f"the owner's name has {len(ref.owner)} characters, too many for Slurm's comment")
     return text

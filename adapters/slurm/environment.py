@@ -20,7 +20,7 @@ from api_spec.jobs import JobSpec
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """slurmd hands on none of its own; an operator sets another one in ``environment``."""
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 RESERVED = ("SLURM_", "SBATCH_", "SPANK_", "_SLURM_", "PYXIS_", "BROKER_")
 """Names that Slurm, its plug-ins and the broker read: a job could change by them what was decided."""
 

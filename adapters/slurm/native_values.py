@@ -42,6 +42,8 @@ MAIL_TYPES = frozenset({
 # fmt: on
 WARNED_BEFORE_S = 60  # what sbatch means by a signal without a time
 LARGEST_NICE = 2147483645
+LONGEST = 4096
+"""Arbitrary; more than anybody writes."""
 
 
 def one_line(field: str, pattern: str, like: str) -> Reader:
@@ -49,7 +51,7 @@ def one_line(field: str, pattern: str, like: str) -> Reader:
     compiled = re.compile(pattern)
 
     def read(value: Any) -> Fields:
-        if not isinstance(value, str) or compiled.fullmatch(value) is None:
+        if not isinstance(value, str) or len(value) > LONGEST or compiled.fullmatch(value) is None:
             raise CannotRead(f"needs text such as {like}, not {shown(value)}")
         return {field: value}
 
@@ -62,7 +64,7 @@ def items(field: str, pattern: str, like: str, *, joined: bool) -> Reader:
 
     def read(value: Any) -> Fields:
         parts = _parts(value) if isinstance(value, str) else value
-        if not isinstance(parts, list | tuple) or not parts:
+        if not isinstance(parts, list | tuple) or not parts or len(str(value)) > LONGEST:
             raise CannotRead(f"needs a list or text such as {like}, not {shown(value)}")
         for part in parts:
             if not isinstance(part, str) or compiled.fullmatch(part) is None:
@@ -173,7 +175,7 @@ def minutes(seconds: int) -> int:
 
 
 def _parts(text: str) -> list[str]:
-    return [part.strip() for part in re.split(r",(?![^\[]*\])", text)]
+    return [part.strip(" ") for part in re.split(r",(?![^\[]*\])", text)]
 
 
 def shown(value: Any) -> str:

@@ -5,6 +5,7 @@ Secrets are references here; whoever sends the job puts them into the environmen
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -23,6 +24,9 @@ from api_spec.quantities import compact_indices
 from api_spec.reasons import Reason
 from api_spec.times import to_rfc3339
 
+ONE_STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Of a path, in which neither Slurm nor the file system sees anything else."""
+
 ENDS_BY_ITSELF = frozenset({Reason.NODE_LOST, Reason.PREEMPTED})
 """A job that the broker tries again after these is not requeued by Slurm as well."""
 
@@ -32,6 +36,10 @@ def submission(spec: JobSpec, ref: AttemptRef, options: Options, backend: str) -
     user = slurm_user(ref.owner, options.users)
     if user is None:
         raise Rejected(f"{ref.owner or 'a job without an owner'} is no user of {backend}", Reason.NOT_ALLOWED)
+    if "{project}" in options.directory and not ONE_STEP.fullmatch(ref.project):
+        raise Rejected(
+            f"the project {ref.project[:60]!r} cannot be a directory of {backend}", Reason.NOT_ALLOWED
+        )
     paths = paths_of(spec, ref, options, user)
     try:
         chosen = native.chosen(spec, options, backend)

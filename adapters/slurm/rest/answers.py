@@ -36,10 +36,6 @@ class Request:
     params: Sequence[tuple[str, str]] = ()
     body: Body | None = field(default=None, repr=False)  # holds the job's environment
 
-    @property
-    def writes(self) -> bool:
-        return self.method != "GET"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:  # a listing is large, so it is parsed once

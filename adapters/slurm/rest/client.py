@@ -1,7 +1,8 @@
 """HTTP to slurmrestd with httpx2, over TCP, TLS or a unix socket.  Its only door here.
 
-Reads share a small pool of open connections.  A write opens its own: on a connection that had been idle
-nobody can tell whether a write that failed was read, on a new one a failure to connect is certain.
+All calls share a small pool of open connections: a submission over a new one takes twice as long.  The pool
+does not use one that the other side has closed; should that happen at the very moment of a write, the write's
+outcome is unknown, and nothing is sent again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from adapters.slurm.rest.answers import Answer, Request
 from adapters.slurm.transport import NoAnswer, NotReached, TryLater
 
 CONNECTIONS = 8  # slurmrestd has 20 threads by default, and others use it too
+IDLE_S = 5.0
 LARGEST_BODY = 512 * 2**20  # 11,000 jobs are 95 MB in v0.0.44
 LONGEST = 4.0  # a body may trickle for so many times the time-out of one read
 
@@ -35,17 +37,16 @@ class Client:
         self.http = http
         self.place = options.url or f"the socket {options.socket}"
         # By process: a child must not touch the connections of its parent, and not even close them.
-        self._pools: dict[int, tuple[httpx2.Client, httpx2.Client]] = {}
+        self._pools: dict[int, httpx2.Client] = {}
 
     def close(self) -> None:
-        for client in self._pools.pop(os.getpid(), ()):
-            client.close()
+        if pool := self._pools.pop(os.getpid(), None):
+            pool.close()
 
     def send(self, request: Request, headers: Mapping[str, str]) -> Answer:
         """Raises ``NotReached``, ``NoAnswer`` or ``TryLater``; whatever was answered is returned."""
-        reading, writing = self._clients()
         try:
-            return self._exchange(writing if request.writes else reading, request, headers)
+            return self._exchange(self._pool(), request, headers)
         except NOTHING_SENT as error:
             raise NotReached(f"{self.place} cannot be reached: {said(error)}") from error
         except httpx2.PoolTimeout as error:
@@ -80,16 +81,18 @@ class Client:
                 raise NoAnswer(f"{self.place} does not come to the end of its answer")
         return b"".join(parts)
 
-    def _clients(self) -> tuple[httpx2.Client, httpx2.Client]:
+    def _pool(self) -> httpx2.Client:
         mine = os.getpid()
         if mine not in self._pools:
-            # setdefault is atomic: of two threads that come first, one's pair is used.
-            self._pools.setdefault(mine, (self._client(CONNECTIONS), self._client(0)))
+            # setdefault is atomic: of two threads that come first, one's pool is used.
+            self._pools.setdefault(mine, self._open())
         return self._pools[mine]
 
-    def _client(self, idle: int) -> httpx2.Client:
+    def _open(self) -> httpx2.Client:
         options = self.options
-        limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=idle)
+        limits = httpx2.Limits(
+            max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=IDLE_S
+        )
         try:
             transport = self.http or httpx2.HTTPTransport(
                 verify=self._trust(), limits=limits, uds=options.socket, trust_env=False

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from adapters.slurm.records import Association, Changes, Cluster, Job, Partition, Qos, Submission
-from adapters.slurm.rest import accounting, new, old
+from adapters.slurm.records import Association, Changes, Cluster, Job, JobState, Partition, Qos, Submission
+from adapters.slurm.rest import accounting, new, old, rows
 from adapters.slurm.rest.accounting import Ask
 from adapters.slurm.transport import NotReached
 
@@ -24,6 +24,8 @@ class Dialect:
     changes: Callable[[Changes], dict[str, Any]]
     partition: Callable[[Mapping[str, Any]], Partition]
     questions: Callable[[Ask], Sequence[Params]]
+    since: Callable[[float], str]
+    job_state: Callable[[Mapping[str, Any]], JobState]
     accounted: Callable[[Mapping[str, Any]], Job] = accounting.job
     association: Callable[[Mapping[str, Any]], Association] = accounting.association
     qos: Callable[[Mapping[str, Any]], Qos] = accounting.qos
@@ -41,6 +43,8 @@ def newer(version: str) -> Dialect:
         changes=new.changes,
         partition=new.partition,
         questions=new.questions,
+        since=new.since,
+        job_state=partial(rows.job_state, by_array=version == "v0.0.40"),
     )
 
 
@@ -53,6 +57,8 @@ DIALECTS = (
         changes=old.changes,
         partition=old.partition,
         questions=old.questions,
+        since=old.since,
+        job_state=partial(rows.job_state, by_array=True),  # offered by none
     ),
 )
 

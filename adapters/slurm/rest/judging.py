@@ -31,7 +31,7 @@ def reading(what: str) -> Iterator[None]:
 def made(answer: Answer) -> int | None:
     """The job that it made, whatever else it says."""
     with reading("a submission"):
-        return whole((answer.body or {}).get("job_id")) or None
+        return whole((answer.body or {}).get("job_id") or None) or None
 
 
 def not_submitted(answer: Answer, *, for_another: bool) -> SlurmError | None:
@@ -68,6 +68,12 @@ def not_cancelled(answer: Answer, *, for_another: bool) -> SlurmError | None:
     if not bad or (len(bad) < len(results) and all(code == UNKNOWN_JOB for code, _ in bad)):
         return None  # of an array some tasks are known no longer
     return refusal(*bad[0], for_another=for_another)
+
+
+def says_nothing(answer: Answer) -> bool:
+    """v0.0.40 cancels without a word, even a job that it does not know."""
+    body = answer.body or {}
+    return "warnings" in body and "status" not in body
 
 
 def of_one(row: Mapping[str, Any]) -> tuple[int, str]:

@@ -23,7 +23,7 @@ MAIL_TYPES = {
     "TIME_LIMIT_50": "TIME=50%",
     "INVALID_DEPEND": "INVALID_DEPENDENCY",
 }
-ALL_MAIL = ("BEGIN", "END", "FAIL", "REQUEUE", "STAGE_OUT", "INVALID_DEPENDENCY")
+ALL_MAIL = ("INVALID_DEPEND", "BEGIN", "END", "FAIL", "REQUEUE", "STAGE_OUT")
 
 
 def submission(job: Submission, version: str) -> dict[str, Any]:
@@ -52,9 +52,8 @@ def identity(job: Submission) -> dict[str, Any]:
 
 
 def mail_types(wanted: tuple[str, ...]) -> list[str]:
-    if "ALL" in wanted:
-        return list(ALL_MAIL)
-    return [MAIL_TYPES.get(word, word) for word in wanted if word != "NONE"]
+    every = [one for word in wanted for one in (ALL_MAIL if word == "ALL" else (word,))]
+    return [MAIL_TYPES.get(word, word) for word in dict.fromkeys(every) if word != "NONE"]
 
 
 def resources(job: Submission, version: str) -> dict[str, Any]:
@@ -116,6 +115,11 @@ def exactly(value: float | None) -> dict[str, Any] | None:
     return None if value is None else {"set": True, "infinite": False, "number": ceil(value)}
 
 
+def since(at: float) -> str:
+    """A time in an address: v0.0.40 and v0.0.41 read a bare number as a date, and fail."""
+    return f"uts{int(at)}"
+
+
 def changes(wanted: Changes) -> dict[str, Any]:
     return joined(hold=wanted.hold, time_limit=exactly(wanted.time_limit_min), nice=wanted.nice)
 
@@ -148,9 +152,12 @@ def all_or(value: object) -> tuple[str, ...]:
 
 def questions(ask: Ask) -> list[list[tuple[str, str]]]:
     """Parameters of as many calls as the lists need."""
-    since = str(int(ask.since or 1))
     # A window of usage hides what was never eligible; one of submission does not.
-    common = [("start_time", since), ("usage_time_as_submit_time", "true"), ("show_duplicates", "true")]
+    common = [
+        ("start_time", since(ask.since or 1)),
+        ("usage_time_as_submit_time", "true"),
+        ("show_duplicates", "true"),
+    ]
     if not ask.job_ids:
         common.append(("skip_steps", "true"))  # they double the answer, and tell the peak memory
     return [

@@ -25,6 +25,8 @@ def refuse_what_has_no_word(job: Submission) -> None:
         raise cannot("switches")  # "Disabled key"
     if job.warning_to_batch:
         raise cannot("a warning signal to the batch script alone")
+    if job.cpus_per_gpu is not None and job.cpus_per_task > 1:
+        raise cannot("CPUs per task and CPUs per GPU of one job")  # "Failure during parsing"
 
 
 def cannot(what: str) -> Refused:
@@ -56,7 +58,7 @@ def resources(job: Submission) -> dict[str, Any]:
         # Without it ``nodes`` of a batch job counts for nothing: one task, so one node.
         tasks=job.nodes * job.tasks_per_node,
         tasks_per_node=job.tasks_per_node,
-        cpus_per_task=job.cpus_per_task,
+        cpus_per_task=cpus_per_task(job),
         memory_per_node=job.memory_per_node_mib,
         memory_per_cpu=job.memory_per_cpu_mib,
         gres=job.gres,
@@ -68,6 +70,11 @@ def resources(job: Submission) -> dict[str, Any]:
         exclude_nodes=",".join(job.excluded_nodes) or None,
         exclusive="exclusive" if job.exclusive else None,
     )
+
+
+def cpus_per_task(job: Submission) -> int | None:
+    """As with sbatch, one excludes the other; a single CPU is what a task has anyway."""
+    return None if job.cpus_per_gpu is not None and job.cpus_per_task == 1 else job.cpus_per_task
 
 
 def times(job: Submission) -> dict[str, Any]:
@@ -96,6 +103,11 @@ def behaviour(job: Submission) -> dict[str, Any]:
 def epoch(at: float | None) -> str | None:
     """The one form that does not depend on the time zone of slurmrestd."""
     return None if at is None else f"uts{ceil(at)}"
+
+
+def since(at: float) -> str:
+    """Of a listing's ``update_time``: here a number, and nothing else."""
+    return str(int(at))
 
 
 def warning(job: Submission) -> str | None:
@@ -131,9 +143,9 @@ def all_or(value: object) -> tuple[str, ...]:
 def questions(ask: Ask) -> list[list[tuple[str, str]]]:
     """Parameters of as many calls as the lists need.  It cannot be asked for users; earlier runs are always
     shown.  ``submit_time`` alone shows jobs that were never eligible."""
-    since = ("submit_time", f"uts{int(ask.since or 1)}")
+    submitted = ("submit_time", f"uts{int(ask.since or 1)}")
     return [
-        [since, *((("job_name", name_list),) if name_list else ()), *((("step", ids),) if ids else ())]
+        [submitted, *((("job_name", name_list),) if name_list else ()), *((("step", ids),) if ids else ())]
         for name_list in chunks(ask.names)
         for ids in chunks(ask.job_ids)
     ]

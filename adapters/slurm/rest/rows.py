@@ -110,17 +110,21 @@ def exit_in_words(value: Row) -> tuple[int | None, int | None]:
     return whole(value.get("return_code")), None
 
 
-def job_state(row: Row) -> JobState:
-    """``job_id`` is "12", "12_3" or "12_[0-9%2]"."""
-    said = str(row["job_id"])
-    group, underscore, rest = said.partition("_")
-    states = words(row["state"])
-    if not underscore:
-        return JobState(id=int(group), states=states)
-    waiting = rest.strip("[]")
-    if rest.isdecimal():
-        return JobState(id=int(group), states=states, array_id=int(group), task=int(rest))
-    return JobState(id=int(group), states=states, array_id=int(group), waiting_tasks=waiting)
+def job_state(row: Row, *, by_array: bool) -> JobState:
+    """``job_id`` is "12", "12_3", "12_[0-9]" or, of a heterogeneous job, "12+1".
+
+    ``by_array``: 12 is the id of the array (v0.0.40).  Later it is the task's own, which is the array's while
+    the task waits, and the array of a task that has started is not told.
+    """
+    said, _, rest = str(row["job_id"]).partition("+")[0].partition("_")
+    task = int(rest) if rest.isdecimal() else None
+    return JobState(
+        id=int(said),
+        states=words(row["state"]),
+        array_id=int(said) if rest and (by_array or task is None) else None,
+        task=task,
+        waiting_tasks=rest.strip("[]") if rest and task is None else None,
+    )
 
 
 def cluster_of(jobs: Sequence[Row]) -> str | None:

@@ -51,6 +51,8 @@ class RestTransport:
 
     def ping(self) -> None:
         if not any(self._rows("ping", "pings", rows.answers)):
+            # Newer ones call a controller down that does not take the token; a call that needs it tells.
+            self._rows("licenses", "licenses", rows.license_of)
             raise NotReached("the controller does not answer slurmrestd")
 
     # ---- jobs ----------------------------------------------------------------------------------------
@@ -77,7 +79,9 @@ class RestTransport:
             raise NoAnswer(f"{wrong}; its job {job_id} could not be cancelled: {error}") from error
 
     def cancel(self, job: str, user: str) -> None:
-        self.connection.ask(Request(method="DELETE", path=f"job/{job}"), user, judging.not_cancelled)
+        answer = self.connection.ask(Request(method="DELETE", path=f"job/{job}"), user, judging.not_cancelled)
+        if judging.says_nothing(answer):
+            self.job(int(job.partition("_")[0]))
 
     def change(self, job: str, changes: Changes, user: str) -> None:
         """Nothing to change: nothing is sent."""
@@ -87,8 +91,9 @@ class RestTransport:
 
     def jobs(self, changed_since: float | None = None) -> Listing:
         # v0.0.38 does not say when its listing was made; the moment before is early enough.
-        before = None if self.connection.found().dialect.newer else self._controller_time()
-        params = () if changed_since is None else (("update_time", str(int(changed_since))),)
+        dialect = self.connection.found().dialect
+        before = None if dialect.newer else self._controller_time()
+        params = () if changed_since is None else (("update_time", dialect.since(changed_since)),)
         answer = self.connection.ask(Request(method="GET", path="jobs", params=params))
         self.connection.named(rows.cluster_of((answer.body or {}).get("jobs") or ()))
         return judging.listing(answer, before, changed_since)
@@ -99,7 +104,7 @@ class RestTransport:
             return float((answer.body or {})["statistics"]["req_time"])
 
     def states(self) -> Sequence[JobState]:
-        return self._rows("jobs/state", "jobs", rows.job_state)
+        return self._rows("jobs/state", "jobs", self.connection.found().dialect.job_state)
 
     def job(self, job_id: int) -> Sequence[Job]:
         return self._rows(f"job/{job_id}", "jobs", rows.job)

@@ -71,7 +71,7 @@ def not_cancelled(answer: Answer, *, for_another: bool) -> SlurmError | None:
 
 
 def says_nothing(answer: Answer) -> bool:
-    """v0.0.40 cancels without a word, even a job that it does not know."""
+    """v0.0.40 and v0.0.41 cancel without a word, even a job that it does not know."""
     body = answer.body or {}
     return "warnings" in body and "status" not in body
 

@@ -24,11 +24,11 @@ def number(value: object) -> float | None:
     """None: not set, or without a limit."""
     if isinstance(value, Mapping):
         value = value.get("number") if value.get("set") and not value.get("infinite") else None
-    if value is None or value in UNLIMITED:
+    if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{value!r} is no number")
-    return value
+    return None if value in UNLIMITED else value
 
 
 def whole(value: object) -> int | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
+import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from adapters.base import AttemptRef
@@ -65,13 +64,20 @@ def run(job: Submission, job_id: str = "12", **more: str) -> Ran:
 
 
 def start(job: Submission, job_id: str = "12", **more: str) -> subprocess.Popen[bytes]:
-    script = Path(job.directory) / f"slurm_script.{job_id}.{more.get('SLURM_ARRAY_TASK_ID', '')}"
-    place = script if Path(job.directory).is_dir() and os.access(job.directory, os.W_OK) else None
-    path = place or Path(os.environ.get("TMPDIR", "/tmp")) / f"slurm_script.{os.getpid()}"
-    path.write_text(job.script)
+    """As a file without a name, so that nothing is left where the job's directory cannot be written."""
+    with tempfile.TemporaryFile() as script:
+        script.write(job.script.encode())
+        script.flush()
+        return _bash(
+            script.fileno(), {**job.environment, "SLURM_JOB_ID": job_id, "SLURM_NODEID": "0", **more}
+        )
+
+
+def _bash(script: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        ["/bin/bash", "-p", str(path)],
-        env={**job.environment, "SLURM_JOB_ID": job_id, "SLURM_NODEID": "0", **more},
+        ["/bin/bash", "-p", f"/dev/fd/{script}"],
+        pass_fds=[script],
+        env=environment,
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -169,7 +169,7 @@ class SlurmAdapter:
             with suppress(SlurmError):  # the next pass tries again
                 if row.group in self._attempts.live(ref):
                     self._transport.cancel(str(row.group), row.user)
-                    self._queue.changed()
+                    self._queue.changed(row.group)
 
     def list_ours(self, since: float) -> Sequence[Ours]:
         with reading(self.name):
@@ -189,7 +189,7 @@ class SlurmAdapter:
             for group, rows in self._attempts.live(ref).items():
                 with suppress(NotKnown):
                     self._transport.cancel(str(group), rows[0].user)
-        self._queue.changed()
+                self._queue.changed(group)
 
     def hold(self, ref: AttemptRef) -> None:
         self._change(ref, Changes(hold=True))
@@ -204,7 +204,7 @@ class SlurmAdapter:
                 if any(observations.waits(row) for row in rows):
                     with suppress(NotKnown):
                         self._transport.change(str(group), changes, rows[0].user)
-        self._queue.changed()
+                self._queue.changed(group)
 
     def cleanup(self, ref: AttemptRef) -> None:
         """Its logs and outputs stay: they are the user's."""

@@ -63,9 +63,11 @@ class LiveQueue:
                 self._queue = self._ask()
             return self._queue
 
-    def changed(self) -> None:
-        """Something was written: the next listing is a new one."""
+    def changed(self, *groups: int) -> None:
+        """Something was written: the next listing is a new one, with the details of these jobs."""
         with self._asking:
+            for group in groups:
+                self._groups.pop(group, None)
             self._queue = Queue(began_at=float("-inf"), by_name=self._queue.by_name)
 
     def _ask(self) -> Queue:

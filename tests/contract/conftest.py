@@ -8,9 +8,10 @@ import pytest
 
 from tests.contract.fake_place import FakePlace
 from tests.contract.local_place import LocalPlace
-from tests.contract.slurm_place import Slurm2205, Slurm2411
+from tests.contract.slurm_place import SLURM_PLACES, missing
+from tests.real.slurm.fixtures import required
 
-PLACES = {kind.name: kind for kind in (FakePlace, LocalPlace, Slurm2205, Slurm2411)}
+PLACES = {kind.name: kind for kind in (FakePlace, LocalPlace, *SLURM_PLACES)}
 
 
 def pytest_generate_tests(metafunc):
@@ -19,10 +20,23 @@ def pytest_generate_tests(metafunc):
     if "broken_adapter" in metafunc.fixturenames:
         pairs = [(name, breakage) for name in able for breakage in PLACES[name].breakages]
         ids = [f"{name}-{breakage}" for name, breakage in pairs]
-        metafunc.parametrize("broken_adapter", pairs, indirect=True, ids=ids)
+        metafunc.parametrize("broken_adapter", marked(pairs, of=lambda pair: pair[0]), indirect=True, ids=ids)
     elif "place" in metafunc.fixturenames:
         assert able, f"no place shows what {metafunc.function.__name__} needs"
-        metafunc.parametrize("place", able, indirect=True)
+        metafunc.parametrize("place", marked(able), indirect=True)
+
+
+def marked(values, of=str):
+    """The tests of a real cluster stay in one process; those of one that cannot be are skipped, but in CI."""
+    return [pytest.param(value, marks=marks_of(of(value))) for value in values]
+
+
+def marks_of(name):
+    kind = PLACES[name]
+    if kind not in SLURM_PLACES:
+        return ()
+    lacks = None if required() else missing(kind)
+    return [pytest.mark.xdist_group(f"slurm-{name}"), *([pytest.mark.skip(lacks)] if lacks else [])]
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 from adapters.base import Adapter, AttemptRef, BackendConfig, OutcomeUnknown
 from adapters.slurm.adapter import SlurmAdapter
+from adapters.slurm.live import DETAILS_AT_ONCE
 from api_spec.jobs import Array, JobSpec, Kind, Resources
 from api_spec.states import AttemptState
 from tests.contract.places import Fault, Place
 from tests.fakes import INSTANCE
 from tests.helpers import wait_until
-from tests.real.slurm.cluster import boot
-from tests.real.slurm.fixtures import available
+from tests.real.slurm.fixtures import KINDS, boot_kind
 from tests.wire import Wire
 
 SETTLE_S = 1.0
@@ -42,8 +42,10 @@ class SlurmPlace(Place):
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         super().__init__()
-        install = available(self.kind)
-        self.cluster = stack.enter_context(boot(install=install))
+        self.cluster = stack.enter_context(boot_kind(self.kind))
+        self._jobs = self.cluster.shared / "jobs"
+        self._jobs.mkdir()
+        self._jobs.chmod(0o1777)  # as root, jobs run as somebody else
         self.wire = stack.enter_context(Wire(self.cluster.rest_url))
         self._stack = stack
         self._impatient = self._adapter(self.wire.url, answer_s=0.5)
@@ -57,7 +59,7 @@ class SlurmPlace(Place):
             "url": url,
             "token": {"key_file": str(self.cluster.jwt_key_file)},
             "users": {"service": self.cluster.user},
-            "directory": f"{self.cluster.shared}/jobs/{{project}}",
+            "directory": str(self._jobs),
             "settle_s": SETTLE_S,
             **changes,
         }
@@ -163,15 +165,34 @@ class SlurmPlace(Place):
 
 
 class Slurm2205(SlurmPlace):
-    name = "slurm-22.05"
-    kind = "22.05"
-    trips_per_pass = 2  # v0.0.38 does not say when its listing was made, which takes a question of its own
+    name = kind = "22.05"
+    # v0.0.38 does not say when its listing was made, which takes a question of its own.
+    trips_per_pass = 2
 
 
 class Slurm2411(SlurmPlace):
-    name = "slurm-24.11"
-    kind = "24.11"
-    trips_per_pass = 1 + 5  # the states, and details of what has changed
+    name = kind = "24.11"
+    # The states, and details of what has changed.
+    trips_per_pass = 1 + DETAILS_AT_ONCE
+
+
+class Slurm2205Accounting(Slurm2205):
+    name = kind = "22.05-accounting"
+    # The database is asked for 100 names at once.
+    trips_per_pass = Slurm2205.trips_per_pass + 5
+
+
+class Slurm2411Accounting(Slurm2411):
+    name = kind = "24.11-accounting"
+    trips_per_pass = Slurm2411.trips_per_pass + 5
+
+
+SLURM_PLACES = (Slurm2205, Slurm2411, Slurm2205Accounting, Slurm2411Accounting)
+
+
+def missing(place: type[Place]) -> str | None:
+    """What this machine lacks for it, as a sentence."""
+    return KINDS[place.kind].missing if issubclass(place, SlurmPlace) else None
 
 
 @contextmanager

@@ -101,6 +101,16 @@ def test_after_a_write_the_next_listing_is_a_new_one(cluster, queue):
     assert cluster.asked == ["states"]
 
 
+def test_after_a_write_to_a_job_its_details_are_asked_for(cluster, queue):
+    """A hold changes the reason and not the state."""
+    cluster.rows[1] = row("PENDING", id=1, reason="JobHeldUser")
+    assert look(cluster, queue).named(MARKER)[0].reason is None
+
+    queue.changed(1)
+
+    assert look(cluster, queue).named(MARKER)[0].reason == "JobHeldUser"
+
+
 def test_a_failure_is_told_and_what_was_known_is_not_taken_for_new(cluster, queue):
     cluster.failure = NotReached("nobody listens")
 

@@ -51,7 +51,9 @@ def test_22_05_does_not_say_whether_the_token_is_wrong_or_the_controller_is_down
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("name", ["ping", "partitions", "nodes", "jobs", "jobs_unchanged", "no_jobs", "change"])
+@pytest.mark.parametrize(
+    "name", ["ping", "partitions", "nodes", "jobs", "jobs_unchanged", "no_jobs", "change"]
+)
 def test_an_answer_without_a_complaint_is_none(dialect, name):
     assert failure(recorded(dialect, name)) is None
 

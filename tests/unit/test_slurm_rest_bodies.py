@@ -74,7 +74,11 @@ FIELDS = [
     ({"exclusive": True}, {"exclusive": "exclusive"}, {"shared": ["none"]}),
     ({"time_limit_min": 90}, {"time_limit": 90}, {"time_limit": {**SET, "number": 90}}),
     ({"time_min_min": 30}, {"time_minimum": 30}, {"time_minimum": {**SET, "number": 30}}),
-    ({"begin_at": 1795000000.2}, {"begin_time": "uts1795000001"}, {"begin_time": {**SET, "number": 1795000001}}),
+    (
+        {"begin_at": 1795000000.2},
+        {"begin_time": "uts1795000001"},
+        {"begin_time": {**SET, "number": 1795000001}},
+    ),
     ({"deadline_at": 1795000000}, {"deadline": "uts1795000000"}, {"deadline": 1795000000}),
     ({"nice": -5}, {"nice": -5}, {"nice": -5}),
     ({"array": "0-9%2"}, {"array": "0-9%2"}, {"array": "0-9%2"}),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from broker.cli.jobs import notes
 from broker.cli.naming import LIVE, ids_to_read
 from broker.cli.output import output_option, show, state_word
 from broker.cli.session import Session, pass_session
@@ -31,6 +32,8 @@ def explain(session: Session, job: str, all_decisions: bool, output: str | None)
 
     now = client.get(job_id)
     click.echo(headline(now))
+    if (now.get("service") or {}).get("message"):
+        click.echo("\n".join(notes(now)))
     for decision in decisions:
         attempt = f"attempt {decision['attempt']}: " if decision.get("attempt") else ""
         click.echo(attempt + "\n".join(decision_lines(decision)))

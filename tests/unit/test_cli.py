@@ -558,6 +558,15 @@ def test_explain_shows_every_backend_and_what_is_waited_for(api, run):
     assert lines[-1] == "waits: Priority: 7 jobs are ahead"
 
 
+def test_explain_of_a_service_says_why_replicas_are_missing(api, run):
+    api.on("GET", f"{JOB_PATH}/decision", decision(binding=True, attempt=1))
+    api.on("GET", JOB_PATH, job(service=SHORT))
+
+    lines = run("explain", JOB_ID).stdout.splitlines()
+
+    assert lines[1] == "resnet: 1 of 3 replicas ready: 2 replicas wait for free slots"
+
+
 def test_render_prints_what_would_be_sent(api, run):
     api.on("POST", "/v1/backends/hpc/render", httpx2.Response(200, text="#!/bin/sh\ntrue\n"))
 

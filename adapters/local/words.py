@@ -190,7 +190,7 @@ def service(record: Record, host: str) -> ServiceObservation:
     port = record.proxy["port"] if record.proxy is not None else None
     wanted = 0 if row["cancelled_at"] is not None else row["replicas"]
     return ServiceObservation(
-        endpoint=f"http://{host}:{port}" if port is not None and row["state"] == "LIVE" else None,
+        endpoint=f"http://{host}:{port}" if port is not None and not is_over(record) else None,
         wanted=wanted,
         updated=sum(1 for one in live if one["revision"] == row["revision"]),
         ready=len(ready),

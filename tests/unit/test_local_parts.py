@@ -382,6 +382,19 @@ def test_a_held_service_and_one_that_is_to_end_wait_for_no_slot(connection):
     assert seen(connection).service.message is None
 
 
+def test_a_service_that_is_over_has_no_endpoint_before_its_row_says_so(connection):
+    """Between the end of the endpoint's process and the next turn of the agent the old address was told."""
+    attempts.record(connection, REF, spec(kind=Kind.INFERENCE, service=Service(port=80)))
+    connection.execute("INSERT INTO proxies (attempt, port, pid) VALUES (1, 4000, 7)")
+    before = seen(connection).service.endpoint
+
+    attempts.ask_for_the_end(connection, REF.marker)
+    connection.execute("UPDATE proxies SET pid = NULL")
+
+    assert before == "http://127.0.0.1:4000"
+    assert (seen(connection).state, seen(connection).service.endpoint) == (AttemptState.ENDED, None)
+
+
 def test_every_word_of_the_ledger_is_mapped():
     assert set(words.TASK_STATES) == {"STARTING", "BACKOFF", "RUNNING", "ENDED"}
 

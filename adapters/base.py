@@ -244,6 +244,7 @@ class Capability(StrEnum):
     LOGS = "logs"
     EXPLAIN = "explain_pending"
     UPDATE = "update"
+    ADJUST = "adjust"
     HOLD = "hold"
     WATCH = "watch"
     USAGE = "usage"
@@ -310,6 +311,12 @@ class ReadsLogs(Protocol):
 class Updates(Protocol):
     def update(self, ref: AttemptRef, spec: JobSpec) -> None:
         """Make ``ref.replicas`` and ``spec`` (of ``ref.revision``) what is wanted; may be repeated."""
+
+
+@runtime_checkable
+class Adjusts(Protocol):
+    def adjust(self, ref: AttemptRef, spec: JobSpec) -> None:
+        """Make time limit and priority of ``spec`` hold for work that waits or runs; may be repeated."""
 
 
 @runtime_checkable

@@ -48,6 +48,7 @@ class FakeAdapter:
             Capability.LOGS,
             Capability.EXPLAIN,
             Capability.UPDATE,
+            Capability.ADJUST,
             Capability.HOLD,
             Capability.ARRAYS,
             Capability.SERVICES,
@@ -133,6 +134,9 @@ class FakeAdapter:
     def update(self, ref: AttemptRef, spec: JobSpec) -> None:
         replicas = render.replicas_wanted(spec, ref)
         self._tell_all("update", ref, replicas=replicas, revision=ref.revision)
+
+    def adjust(self, ref: AttemptRef, spec: JobSpec) -> None:
+        self._tell_all("adjust", ref, time_limit_s=spec.time_limit_s)
 
     def _tell_all(self, op: str, ref: AttemptRef, **fields: Any) -> None:
         """Ids are reused, so the marker is looked up again and the handle is not trusted.

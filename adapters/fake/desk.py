@@ -100,6 +100,10 @@ class Desk:
         self.machine.record_for(self._job(request), "update", replicas=wanted, revision=revision)
         return {}
 
+    def adjust(self, request: Request) -> Answer:
+        self.machine.record_for(self._job(request), "adjust", time_limit_s=request["time_limit_s"])
+        return {}
+
     def purge(self, request: Request) -> Answer:
         job = self._job(request)
         if not job.live:
@@ -190,8 +194,8 @@ def log_of(job: FakeJob, stream: str, task: int | None) -> str:
 OPS: dict[str, Callable[[Desk, Request], Answer]] = {
     method.__name__: method
     for method in (
-        Desk.submit, Desk.cancel, Desk.hold, Desk.release, Desk.update, Desk.purge, Desk.show, Desk.scripts,
-        Desk.shapes, Desk.load, Desk.logs, Desk.explain, Desk.ping,
+        Desk.submit, Desk.cancel, Desk.hold, Desk.release, Desk.update, Desk.adjust, Desk.purge, Desk.show,
+        Desk.scripts, Desk.shapes, Desk.load, Desk.logs, Desk.explain, Desk.ping,
     )
 }  # fmt: skip
 LISTS: dict[str, Callable[[Desk, Request], Iterable[FakeJob]]] = {

@@ -207,6 +207,8 @@ class Machine:
             self.look_at(job, job.start_due)
         elif event == "update":
             job.scale(at, entry["replicas"], entry["revision"])
+        elif event == "adjust":
+            job.script = {**job.script, "time_limit_s": entry["time_limit_s"]}
         elif event == "say":
             job.says = entry["word"]
         elif event == "wait_for":

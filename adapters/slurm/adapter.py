@@ -61,7 +61,9 @@ RECENT_S = 2.0  # why a job waits may be told from a listing that is this old
 
 class SlurmAdapter:
     type: ClassVar[str] = "slurm"
-    capabilities = frozenset({Capability.LOGS, Capability.EXPLAIN, Capability.HOLD, Capability.ARRAYS})
+    capabilities = frozenset(
+        {Capability.LOGS, Capability.EXPLAIN, Capability.HOLD, Capability.ADJUST, Capability.ARRAYS}
+    )
 
     def __init__(self, config: BackendConfig, transport: Transport | None = None) -> None:
         """Calls nothing.  Raises ``ValueError`` for options that are wrong."""
@@ -197,11 +199,14 @@ class SlurmAdapter:
     def release(self, ref: AttemptRef) -> None:
         self._change(ref, Changes(hold=False))
 
-    def _change(self, ref: AttemptRef, changes: Changes) -> None:
-        """Of what waits: Slurm neither holds nor releases what runs."""
+    def adjust(self, ref: AttemptRef, spec: JobSpec) -> None:
+        self._change(ref, render.adjusted(spec, self.options, self.name), running_too=True)
+
+    def _change(self, ref: AttemptRef, changes: Changes, running_too: bool = False) -> None:
+        """Slurm neither holds nor releases what runs."""
         with writing(self.name):
             for group, rows in self._attempts.live(ref).items():
-                if any(observations.waits(row) for row in rows):
+                if running_too or any(observations.waits(row) for row in rows):
                     with suppress(NotKnown):
                         self._transport.change(str(group), changes, rows[0].user)
                 self._queue.changed(group)

@@ -54,7 +54,7 @@ class Attempts:
         which the database then shows as pending for ever."""
         if not self._is_accounted:
             return []
-        rows = self._transport.history(names=[marker], since=since - SUBMITTED_BEFORE_S)
+        rows = self._transport.history(names=[marker], since=_or_ever(since - SUBMITTED_BEFORE_S))
         ours = [row for row in rows if row.name == marker]
         live = [row for group in {row.group for row in ours} for row in self._live(group, marker)]
         return live or [row for row in ours if observations.is_over(row)]
@@ -113,7 +113,7 @@ class Attempts:
         queue = self._queue.listed(self._clock())
         rows = {name: [*live] for name, live in queue.by_name.items() if name.startswith(prefix)}
         if self._is_accounted:
-            for row in self._transport.history(since=since):
+            for row in self._transport.history(since=_or_ever(since)):
                 if row.name.startswith(prefix) and observations.is_over(row):
                     rows.setdefault(row.name, []).append(row)
         for name, some in rows.items():
@@ -134,6 +134,11 @@ class Attempts:
     @property
     def _cluster(self) -> str | None:
         return self._transport.cluster().name
+
+
+def _or_ever(since: float) -> float | None:
+    """Slurm knows no time before the epoch, and 0 would be "now" to some of its parsers."""
+    return since if since > 0 else None
 
 
 def _may_have_left(live: Sequence[Job]) -> bool:

@@ -17,7 +17,7 @@ from adapters.slurm.identity import slurm_user
 from adapters.slurm.native_values import minutes
 from adapters.slurm.options import Options
 from adapters.slurm.paths import Paths, directory
-from adapters.slurm.records import Submission
+from adapters.slurm.records import Changes, Submission
 from adapters.slurm.script import script
 from api_spec.jobs import JobSpec, SecretRef
 from api_spec.quantities import compact_indices
@@ -108,6 +108,18 @@ def array(spec: JobSpec, ref: AttemptRef) -> str | None:
         return None
     indices = compact_indices(ref.task_indices or spec.array.task_indices)
     return f"{indices}%{spec.array.max_running}" if spec.array.max_running else indices
+
+
+def adjusted(spec: JobSpec, options: Options, backend: str) -> Changes:
+    """Time limit and priority of a job that Slurm has.  Raises ``Rejected`` for what it cannot change."""
+    here = options.priorities.get(spec.priority.value, {})
+    if set(here) - {"nice"}:
+        names = ", ".join(sorted(set(here) - {"nice"}))
+        raise Rejected(f"{backend} cannot change the {names} of a job, which is its priority {spec.priority}")
+    if spec.time_limit_s is None:
+        raise Rejected(f"{backend} cannot take the time limit from a job", Reason.INVALID_SPEC)
+    nice = native.chosen(spec, options, backend).get("nice")
+    return Changes(time_limit_min=minutes(spec.time_limit_s), nice=nice or 0)
 
 
 def with_secrets(job: Submission, values: Mapping[str, str]) -> Submission:

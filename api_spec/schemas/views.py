@@ -250,7 +250,7 @@ class BundleAcceptedSchema(Shape):
 
 
 class JobPatchSchema(Strict):
-    """What ``PATCH`` takes: a merge patch of an inference job."""
+    """What ``PATCH`` takes: a merge patch of a job; of finite work its time limit and priority."""
 
     replicas = Whole(1, 10_000)
     spec = Options(metadata=about("A merge patch (RFC 7396) of the spec; it makes a new revision."))

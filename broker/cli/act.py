@@ -120,18 +120,28 @@ def scale(session: Session, job: str, replicas: int) -> None:
 
 @click.command()
 @click.argument("job", metavar="JOB")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False), required=False)
+@click.option("--time-limit", metavar="TIME", help="With a unit, as in a spec: 8h.")
+@click.option("--priority", type=click.Choice(["low", "normal", "high"]))
 @pass_session
-def update(session: Session, job: str, file: str) -> None:
-    """Roll out the changes in FILE (a part of a spec, YAML or JSON) as a new revision of JOB.
+def update(session: Session, /, job: str, file: str | None, **options: str | None) -> None:
+    """Change JOB, by the options or by what FILE (a part of a spec, YAML or JSON) holds.
 
+    An inference job rolls it out as a new revision; of other jobs time limit and priority can change.
     JOB is an ID, or the name of one live job.
     """
+    changes = (_changes_in(file) if file else {}) | {key: one for key, one in options.items() if one}
+    if not changes:
+        raise click.UsageError("say what to change: a FILE, --time-limit or --priority")
+    (job_id,) = ids_to_act_on(session, [job])
+    updated = session.client.update(job_id, changes)
+    click.echo(f"{job_id} {updated['state']}, revision {updated['revision']}")
+
+
+def _changes_in(file: str) -> dict[str, Any]:
     from broker.yaml_files import read_documents
 
     documents = read_documents(Path(file).read_text(), file)
     if len(documents) != 1 or not isinstance(documents[0].data, dict):
         raise click.UsageError(f"{file} must hold one mapping with the fields that change")
-    (job_id,) = ids_to_act_on(session, [job])
-    updated = session.client.update(job_id, documents[0].data)
-    click.echo(f"{job_id} {updated['state']}, revision {updated['revision']}")
+    return documents[0].data

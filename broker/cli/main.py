@@ -27,7 +27,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "release":   ("act:release",         "Let held jobs go on."),
         "resubmit":  ("act:resubmit",        "Submit the specs of jobs again, as new jobs."),
         "scale":     ("act:scale",           "Change how many replicas an inference job has."),
-        "update":    ("act:update",          "Roll out changes of an inference job."),
+        "update":    ("act:update",          "Change a service, or the time limit or priority of a job."),
     },
     "Placement": {
         "explain":   ("explain:explain",     "Why a job is where it is, or waits: every backend."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapters.base import BackendError, Busy, Holds, OutcomeUnknown, Rejected, Updates
+from adapters.base import Adjusts, BackendError, Busy, Holds, OutcomeUnknown, Rejected, Updates
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import ACT, Context, ref_of
 from broker.lifecycle.health import failed, wait_s
@@ -67,8 +67,12 @@ def _carry_out(context: Context, claim: Claim, attempt: AttemptRecord) -> None:
 def _tell(context: Context, claim: Claim, attempt: AttemptRecord, what: str) -> None:
     record = claim.record
     adapter, ref = context.adapter(attempt.backend), ref_of(record, attempt)
-    if what == UPDATE and isinstance(adapter, Updates):
-        adapter.update(ref, as_decided(context, claim, attempt))
+    if what == UPDATE:
+        spec = as_decided(context, claim, attempt)
+        if spec.is_service and isinstance(adapter, Updates):
+            adapter.update(ref, spec)
+        elif not spec.is_service and isinstance(adapter, Adjusts):
+            adapter.adjust(ref, spec)
     elif what == HOLD and isinstance(adapter, Holds):
         adapter.hold(ref) if record.held else adapter.release(ref)
 

@@ -107,17 +107,20 @@ def release(context: Context, job_id: str, who: Principal, if_version: int | Non
 
 
 def update(context: Context, job_id: str, who: Principal, wanted: Update) -> None:
-    """Scale, or a new revision of the spec, of an inference job."""
+    """Scale, or a new revision of the spec, of an inference job; time limit and priority of any other."""
     record = mine(context, job_id, who, wanted.if_version)
     if record.ended_for_good:
         raise Conflict(f"the job has ended ({record.state})")
     found = context.store.jobs.read_with_spec(job_id)
     spec = unpack_spec(found[1]) if found else None
-    if found is None or spec is None or spec.service is None:
-        raise Conflict(f"only an inference job can be scaled or updated; {job_id} is a {record.kind} job")
-    if record.backend and not _can(context, record, Capability.UPDATE):
-        raise NotSupported(f"the backend {record.backend} cannot scale or update a job")
-    fields, changed = _updated(record, spec, spec.service, wanted)
+    if found is None or spec is None:
+        raise NotFound(f"there is no job {job_id}")
+    if spec.service is None:
+        fields, changed = _adjusted(context, record, spec, wanted)
+    else:
+        if record.backend and not _can(context, record, Capability.UPDATE):
+            raise NotSupported(f"the backend {record.backend} cannot scale or update a job")
+        fields, changed = _updated(record, spec, spec.service, wanted)
     if not fields:
         return
     event: Event = ("updated", {**{n: v for n, v in fields.items() if n != "digest"}, "by": who.owner})
@@ -146,6 +149,23 @@ def _updated(
             message = f"at most {most} replicas (service.replicas.max); a new spec can allow more"
             raise InvalidSpec(message, faults=[Fault("/replicas", message)])
     return fields, changed
+
+
+def _adjusted(
+    context: Context, record: JobRecord, spec: JobSpec, wanted: Update
+) -> tuple[dict[str, Any], JobSpec]:
+    """Of finite work: what it runs was decided when it was accepted, how long and how soon may change."""
+    if wanted.replicas is not None:
+        raise Conflict(f"only an inference job can be scaled; {record.id} is a {record.kind} job")
+    asked = wanted.spec or spec
+    changed = replace(spec, time_limit_s=asked.time_limit_s, priority=asked.priority)
+    if replace(asked, project=spec.project, depends_on=spec.depends_on) != changed:
+        raise Conflict(f"of a {record.kind} job only time_limit and priority can be changed")
+    if changed == spec:
+        return {}, spec
+    if record.backend and not _can(context, record, Capability.ADJUST):
+        raise NotSupported(f"the backend {record.backend} cannot change the time limit or priority of a job")
+    return {"revision": record.revision + 1, "digest": spec_digest(changed)[:16]}, changed
 
 
 # ---- how an intent is written ------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def release_job(job_id: str) -> Response:
     fails=[*BODY_ERRORS, NotFound, Conflict, PreconditionFailed, NotSupported],
 )
 def update_job(job_id: str) -> Response:
-    """Scale a service, or give it a new revision (a merge patch of its spec)."""
+    """Scale a service or give it a new revision; change the time limit or priority of other work."""
     patch = checked_patch(read_json(web().settings.max_body_bytes, MERGE_PATCH))
     spec = patched_spec(job_id, patch["spec"], who()) if "spec" in patch else None
     job = broker().update(

@@ -65,6 +65,7 @@ def test_an_adapter_has_the_methods_of_its_capabilities(place):
         Capability.LOGS: ["logs"],
         Capability.EXPLAIN: ["explain_pending"],
         Capability.UPDATE: ["update"],
+        Capability.ADJUST: ["adjust"],
         Capability.HOLD: ["hold", "release"],
     }
     for capability, names in methods.items():
@@ -113,6 +114,7 @@ REF_WRITES = {
     "hold": lambda adapter, ref, spec: adapter.hold(ref),
     "release": lambda adapter, ref, spec: adapter.release(ref),
     "update": lambda adapter, ref, spec: adapter.update(ref, spec),
+    "adjust": lambda adapter, ref, spec: adapter.adjust(ref, spec),
 }
 READS = {
     "find": lambda adapter, ref, spec: adapter.find(ref.marker, 0),
@@ -135,7 +137,8 @@ def test_reading_from_a_broken_backend_is_busy(broken_adapter, call):
 def test_a_write_to_a_broken_backend_raises_an_error_of_ours(broken_adapter, call):
     """What it does not have at all is no question of being broken."""
     spec = broken_spec(broken_adapter)
-    if call is REF_WRITES["update"] and Capability.UPDATE not in broken_adapter.capabilities:
+    optional = {REF_WRITES[one.value]: one for one in (Capability.UPDATE, Capability.ADJUST)}
+    if optional.get(call, Capability.HOLD) not in broken_adapter.capabilities:
         return
 
     with pytest.raises((Busy, OutcomeUnknown)):
@@ -170,6 +173,6 @@ def test_the_check_of_a_broken_backend_finds_it_and_does_not_raise(broken_adapte
 def broken_spec(adapter):
     """Something that it takes while it is well; a service where it has them, since that can be updated."""
     if Capability.SERVICES not in adapter.capabilities:
-        return JobSpec(kind=Kind.BATCH, name="job", command=("true",))
+        return JobSpec(kind=Kind.BATCH, name="job", command=("true",), time_limit_s=60)
     served = Service(port=1, replicas=Replicas(min=1, max=2))
     return JobSpec(kind=Kind.INFERENCE, name="job", command=("true",), service=served)

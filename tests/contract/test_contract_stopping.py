@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.base import Absent, Busy, Capability, Found, OutcomeUnknown
+from api_spec.jobs import Priority
 from api_spec.reasons import PENDING, Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import Fault, needs, new_ref
@@ -191,6 +192,24 @@ def test_a_held_job_can_be_cancelled(place):
 
     assert place.until(ref, AttemptState.ENDED).outcome is JobState.CANCELLED
     assert isinstance(place.adapter.find(ref.marker, ref.submitted_at), Found)
+
+
+# ---- time limit and priority ------------------------------------------------------------------------
+
+
+@needs(Capability.ADJUST)
+@pytest.mark.parametrize("runs", [False, True], ids=["waiting", "running"])
+def test_what_is_adjusted_goes_on(place, runs):
+    """Shorter and later, which every user may ask for his own job; longer is for the backend to allow."""
+    spec = replace(place.job(runs=True), time_limit_s=7200)
+    ref = place.submit(spec) if runs else place.submit_waiting()[0]
+    before = place.until(ref, AttemptState.RUNNING if runs else AttemptState.QUEUED)
+
+    for _ in range(2):  # repeated, it does nothing
+        place.adapter.adjust(ref, replace(spec, time_limit_s=3600, priority=Priority.LOW))
+
+    assert place.look(ref).state is before.state
+    place.adapter.cancel(ref)
 
 
 # ---- why it waits ----------------------------------------------------------------------------------

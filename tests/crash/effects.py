@@ -20,6 +20,7 @@ CALLS = {
     "inventory",
     "load",
     "update",
+    "adjust",
     "hold",
     "release",
 }

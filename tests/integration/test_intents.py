@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Rejected
-from api_spec.jobs import Kind, Retry
+from adapters.base import Capability, Rejected
+from api_spec.errors import Conflict, NotSupported
+from api_spec.jobs import Kind, Priority, Retry
 from api_spec.reasons import Reason
 from api_spec.states import JobState
 from tests.builders import spec
@@ -416,3 +417,64 @@ def test_a_revision_during_a_submit_that_is_refused_goes_with_the_next_attempt(r
         assert "update" not in kit.fake.asked()
         record = kit.store.jobs.read(job_id)
         assert (record.act, record.before) == ((), None)
+
+
+# ---- time limit and priority of finite work --------------------------------------------------------------
+
+
+@pytest.fixture
+def finite(kit):
+    return running(kit, environment=ENDLESS, time_limit_s=3600)
+
+
+def limited(kit, job_id, seconds):
+    return replace(kit.get(job_id).spec, time_limit_s=seconds)
+
+
+def test_the_time_limit_of_a_job_reaches_its_backend(kit, finite):
+    job = kit.broker.update(finite, ANA, spec=limited(kit, finite, 7200))
+    assert job.spec.time_limit_s == 7200
+
+    marker = kit.store.jobs.attempt(finite, 1).marker
+    kit.settle(lambda: kit.fake.entries("adjust", marker))
+    assert kit.fake.entries("adjust", marker)[0]["time_limit_s"] == 7200
+
+
+def test_a_time_limit_that_was_refused_is_taken_back_and_can_be_asked_for_again(kit, monkeypatch, finite):
+    door = Refuses(kit, monkeypatch, "adjust", lambda ref, spec: spec.time_limit_s == 7200)
+    for n in (1, 2):
+        kit.broker.update(finite, ANA, spec=limited(kit, finite, 7200))
+        kit.settle(lambda n=n: refusals(kit, finite) == n, why=f"answer {n}")
+
+    assert kit.get(finite).spec.time_limit_s == 3600
+    assert kit.get(finite).message == "not here"
+    assert len(door.asked) == 2
+
+
+def test_what_waits_in_the_broker_is_changed_without_a_backend(kit, monkeypatch):
+    door = Refuses(kit, monkeypatch, "adjust", lambda ref, spec: True)
+    job_id = kit.submit(spec(hold=True, environment=ENDLESS))
+
+    kit.broker.update(job_id, ANA, spec=replace(kit.get(job_id).spec, priority=Priority.LOW))
+
+    assert kit.get(job_id).spec.priority is Priority.LOW
+    assert door.asked == []
+
+
+@pytest.mark.parametrize("changes", [{"command": ("false",)}, {"environment": {}}, {"labels": {"a": "b"}}])
+def test_nothing_else_of_finite_work_can_be_changed(kit, finite, changes):
+    with pytest.raises(Conflict, match="only time_limit and priority"):
+        kit.broker.update(finite, ANA, spec=replace(kit.get(finite).spec, **changes))
+
+
+def test_finite_work_cannot_be_scaled(kit, finite):
+    with pytest.raises(Conflict, match="only an inference job"):
+        kit.broker.update(finite, ANA, replicas=2)
+
+
+def test_a_backend_that_cannot_change_it_says_so(kit, monkeypatch, finite):
+    adapter = adapter_of(kit)
+    monkeypatch.setattr(adapter, "capabilities", adapter.capabilities - {Capability.ADJUST})
+
+    with pytest.raises(NotSupported, match="cannot change the time limit"):
+        kit.broker.update(finite, ANA, spec=limited(kit, finite, 7200))

@@ -56,6 +56,17 @@ def test_what_is_bound_is_on_each_line_until_the_end_of_the_block(lines):
     assert "job" not in after
 
 
+def test_an_inner_block_adds_to_the_outer_one_and_gives_it_back(lines):
+    set_up_logs("worker")
+
+    with bound(job="01J", attempt=1):
+        with bound(attempt=2):
+            log.warning("inner")
+        log.warning("outer")
+
+    assert [(line["job"], line["attempt"]) for line in lines()] == [("01J", 2), ("01J", 1)]
+
+
 def test_an_exception_stays_on_its_line(lines):
     set_up_logs("api")
 

@@ -13,6 +13,8 @@ ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I L O U
 RANDOM_BYTES = 10
 MARKER_LENGTH = 40
 
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
+_SHIFTS = range(120, -1, -10)  # 26 letters are 13 pairs
 _VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
 _ID = re.compile(rf"[0-7][{ALPHABET}]{{25}}")  # the first holds 3 bits only
 _INSTANCE = re.compile(r"[a-z0-9]{1,6}")
@@ -33,7 +35,7 @@ def new_id(now_s: float, randomness: bytes) -> str:
     if not 0 <= milliseconds < 1 << 48:
         raise ValueError(f"{now_s} is no time that a job id can carry")
     number = milliseconds << 80 | int.from_bytes(randomness, "big")
-    return "".join(ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    return _text(number)
 
 
 def to_bytes(job_id: str) -> bytes:
@@ -45,8 +47,11 @@ def to_bytes(job_id: str) -> bytes:
 
 
 def from_bytes(raw: bytes) -> str:
-    number = int.from_bytes(raw, "big")
-    return "".join(ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    return _text(int.from_bytes(raw, "big"))
+
+
+def _text(number: int) -> str:
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def time_of(job_id: str) -> float:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 
 from api_spec.errors import Unauthenticated
 from api_spec.views import EventView, Page
 from broker.access import Principal, Scope
 from broker.auth import check_name
 from broker.web import backends, events, headers, jobs, logs, operations, problems, submissions
-from broker.web.context import EXTENSION, Web
+from broker.web.context import EXTENSION, Web, this_request
 from broker.web.limits import RateLimit
 from broker.web.metrics import Metrics
 from broker.web.slots import Slots
@@ -26,11 +27,18 @@ if TYPE_CHECKING:
 access_log = logging.getLogger("broker.web.access")
 
 NOUNS = (submissions, jobs, logs, events, backends, operations)
+STARTED = "broker.started"  # in the WSGI environment
 STREAMS_SHARE = 0.75  # of the threads; the others answer what does not wait
 
 
+class App(Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Flask looks at each function before each call whether it is a coroutine; none of ours is."""
+        return func
+
+
 def create_app(broker: Broker, settings: Settings, *, limits_url: str | None = None) -> Flask:
-    app = Flask("broker.web", static_folder=None)
+    app = App("broker.web", static_folder=None)
     shared = app.extensions[EXTENSION] = Web(
         broker=broker,
         settings=settings,
@@ -78,9 +86,9 @@ class Doors:
 
     def admit(self) -> None:
         """Check the token and count the request.  Flask answers an unknown path or method itself."""
-        environ = request.environ
-        g.started = time.perf_counter()
-        endpoint = request.endpoint
+        sent = this_request()
+        environ, endpoint = sent.environ, sent.endpoint
+        environ[STARTED] = time.perf_counter()
         if endpoint is None or hasattr(self.views[endpoint], "public"):
             return
         scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -93,9 +101,9 @@ class Doors:
 
     def finish(self, response: Response) -> Response:
         """Time it.  A success is logged for debugging only: the line would cost a tenth of the request."""
-        route = request.url_rule.rule if request.url_rule is not None else "-"
-        status = response.status_code
-        self.observe(request.method, route, status, time.perf_counter() - g.started)
+        sent, status = this_request(), response.status_code
+        route = sent.url_rule.rule if sent.url_rule is not None else "-"
+        self.observe(sent.method, route, status, time.perf_counter() - sent.environ[STARTED])
         level = logging.DEBUG if status < 400 else logging.INFO
-        access_log.log(level, "%s %s %d", request.method, request.path, status)
+        access_log.log(level, "%s %s %d", sent.method, sent.path, status)
         return response

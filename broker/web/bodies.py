@@ -13,9 +13,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from flask import request
+from flask import Request
 
 from api_spec.errors import Fault, InvalidRequest, UnsupportedMediaType
+from broker.web.context import this_request
 
 MAX_DEPTH = 32
 JSON = ("application/json",)
@@ -39,12 +40,13 @@ class NotFinite(float):
 
 def read_json(limit_bytes: int, types: tuple[str, ...] = JSON) -> Any:
     """The document of this request."""
-    check_content_type(types)
+    request = this_request()
+    check_content_type(request, types)
     request.max_content_length = limit_bytes
     return parse(request.get_data(cache=False))
 
 
-def check_content_type(types: tuple[str, ...]) -> None:
+def check_content_type(request: Request, types: tuple[str, ...]) -> None:
     if request.environ.get("CONTENT_TYPE") not in types:  # the usual case needs no parsing
         charset = request.mimetype_params.get("charset", "utf-8")
         if request.mimetype not in types or charset.lower() not in ("utf-8", "utf8"):
@@ -170,7 +172,7 @@ def digest_of(document: Any) -> str:
 
 def idempotency_key() -> str | None:
     """The header ``Idempotency-Key``: a string in quotes, as its draft says, or bare."""
-    sent: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    sent: str | None = this_request().environ.get("HTTP_IDEMPOTENCY_KEY")
     if sent is None:
         return None
     key = sent[1:-1] if len(sent) > 1 and sent[0] == sent[-1] == '"' else sent

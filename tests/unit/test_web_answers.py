@@ -150,6 +150,13 @@ def test_a_sane_request_id_is_kept_and_another_replaced(ana, sent, kept):
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", answer.headers["X-Request-Id"])
 
 
+def test_an_answer_tells_its_length_with_and_without_its_body(ana):
+    whole, head = ana.get("/v1/backends"), ana.head("/v1/backends")
+
+    assert int(whole.headers["Content-Length"]) == len(whole.data) == int(head.headers["Content-Length"])
+    assert head.data == b""
+
+
 def test_what_a_request_logs_is_bound_to_its_id(api, ana, caplog):
     seen = {}
     api.broker.backends = lambda who: seen.update(add_bound(None, "", {})) or ()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Protocol
 
 from cel_expr_python import cel  # type: ignore[import-untyped, unused-ignore]
@@ -57,7 +58,7 @@ class Failure:
 class Known(Protocol):
     """Values by name; None where nobody knows one."""
 
-    def get(self, name: str, /) -> Any: ...
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 class Expression:
@@ -67,11 +68,12 @@ class Expression:
         self.text = text
         self.names = names  # all that it depends on
         self._run = run
-        self._results: dict[tuple[Any, ...], bool | int | float | Failure] = {}
+        self._arguments_of: Callable[[Known], Any] = itemgetter(*names) if names else lambda _: None
+        self._results: dict[Any, bool | int | float | Failure] = {}
 
     def evaluate(self, values: Known) -> bool | int | float | Failure:
         """Never raises for what the values are; each has the type that its name was declared with."""
-        arguments = tuple([values.get(name) for name in self.names])
+        arguments = self._arguments_of(values)
         try:
             return self._results[arguments]
         except KeyError:
@@ -85,7 +87,7 @@ class Expression:
 
     def evaluate_anew(self, values: Known) -> bool | int | float | Failure:
         """The same, and nothing is remembered."""
-        known = {name: value for name in self.names if (value := values.get(name)) is not None}
+        known = {name: value for name in self.names if (value := values[name]) is not None}
         result = self._run(known)
         if isinstance(result, bool | int):
             return result

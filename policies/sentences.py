@@ -24,7 +24,7 @@ class Sentence:
 
     def render(self, values: Known) -> str:
         return "".join(
-            literal + ("" if name is None else in_words(values.get(name))) for literal, name in self.parts
+            literal + ("" if name is None else in_words(values[name])) for literal, name in self.parts
         )
 
     @property

@@ -93,34 +93,32 @@ OF_THE_MOMENT = frozenset({
 # fmt: on
 
 
-class JobValues:
+class JobValues(dict[str, Any]):
     """What rules see of the job and its owner, each value made when it is first asked for."""
 
     def __init__(self, spec: JobSpec, facts: Facts) -> None:
         self.spec = spec
         self._facts = facts
-        self._made: dict[str, Any] = {}
 
-    def get(self, name: str, /) -> Any:
-        if name not in self._made:
-            self._made[name] = _OF_THE_JOB[name](self.spec, self._facts)
-        return self._made[name]
+    def __missing__(self, name: str) -> Any:
+        value = self[name] = _OF_THE_JOB[name](self.spec, self._facts)
+        return value
 
 
-class Values:
-    """What rules see of one backend, and of the job; ``job`` is shared by all backends of a decision."""
+class Values(dict[str, Any]):
+    """What rules see of one backend, and of the job; ``job`` is shared by all backends of a decision.
+
+    None is a value that nobody knows.
+    """
 
     def __init__(self, job: JobValues, backend: BackendFacts) -> None:
         self.backend = backend
         self.spec = job.spec
         self._job = job
-        self._made: dict[str, Any] = {}
 
-    def get(self, name: str, /) -> Any:
-        """None: nobody knows it."""
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+    def __missing__(self, name: str) -> Any:
+        value = self[name] = self._make(name)
+        return value
 
     def _make(self, name: str) -> Any:
         backend = self.backend
@@ -131,7 +129,7 @@ class Values:
         if name in _OF_ITS_LOAD:
             unseen = backend.shapes is None or backend.queued_count is None
             return None if unseen else _OF_ITS_LOAD[name](self)
-        return self._job.get(name)
+        return self._job[name]
 
     @property
     def shapes(self) -> tuple[ShapeFacts, ...]:
@@ -250,7 +248,7 @@ _OF_ITS_LOAD: Mapping[str, Callable[[Values], Any]] = {
     "backend.free_gpus":               lambda of: sum(shape.free_gpus for shape in of.shapes),
     "backend.room":                    lambda of: max(0, of.fit_now - of.backend.assigned_since_snapshot),
     "backend.ahead":                   _ahead,
-    "backend.backlog":                 lambda of: of.get("backend.ahead") / max(1, of.get("backend.holds")),
+    "backend.backlog":                 lambda of: of["backend.ahead"] / max(1, of["backend.holds"]),
 }
 # fmt: on
 

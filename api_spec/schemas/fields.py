@@ -129,6 +129,13 @@ class Whole(_Said, fields.Integer):
     def __init__(self, least: int, most: int, **options: Any) -> None:
         limits = Range(least, most, error=f"must be a whole number from {least} to {most}")
         super().__init__(strict=True, validate=limits, **options)
+        self._least, self._most = least, most
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **options: Any) -> Any:
+        """As with ``Text``."""
+        if type(value) is int and self._least <= value <= self._most:
+            return value
+        return super().deserialize(value, attr, data, **options)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> int:
         if type(value) is not int:
@@ -250,8 +257,8 @@ class Table(_Said, fields.Dict):
             raise self.make_error("invalid")
         if len(value) > self._most:
             raise ValidationError(f"has {len(value)} entries; {self._most} is the most")
-        key_field = cast(fields.Field[Any], self.key_field)
-        value_field = cast(fields.Field[Any], self.value_field)
+        key_field = cast("fields.Field[Any]", self.key_field)
+        value_field = cast("fields.Field[Any]", self.value_field)
         loaded, errors = {}, {}
         for key, member in value.items():
             try:

@@ -32,7 +32,9 @@ class Strict(Schema):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._by_key = {field.data_key or name: (name, field) for name, field in self.load_fields.items()}
+        self._by_key = {
+            field.data_key or name: (name, field.deserialize) for name, field in self.load_fields.items()
+        }
         self._required = {name for name, field in self.load_fields.items() if field.required}
 
     def load(self, data: Any, **options: Any) -> Any:
@@ -53,8 +55,8 @@ class Strict(Schema):
             raise ValidationError("the slow way knows why")
         loaded = {}
         for key, value in data.items():
-            name, field = self._by_key[key]
-            loaded[name] = field.deserialize(value)
+            name, deserialize = self._by_key[key]
+            loaded[name] = deserialize(value)
         if not self._required <= loaded.keys():
             raise ValidationError("the slow way knows why")
         self._check(loaded, data)

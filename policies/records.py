@@ -22,15 +22,15 @@ from api_spec.reasons import Reason
 
 VERSION = b"1"
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
 
 class UnreadableRecord(Exception):
     """Written by a newer release, or damaged."""
 
 
 def pack(decision: Decision) -> bytes:
-    text = json.dumps(_row(decision), separators=(",", ":"), ensure_ascii=False).encode(
-        errors="surrogatepass"
-    )
+    text = _encode(_row(decision)).encode(errors="surrogatepass")
     squeeze = zlib.compressobj(9, wbits=-15, zdict=_PHRASES)
     return VERSION + squeeze.compress(text) + squeeze.flush()
 

@@ -39,6 +39,8 @@ from api_spec.quantities import format_duration, format_memory, parse_duration, 
 
 Document = dict[str, Any]
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
 
 # ---- out ---------------------------------------------------------------------------------------------
 
@@ -246,7 +248,7 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
 
 def canonical_json(spec: JobSpec) -> bytes:
     """The same bytes for equal specs, whatever order their members were written in."""
-    return json.dumps(dump_spec(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode(dump_spec(spec)).encode()
 
 
 def spec_digest(spec: JobSpec) -> str:

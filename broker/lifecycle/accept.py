@@ -36,6 +36,8 @@ from broker.store.jobs import AcceptAnswer, Idempotency, NewJob
 from policies.engine import decide, why_waiting
 from policies.records import pack, unpack
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
@@ -275,7 +277,7 @@ def _new_job(
         decision=pack(decision),
         queue=f"{SUBMIT}:{decision.chosen or UNPLACED}",
         deps=tuple((d.job or "", str(d.when)) for d in spec.depends_on),
-        event=json.dumps(event, separators=(",", ":")),
+        event=_encode(event),
     )
 
 

@@ -22,6 +22,8 @@ HOLD, UPDATE = "hold", "update"  # held or released; replicas or spec
 
 Edge = tuple[str, str]  # (id of the predecessor, when)
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=dict).encode
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobRecord:
@@ -140,10 +142,12 @@ def read_job(job_id: str, raw: Mapping[str, str]) -> JobRecord:
 
 def write_value(value: Any) -> str:
     """The inverse of ``READ``."""
+    if type(value) is str:
+        return value
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, Mapping):
-        return json.dumps(dict(value), separators=(",", ":"), ensure_ascii=False)
+        return _encode(dict(value))
     if isinstance(value, tuple):
         return " ".join(value)
     return str(value)
@@ -162,7 +166,7 @@ def dump_attempt(attempt: AttemptRecord) -> str:
         and f.name not in ("number", "marker")
     }
     short["instance"] = named.instance
-    return json.dumps(short, separators=(",", ":"), ensure_ascii=False, default=dict)
+    return _encode(short)
 
 
 def read_attempt(job_id: str, number: int, text: str) -> AttemptRecord:

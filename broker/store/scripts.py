@@ -11,6 +11,8 @@ from broker.store.connection import Client
 
 Watcher = Callable[[str], None]
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
 
 class Scripts:
     """``watch`` is called with the name of each script just before it runs (tests count effects with it)."""
@@ -29,5 +31,4 @@ class Scripts:
     def run(self, name: str, request: dict[str, Any], *blobs: bytes) -> Any:
         if self.watch:
             self.watch(name)
-        argument = json.dumps(request, separators=(",", ":"), ensure_ascii=False)
-        return self._scripts[name](keys=[self.prefix], args=[argument, *blobs])
+        return self._scripts[name](keys=[self.prefix], args=[_encode(request), *blobs])

@@ -65,7 +65,8 @@ def public(view: View) -> View:
 
 def this_request() -> Request:
     """Itself: whoever looks at it more than once would pay for Flask's proxy each time."""
-    return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
+    itself: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return itself
 
 
 class Answer(Response):

@@ -65,6 +65,7 @@ def _memory(text: str) -> int:
     return _within(_ceil(Fraction(number) * _bytes_of(number, unit) / MIB), MAX_MEMORY_MIB, "memory")
 
 
+@lru_cache(maxsize=1024)
 def format_memory(mib: int) -> str:
     for unit, size in CANONICAL_UNITS:
         if mib and mib % size == 0:
@@ -121,6 +122,7 @@ def _duration(text: str) -> int:
     return _within(seconds, MAX_DURATION_S, "a duration")
 
 
+@lru_cache(maxsize=1024)
 def format_duration(seconds: int) -> str:
     """Whole days as days; otherwise hours, minutes, seconds; what is under two minutes as seconds."""
     if seconds and seconds % 86400 == 0:

@@ -184,8 +184,12 @@ class JobQuery:
 
 @dataclass(frozen=True)
 class Accepted:
-    """What a submission answers; ``replayed``: the idempotency key was seen before, nothing was done now."""
+    """What a submission answers; ``replayed``: the idempotency key was seen before, nothing was done now.
+
+    ``documents`` are the specs in canonical form, if they were written for the store just now.
+    """
 
     jobs: tuple[JobView, ...]
     decisions: tuple[Decision, ...]
     replayed: bool = False
+    documents: tuple[dict[str, Any], ...] = ()

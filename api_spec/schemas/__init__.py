@@ -15,8 +15,8 @@ from api_spec.jobs import JobSpec
 from api_spec.schemas.canonical import (
     build_spec,
     dump_spec,
+    pack_document,
     pack_spec,
-    pack_with_digest,
     spec_digest,
     unpack_spec,
 )
@@ -47,8 +47,8 @@ __all__ = [
     "dump_summary",
     "dump_task",
     "load_spec",
+    "pack_document",
     "pack_spec",
-    "pack_with_digest",
     "spec_digest",
     "unpack_spec",
 ]

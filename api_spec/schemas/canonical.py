@@ -260,9 +260,9 @@ def pack_spec(spec: JobSpec) -> bytes:
     return zlib.compress(canonical_json(spec))
 
 
-def pack_with_digest(spec: JobSpec) -> tuple[bytes, str]:
-    """Both of the above over one encoding, for the path that every submission takes."""
-    text = canonical_json(spec)
+def pack_document(document: Document) -> tuple[bytes, str]:
+    """What ``dump_spec`` wrote, packed, and its digest: for the path that every submission takes."""
+    text = _encode(document).encode()
     return zlib.compress(text), sha256(text).hexdigest()
 
 

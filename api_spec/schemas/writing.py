@@ -13,6 +13,7 @@ from api_spec.decisions import Decision, Refusal, Verdict
 from api_spec.schemas.canonical import Document, dump_spec
 from api_spec.times import to_rfc3339
 from api_spec.views import (
+    Accepted,
     AttemptView,
     BackendView,
     EventView,
@@ -26,11 +27,12 @@ from api_spec.views import (
 T = TypeVar("T")
 
 
-def dump_job(job: JobView) -> Document:
+def dump_job(job: JobView, spec: Document | None = None) -> Document:
+    """``spec``: what ``dump_spec`` wrote, where somebody has it already."""
     return {
         "id": job.id,
         "version": job.version,
-        "spec": dump_spec(job.spec),
+        "spec": dump_spec(job.spec) if spec is None else spec,
         "project": job.project,
         "owner": job.owner,
         "submitter": job.submitter,
@@ -188,8 +190,11 @@ def dump_refusal(refusal: Refusal) -> Document:
     return {"code": refusal.code.value, "message": refusal.message, "field": refusal.field}
 
 
-def dump_accepted(job: JobView, decision: Decision) -> Document:
-    return {"job": dump_job(job), "decision": dump_decision(decision)}
+def dump_accepted(accepted: Accepted) -> list[Document]:
+    """One document for each job."""
+    documents = accepted.documents or (None,) * len(accepted.jobs)
+    each = zip(accepted.jobs, documents, accepted.decisions, strict=True)
+    return [{"job": dump_job(job, spec), "decision": dump_decision(decision)} for job, spec, decision in each]
 
 
 def dump_page(page: Page[T], dump: Callable[[T], Document]) -> Document:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from api_spec.decisions import Decision, Outcome
 from api_spec.errors import (
@@ -22,7 +23,7 @@ from api_spec.frozen import changed
 from api_spec.ids import new_id
 from api_spec.jobs import Dependency, Input, JobSpec, OutputOf, When
 from api_spec.reasons import Reason
-from api_spec.schemas import pack_with_digest, unpack_spec
+from api_spec.schemas import dump_spec, pack_document, unpack_spec
 from api_spec.states import JobState
 from api_spec.views import Accepted, JobView
 from broker.access import Principal, Scope
@@ -121,9 +122,10 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
     decisions = [_provisional(context, snapshots, spec, who) for spec in specs]
     _refuse_impossible(decisions)
     point("accept_decided")
+    documents = tuple(dump_spec(spec) for spec in specs)
     new = [
-        _new_job(job_id, spec, decision, who, submission.resubmit_of)
-        for job_id, spec, decision in zip(ids, specs, decisions, strict=True)
+        _new_job(job_id, spec, document, decision, who, submission.resubmit_of)
+        for job_id, spec, document, decision in zip(ids, specs, documents, decisions, strict=True)
     ]
     answer = context.store.jobs.accept(new, _idempotency(submission, who), submission.unchanged)
     if answer.verdict != "ok":
@@ -134,7 +136,7 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
         point("hint_sent")
     written = zip(new, specs, answer.waits, strict=True)
     views = tuple(_view(job, spec, answer.at_ms / 1000, waits) for job, spec, waits in written)
-    return Accepted(views, tuple(decisions))
+    return Accepted(views, tuple(decisions), documents=documents)
 
 
 # ---- what the request says ---------------------------------------------------------------------------
@@ -192,6 +194,8 @@ def _resolve_one(
 
 
 def _cycles(specs: Sequence[JobSpec], ids: Sequence[str]) -> list[Fault]:
+    if not any(spec.depends_on for spec in specs):
+        return []
     before = {
         job_id: {d.job for d in spec.depends_on if d.job in ids}
         for job_id, spec in zip(ids, specs, strict=True)
@@ -248,10 +252,15 @@ def _idempotency(submission: Submission, who: Principal) -> Idempotency | None:
 
 
 def _new_job(
-    job_id: str, spec: JobSpec, decision: Decision, who: Principal, resubmit_of: str | None
+    job_id: str,
+    spec: JobSpec,
+    document: dict[str, Any],
+    decision: Decision,
+    who: Principal,
+    resubmit_of: str | None,
 ) -> NewJob:
+    packed, digest = pack_document(document)
     waiting = why_waiting(decision)
-    packed, digest = pack_with_digest(spec)
     reason = Reason.HELD if spec.hold else waiting.code if waiting else None
     fields = {
         "kind": spec.kind,

@@ -89,7 +89,7 @@ def submit_jobs() -> Response:
     """Place and store several jobs, all or none; they may depend on each other by name."""
     document = read_json(web().settings.max_bundle_bytes)
     accepted = accept(load_bundle(document), document)
-    return answer({"jobs": dump_accepted(accepted)}, 202, replay_header(accepted))
+    return answer({"jobs": schemas.dump_accepted(accepted)}, 202, replay_header(accepted))
 
 
 @blueprint.post("/jobs/<job_id>/resubmit")
@@ -139,11 +139,7 @@ def accept(specs: list[JobSpec], document: Any) -> Accepted:
 
 def answer_accepted(accepted: Accepted) -> Response:
     location = {"Location": f"/v1/jobs/{accepted.jobs[0].id}"}
-    return answer(dump_accepted(accepted)[0], 202, location | replay_header(accepted))
-
-
-def dump_accepted(accepted: Accepted) -> list[dict[str, Any]]:
-    return [schemas.dump_accepted(*pair) for pair in zip(accepted.jobs, accepted.decisions, strict=True)]
+    return answer(schemas.dump_accepted(accepted)[0], 202, location | replay_header(accepted))
 
 
 def replay_header(accepted: Accepted) -> dict[str, str]:

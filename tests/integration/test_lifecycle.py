@@ -27,6 +27,7 @@ from api_spec.jobs import (
     When,
 )
 from api_spec.reasons import Reason
+from api_spec.schemas import dump_accepted, dump_job
 from api_spec.states import JobState
 from api_spec.views import JobQuery
 from broker.lifecycle.context import UNPLACED
@@ -80,15 +81,16 @@ def test_the_answer_to_a_submission_is_the_job_as_it_is_read_back(kit):
     edges = (Dependency(job=first),)
     service = spec(name="serve", kind=Kind.INFERENCE, labels={"team": "vision"})
 
-    accepted = [
-        *kit.broker.accept(
-            [spec(depends_on=edges), spec(name="held", depends_on=edges, hold=True), service], ANA
-        ).jobs,
-        *kit.broker.accept([spec(resources=Resources(cpus_per_task=2))], replace(ANA, subject="portal")).jobs,
-        *kit.broker.resubmit(first, ANA).jobs,
-    ]
+    answers = (
+        kit.broker.accept([spec(depends_on=edges), spec(name="held", depends_on=edges, hold=True)], ANA),
+        kit.broker.accept([service], replace(ANA, subject="portal")),
+        kit.broker.resubmit(first, ANA),
+    )
 
-    assert accepted == [kit.get(job.id) for job in accepted]
+    for answer in answers:
+        read_back = [kit.get(job.id) for job in answer.jobs]
+        assert list(answer.jobs) == read_back
+        assert [one["job"] for one in dump_accepted(answer)] == [dump_job(job) for job in read_back]
 
 
 def test_while_no_backend_answers_a_job_is_accepted_and_waits(kit):

@@ -37,6 +37,8 @@ end
 for i, new in ipairs(request.jobs) do
   local flat = { 'v', '1', 'version', '1', 'epoch', '0', 'created', int(now), 'updated', int(now),
                  'next_queue', new.queue }
+  -- With no predecessor to wait for it goes to its queue below; that is written with the rest.
+  if not new.deps and not new.set.held then new.set.queue = new.queue end
   for name, value in pairs(new.set) do flat[#flat + 1] = name; flat[#flat + 1] = value end
   if new.deps then flat[#flat + 1] = 'deps'; flat[#flat + 1] = cjson.encode(new.deps) end
   redis.call('HSET', job_key(new.id), unpack(flat))

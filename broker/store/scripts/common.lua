@@ -29,14 +29,16 @@ end
 
 -- ---- indexes: one sorted set a project, members <letter>=<value>\0<16 bytes of the id>, all scores 0 ---
 
-local LETTERS = {}
-for i, letter in ipairs({ '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H',
-                          'J', 'K', 'M', 'N', 'P', 'Q', 'R', 'S', 'T', 'V', 'W', 'X', 'Y', 'Z' }) do
-  LETTERS[string.byte(letter)] = i - 1
-end
+local ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+local LETTERS, SHORT = nil, {}  -- made when they are first needed: every call of a script runs all of this file
 
 -- The id as 16 bytes that sort as its 26 letters do; an index entry is a third smaller with it.
 local function short(id)
+  if SHORT[id] then return SHORT[id] end
+  if not LETTERS then
+    LETTERS = {}
+    for i = 1, #ALPHABET do LETTERS[string.byte(ALPHABET, i)] = i - 1 end
+  end
   local out, bits, held = {}, 0, -2  -- 26 letters hold 130 bits; the first two are always 0
   for i = 1, #id do
     bits, held = bits * 32 + LETTERS[string.byte(id, i)], held + 5
@@ -47,7 +49,8 @@ local function short(id)
       bits, held = bits - byte * rest, held - 8
     end
   end
-  return table.concat(out)
+  SHORT[id] = table.concat(out)
+  return SHORT[id]
 end
 
 local function members(job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from api_spec.decisions import Decision, Outcome
+from api_spec.frozen import changed
 from api_spec.jobs import Input, JobSpec
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
@@ -107,14 +108,14 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
         inputs={item.name: item.uri or "" for item in resolved.inputs},
         task_indices=record.next_tasks,
     )
-    guard = replace(_as_read(record), below=(backend, context.settings.caps_of(backend).max_live_jobs))
+    guard = changed(_as_read(record), below=(backend, context.settings.caps_of(backend).max_live_jobs))
     written = context.store.jobs.move(record.id, guard, _intent(context, attempt, decision))
     point("intent_written")
     if written is Written.FULL:
         return _full(context, record, backend)
     if written is not Written.OK:
         return _look_again(context, record, written)  # or it was cancelled, or another worker has it now
-    begun = replace(record, state=JobState.SUBMITTING, backend=backend, attempt=attempt.number)
+    begun = changed(record, state=JobState.SUBMITTING, backend=backend, attempt=attempt.number)
     order = Order(record=begun, attempt=attempt, spec=with_options(resolved, decision), send_by=claim.send_by)
     if record.created / 1000 < context.store.incarnation_began():
         return look_up(context, order)  # Redis may have lost that this very attempt was submitted before
@@ -150,6 +151,8 @@ def _full(context: Context, record: JobRecord, backend: str) -> None:
 
 def resolve_inputs(context: Context, spec: JobSpec) -> JobSpec:
     """Inputs from other jobs become the URIs that those jobs' last attempts left: the lineage."""
+    if not spec.inputs:
+        return spec
     return replace(spec, inputs=tuple(_resolved(context, item) for item in spec.inputs))
 
 

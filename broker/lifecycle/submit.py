@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 
 from adapters.base import Absent, Busy, Found, Handle, OutcomeUnknown, Rejected
+from api_spec.frozen import changed
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
@@ -121,7 +122,7 @@ def _again(context: Context, order: Order) -> None:
 
 
 def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, handle: Handle) -> None:
-    held = replace(attempt, state=AttemptState.QUEUED, handle=handle, sent=True)
+    held = changed(attempt, state=AttemptState.QUEUED, handle=handle, sent=True)
     change = Change(
         set={"state": JobState.QUEUED, "reason": None, "message": None},
         attempt=held,

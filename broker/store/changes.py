@@ -12,6 +12,9 @@ from broker.store.records import AttemptRecord, dump_attempt, write_value
 
 Event = tuple[str, Mapping[str, Any]]  # (type, data)
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encode_live = json.JSONEncoder(separators=(",", ":"), default=dict).encode
+
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
@@ -47,7 +50,7 @@ class Live:
     fingerprint: str = ""
 
     def dump(self) -> str:
-        return json.dumps([self.attempt, self.fingerprint, self.handle], separators=(",", ":"), default=dict)
+        return _encode_live([self.attempt, self.fingerprint, self.handle])
 
     @classmethod
     def load(cls, text: str) -> Live:
@@ -80,10 +83,7 @@ class Change:
         out: dict[str, Any] = {
             "set": {name: write_value(value) for name, value in self.set.items() if value is not None},
             "del": [name for name, value in self.set.items() if value is None],
-            "events": [
-                [kind, json.dumps(dict(data), separators=(",", ":"), ensure_ascii=False)]
-                for kind, data in self.events
-            ],
+            "events": [[kind, _encode(dict(data))] for kind, data in self.events],
         }
         if self.attempt:
             out["attempt"] = [str(self.attempt.number), dump_attempt(self.attempt)]

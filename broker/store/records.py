@@ -129,6 +129,7 @@ READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(["act", "excluded", "groups"], lambda text: tuple(text.split())),
 }
 KNOWN = {f.name for f in fields(JobRecord)}
+ATTEMPT_DEFAULTS = {f.name: f.default for f in fields(AttemptRecord) if f.name not in ("number", "marker")}
 
 
 def read_job(job_id: str, raw: Mapping[str, str]) -> JobRecord:
@@ -159,11 +160,9 @@ def dump_attempt(attempt: AttemptRecord) -> str:
     if named is None:
         raise ValueError(f"{attempt.marker} is no marker")
     short = {
-        f.name: value
-        for f in fields(attempt)
-        if (value := getattr(attempt, f.name)) is not f.default
-        and value not in ({}, ())
-        and f.name not in ("number", "marker")
+        name: value
+        for name, default in ATTEMPT_DEFAULTS.items()
+        if (value := getattr(attempt, name)) is not default and value not in ({}, ())
     }
     short["instance"] = named.instance
     return _encode(short)

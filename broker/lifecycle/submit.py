@@ -132,7 +132,8 @@ def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, ha
     )
     written = context.store.jobs.move(record.id, _guard(record), change)
     point("handle_written")
-    log.info("%s is at %s as %s", attempt.marker, attempt.backend, dict(handle))
+    # For debugging only, as it stands in the attempt: the line would cost a ninth of the hand-over.
+    log.debug("%s is at %s as %s", attempt.marker, attempt.backend, handle)
     if written is Written.OK and record.cancel:
         context.hint(f"drain:{attempt.backend}")
 

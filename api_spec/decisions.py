@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from api_spec.frozen import quick
 from api_spec.reasons import Reason
 
 
@@ -48,6 +49,7 @@ class Verdict:
         return not self.refusals
 
 
+@quick
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """``binding`` False: made at accept from the last snapshots; True: made for an attempt, at its claim."""

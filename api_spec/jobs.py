@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from api_spec.frozen import quick
+
 
 class Kind(StrEnum):
     TRAINING = "training"
@@ -172,6 +174,7 @@ class Placement:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+@quick
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """One job as submitted.  Exactly one of ``command`` and ``script`` is set, or neither with an image."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from api_spec.decisions import Decision
+from api_spec.frozen import quick
 from api_spec.jobs import JobSpec, Kind
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
@@ -74,6 +75,7 @@ class JobSummary:
     service: ServiceView | None = None
 
 
+@quick
 @dataclass(frozen=True, kw_only=True)
 class JobView:
     """One job, whole.  ``version`` rises with every change and is the ETag."""

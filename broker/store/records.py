@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from api_spec.frozen import quick
 from api_spec.ids import marker, parse_marker
 from api_spec.jobs import Kind
 from api_spec.reasons import Reason
@@ -25,6 +26,7 @@ Edge = tuple[str, str]  # (id of the predecessor, when)
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=dict).encode
 
 
+@quick
 @dataclass(frozen=True, kw_only=True)
 class JobRecord:
     """The hash ``job:<id>``.  Times in milliseconds."""
@@ -79,6 +81,7 @@ class JobRecord:
         return self.state in FINAL
 
 
+@quick
 @dataclass(frozen=True, kw_only=True)
 class AttemptRecord:
     """One value of ``attempts:<id>``.  Times in seconds on the clock they came from."""

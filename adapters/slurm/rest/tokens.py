@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import Protocol
 
 from adapters.slurm.options import Options, TokenSource
-from adapters.slurm.transport import NotAuthenticated
+from adapters.slurm.transport import NotAuthenticated, Refused
 
 COMMAND_S = 15.0  # scontrol asks the controller, which may be slow
 FILE_BYTES = 64 * 1024
 MARGIN = 0.2  # of its life: an older token is renewed before it is used
 LONGEST_MARGIN_S = 60.0
+NAME = re.compile(r"[\w.@$-]+", re.ASCII)  # it stands in a header
 KEY_HOLDER = "root"  # who signs with the cluster's key may be anybody; root sees all jobs
 
 
@@ -59,10 +61,12 @@ class Tokens:
 
     def identity(self, user: str | None) -> Identity:
         """Headers of a request for ``user``; None: as the broker itself.  Raises ``NotAuthenticated``."""
-        token = self.source.token(user or self._broker())
+        token = self.source.token(self._broker() if user is None else user)
         if not token.text:
             return Identity(token, {})
-        name = user or token.user or self._broker()
+        name = user if user is not None else token.user or self._broker()
+        if name is not None and not NAME.fullmatch(name):
+            raise Refused(f"{name!r} is no name of a user")
         headers = {"X-SLURM-USER-TOKEN": token.text}
         # 22.05 takes no token without a name; where it is another's, it asks to act for them.
         return Identity(token, headers | ({"X-SLURM-USER-NAME": name} if name else {}))

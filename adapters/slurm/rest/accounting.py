@@ -11,9 +11,9 @@ from adapters.slurm.rest.rows import ENDED, WAITING, exit_of
 from adapters.slurm.rest.values import moment, names, nodes, number, positive, text, tres, whole, words
 
 Row = Mapping[str, Any]
-LONGEST_LIST = (
-    3000  # characters of one comma-separated parameter: an address has 8 KiB at most in most proxies
-)
+BEGINNING = 1_000_000_000.0  # before any job; Slurm takes a small number for a mistake
+# Characters.  Ids that are written one by one take four times as many of the 8 KiB of an address.
+LONGEST_LIST = 1500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,10 @@ def chunks(some: Collection[object]) -> Iterator[str]:
     yield line
 
 
+def job_name(some: str) -> list[tuple[str, str]]:
+    return [("job_name", some)] if some else []
+
+
 def asked_for(row: Job, ask: Ask) -> bool:
     """Not every dialect can be asked for all of it."""
     return (
@@ -51,6 +55,7 @@ def job(row: Row) -> Job:
     states = words(row["state"]["current"])
     array, times, start = row["array"], row["time"], moment(row["time"]["start"])
     array_id = positive(array["job_id"])
+    where = () if text(row["nodes"]) == "None assigned" else nodes(row["nodes"])
     ended, waits = not ENDED.isdisjoint(states), not WAITING.isdisjoint(states)
     code, signal = exit_of(row["exit_code"]) if ended else (None, None)
     return Job(
@@ -63,12 +68,13 @@ def job(row: Row) -> Job:
         waiting_tasks=waiting(array.get("task")) if array_id else None,
         reason=text(row["state"].get("reason")),
         submitted_at=moment(times["submission"]),
-        started_at=None if waits else start,
+        started_at=start if where and not waits else None,
         ended_at=moment(times["end"]) if ended else None,
         restarts=whole(row.get("restart_cnt")) or 0,
-        exit_code=code,
+        # v0.0.38 says 0 whatever the code was; of what was cancelled every dialect does.
+        exit_code=code if code or "COMPLETED" in states else None,
         signal=signal,
-        nodes=() if text(row["nodes"]) == "None assigned" else nodes(row["nodes"]),
+        nodes=where,
         failed_node=text(row.get("failed_node")),
         partition=text(row["partition"]),
         account=text(row["account"]),
@@ -117,7 +123,7 @@ def energy(steps: Sequence[Row]) -> float | None:
 
 def association(row: Row) -> Association:
     return Association(
-        user=str(row["user"]),
+        user=text(row["user"]) or "",
         account=str(row["account"]),
         partition=text(row.get("partition")),
         qos=names(row.get("qos")),

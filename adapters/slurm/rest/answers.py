@@ -73,6 +73,7 @@ UNSPECIFIED = -1
 ZERO_BYTES = 5005  # the controller closed the connection: also how 22.05 refuses to speak for another user
 UNKNOWN_JOB = 2017
 ALREADY_DONE = 2021
+UNKNOWN_USER = 2166
 HELD = 2042  # a job that was submitted held says so as if it were an error
 NOTHING_FOUND = 9003
 ACCESS_DENIED = 2002

@@ -15,7 +15,7 @@ from adapters.slurm.rest.answers import (
     says_little,
 )
 from adapters.slurm.rest.client import Client
-from adapters.slurm.rest.dialects import Found, choose, described
+from adapters.slurm.rest.dialects import Dialect, Found, choose, described
 from adapters.slurm.rest.judging import reading
 from adapters.slurm.rest.tokens import Identity, Tokens
 from adapters.slurm.transport import NoAccounting, NoAnswer, NotAuthenticated, SlurmError, TryLater
@@ -72,7 +72,7 @@ class Connection:
                 str(said) for key, said in meta.get("plugin", {}).items() if said and key != "name"
             )
         cluster = Cluster(
-            name=name,
+            name=name or (self._only_cluster(dialect, identity) if accounting else None),
             version=release or "",
             dialect=dialect.version,
             accounting=accounting,
@@ -80,6 +80,13 @@ class Connection:
             plugins=plugins,
         )
         return Found(dialect=dialect, cluster=cluster)
+
+    def _only_cluster(self, dialect: Dialect, identity: Identity) -> str | None:
+        """What v0.0.38 does not say of itself; its database knows, unless it serves several."""
+        request = Request(method="GET", path=f"/slurmdb/{dialect.version}/clusters")
+        with reading("clusters"):
+            known = (self.client.send(request, identity.headers).body or {}).get("clusters") or ()
+            return str(known[0]["name"]) if len(known) == 1 else None
 
     # ---- asking --------------------------------------------------------------------------------------
 

@@ -31,6 +31,10 @@ class Dialect:
     qos: Callable[[Mapping[str, Any]], Qos] = accounting.qos
 
     @property
+    def qos_key(self) -> str:
+        return "qos" if self.newer else "QOS"
+
+    @property
     def newer(self) -> bool:
         """v0.0.40 and later: an answer says when it was made, a cancel answers for each job."""
         return self.version != old.VERSION

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from adapters.slurm.records import Changes, Partition, Submission
-from adapters.slurm.rest.accounting import Ask, chunks
+from adapters.slurm.rest.accounting import BEGINNING, Ask, chunks, job_name
 from adapters.slurm.rest.values import joined, names, nodes, text, whole, words
 from adapters.slurm.transport import Refused
 
@@ -151,18 +151,17 @@ def all_or(value: object) -> tuple[str, ...]:
 
 
 def questions(ask: Ask) -> list[list[tuple[str, str]]]:
-    """Parameters of as many calls as the lists need."""
-    # A window of usage hides what was never eligible; one of submission does not.
+    """Parameters of as many calls as the lists need; what they do not ask for is sorted out later."""
+    if ask.job_ids:  # with their steps, which tell the peak memory; a list with commas is refused here
+        return [
+            [("show_duplicates", "true"), *(("step", one) for one in some.split(","))]
+            for some in chunks(ask.job_ids)
+        ]
     common = [
-        ("start_time", since(ask.since or 1)),
-        ("usage_time_as_submit_time", "true"),
+        ("start_time", since(ask.since or BEGINNING)),
+        ("usage_time_as_submit_time", "true"),  # a window of usage hides what was never eligible
         ("show_duplicates", "true"),
+        ("skip_steps", "true"),  # they double the answer
     ]
-    if not ask.job_ids:
-        common.append(("skip_steps", "true"))  # they double the answer, and tell the peak memory
-    return [
-        [*common, *(pair for pair in (("job_name", some), ("step", ids), ("users", users)) if pair[1])]
-        for some in chunks(ask.names)
-        for ids in chunks(ask.job_ids)
-        for users in chunks(ask.users)
-    ]
+    users = [("users", user) for user in dict.fromkeys(ask.users)]
+    return [[*common, *users, *job_name(some)] for some in chunks(ask.names)]

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 from adapters.slurm.records import Changes, Partition, Submission
-from adapters.slurm.rest.accounting import Ask, chunks
+from adapters.slurm.rest.accounting import BEGINNING, Ask, chunks, job_name
 from adapters.slurm.rest.values import joined, names, nodes, text, whole
 from adapters.slurm.transport import Refused
 
@@ -141,11 +141,12 @@ def all_or(value: object) -> tuple[str, ...]:
 
 
 def questions(ask: Ask) -> list[list[tuple[str, str]]]:
-    """Parameters of as many calls as the lists need.  It cannot be asked for users; earlier runs are always
-    shown.  ``submit_time`` alone shows jobs that were never eligible."""
-    submitted = ("submit_time", f"uts{int(ask.since or 1)}")
-    return [
-        [submitted, *((("job_name", name_list),) if name_list else ()), *((("step", ids),) if ids else ())]
-        for name_list in chunks(ask.names)
-        for ids in chunks(ask.job_ids)
-    ]
+    """Parameters of as many calls as the lists need; what they do not ask for is sorted out later.
+
+    Users cannot be asked for.  Earlier runs are always shown.  ``submit_time`` shows jobs that were never
+    eligible, and no steps; which jobs have is told with their ids alone.
+    """
+    if ask.job_ids:
+        return [[("step", some)] for some in chunks(ask.job_ids)]
+    submitted = ("submit_time", f"uts{int(ask.since or BEGINNING)}")
+    return [[submitted, *job_name(some)] for some in chunks(ask.names)]

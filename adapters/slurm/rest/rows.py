@@ -44,6 +44,7 @@ def job(row: Row) -> Job:
         not ENDED.isdisjoint(states),
     )
     code, signal = exit_of(row["exit_code"]) if ended else (None, None)
+    where = nodes(row.get("nodes"))
     return Job(
         id=int(row["job_id"]),
         name=str(row["name"] or ""),
@@ -55,13 +56,13 @@ def job(row: Row) -> Job:
         reason=text(row.get("state_reason")),
         message=text(row.get("state_description")),
         submitted_at=moment(row["submit_time"]),
-        started_at=None if waits else start,
+        started_at=start if where and not waits else None,  # of one that never ran it is when it ended
         planned_at=start if waits else None,
         ended_at=moment(row["end_time"]) if ended else None,
         restarts=whole(row["restart_cnt"]) or 0,
         exit_code=code,
         signal=signal,
-        nodes=nodes(row.get("nodes")),
+        nodes=where,
         failed_node=text(row.get("failed_node")),
         partition=text(row.get("partition")),
         account=text(row.get("account")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from adapters.slurm.options import Options
@@ -24,7 +25,7 @@ from adapters.slurm.records import (
 )
 from adapters.slurm.rest import judging, rows
 from adapters.slurm.rest.accounting import Ask, asked_for
-from adapters.slurm.rest.answers import Request
+from adapters.slurm.rest.answers import UNKNOWN_USER, Request
 from adapters.slurm.rest.client import Client
 from adapters.slurm.rest.connection import Connection
 from adapters.slurm.rest.tokens import Tokens
@@ -117,13 +118,23 @@ class RestTransport:
         since: float | None = None,
     ) -> Sequence[Job]:
         ask = Ask(names=names, job_ids=job_ids, users=users, since=since)
+        try:
+            found = self._history(ask)
+        except Refused as error:
+            if error.code != UNKNOWN_USER:
+                raise
+            # One name that Slurm's machine does not know, and it answers none of them.
+            found = self._history(replace(ask, users=()))
+        return [row for row in found if asked_for(row, ask)]
+
+    def _history(self, ask: Ask) -> list[Job]:
         dialect = self.connection.found().dialect
         # Each question is about other names, ids and users, so that no row comes twice.
         answers = [
             self._rows("jobs", "jobs", dialect.accounted, params, database=True)
             for params in dialect.questions(ask)
         ]
-        return [row for rows_of_one in answers for row in rows_of_one if asked_for(row, ask)]
+        return [row for answer in answers for row in answer]
 
     # ---- what there is -------------------------------------------------------------------------------
 
@@ -134,12 +145,17 @@ class RestTransport:
             return int((answer.body or {})["statistics"]["dbd_agent_queue_size"])
 
     def associations(self) -> Sequence[Association]:
-        """Of users; those of whole accounts are left out."""
-        read = self.connection.found().dialect.association
-        return [row for row in self._rows("associations", "associations", read, database=True) if row.user]
+        """Of users on this cluster: the database may serve several, and whole accounts have some too."""
+        found = self.connection.found()
+        rows_of_all = self._rows("associations", "associations", dict, database=True)
+        with judging.reading("associations"):
+            ours = (row for row in rows_of_all if row.get("cluster") in (found.cluster.name, None, ""))
+            every = [found.dialect.association(row) for row in (ours if found.cluster.name else rows_of_all)]
+        return [row for row in every if row.user]
 
     def qos(self) -> Sequence[Qos]:
-        return self._rows("qos", "qos", self.connection.found().dialect.qos, database=True)
+        dialect = self.connection.found().dialect
+        return self._rows("qos", dialect.qos_key, dialect.qos, database=True)
 
     def nodes(self) -> Sequence[Node]:
         return self._rows("nodes", "nodes", rows.node)

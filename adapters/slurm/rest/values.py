@@ -83,7 +83,8 @@ def tres(value: object) -> dict[str, float]:
     found: dict[str, float] = {}
     for row in value if isinstance(value, Sequence) else ():
         name = f"{row['type']}/{row['name']}" if row.get("name") else str(row["type"])
-        if (count := number(row.get("count"))) is not None:
+        count = number(row.get("count"))
+        if count is not None and count >= 0:  # -2 is "not set", of energy
             found[name] = float(count)
     return found
 

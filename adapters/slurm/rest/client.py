@@ -31,10 +31,8 @@ NOTHING_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedPr
 class Client:
     """Safe in threads, and in processes that were forked from one that had used it."""
 
-    def __init__(self, options: Options, http: httpx2.BaseTransport | None = None) -> None:
-        """``http`` replaces the network."""
+    def __init__(self, options: Options) -> None:
         self.options = options
-        self.http = http
         self.place = options.url or f"the socket {options.socket}"
         # By process: a child must not touch the connections of its parent, and not even close them.
         self._pools: dict[int, httpx2.Client] = {}
@@ -94,7 +92,7 @@ class Client:
             max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=IDLE_S
         )
         try:
-            transport = self.http or httpx2.HTTPTransport(
+            transport = httpx2.HTTPTransport(
                 verify=self._trust(), limits=limits, uds=options.socket, trust_env=False
             )
             return httpx2.Client(

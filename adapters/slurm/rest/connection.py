@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from adapters.slurm.rest.answers import (
     says_little,
 )
 from adapters.slurm.rest.client import Client
-from adapters.slurm.rest.dialects import Dialect, Found, choose, described
+from adapters.slurm.rest.dialects import DIALECTS, Dialect, Found, choose, described
 from adapters.slurm.rest.judging import reading
 from adapters.slurm.rest.tokens import Identity, Tokens
 from adapters.slurm.transport import NoAccounting, NoAnswer, NotAuthenticated, SlurmError, TryLater
@@ -31,9 +32,10 @@ class Check(Protocol):
 
 
 class Connection:
-    def __init__(self, client: Client, tokens: Tokens) -> None:
+    def __init__(self, client: Client, tokens: Tokens, dialects: Sequence[Dialect] = DIALECTS) -> None:
         self.client = client
         self.tokens = tokens
+        self.dialects = dialects
         self._found: Found | None = None
 
     def close(self) -> None:
@@ -61,7 +63,7 @@ class Connection:
         document = self.send(Request(method="GET", path="/openapi/v3"), None, failure).body
         if document is None:
             raise NoAnswer("slurmrestd's OpenAPI document is none")
-        dialect, accounting, has_states = choose(document)
+        dialect, accounting, has_states = choose(document, self.dialects)
         # Whatever it says of the controller: the release and the plug-ins are slurmrestd's own.
         ping = Request(method="GET", path=f"/slurm/{dialect.version}/ping")
         identity = self.tokens.identity(None)
@@ -85,7 +87,7 @@ class Connection:
         """What v0.0.38 does not say of itself; its database knows, unless it serves several."""
         request = Request(method="GET", path=f"/slurmdb/{dialect.version}/clusters")
         with reading("clusters"):
-            known = (self.client.send(request, identity.headers).body or {}).get("clusters") or ()
+            known = (self.client.send(request, identity.headers).body or {}).get("clusters") or []
             return str(known[0]["name"]) if len(known) == 1 else None
 
     # ---- asking --------------------------------------------------------------------------------------

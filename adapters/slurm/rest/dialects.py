@@ -81,17 +81,17 @@ class Found:
         return f"/slurmdb/{self.dialect.version}/{path}"
 
 
-def choose(document: Mapping[str, Any]) -> tuple[Dialect, bool, bool]:
+def choose(document: Mapping[str, Any], known: Sequence[Dialect] = DIALECTS) -> tuple[Dialect, bool, bool]:
     """The dialect, and whether it offers the accounting database and the cheap listing of states."""
     paths = {path.rstrip("/") for path in document.get("paths") or ()}
     offered = {part for path in paths if path.startswith("/slurm/") for part in path.split("/")[2:3]}
-    for dialect in DIALECTS:
+    for dialect in known:
         if dialect.version in offered:
             accounting_too = any(path.startswith(f"/slurmdb/{dialect.version}/") for path in paths)
             return dialect, accounting_too, f"/slurm/{dialect.version}/jobs/state" in paths
-    known = ", ".join(dialect.version for dialect in DIALECTS)
+    ours = ", ".join(dialect.version for dialect in known)
     theirs = ", ".join(sorted(offered)) or "no version of its API"
-    raise NotReached(f"slurmrestd offers {theirs}; the broker speaks {known}")
+    raise NotReached(f"slurmrestd offers {theirs}; the broker speaks {ours}")
 
 
 def described(meta: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -28,6 +28,7 @@ from adapters.slurm.rest.accounting import Ask, asked_for
 from adapters.slurm.rest.answers import UNKNOWN_USER, Request
 from adapters.slurm.rest.client import Client
 from adapters.slurm.rest.connection import Connection
+from adapters.slurm.rest.dialects import DIALECTS, Dialect
 from adapters.slurm.rest.tokens import Tokens
 from adapters.slurm.transport import NoAnswer, NotKnown, NotReached, Refused, SlurmError
 
@@ -38,9 +39,14 @@ class RestTransport:
     """Safe in threads and in forked processes.  Nothing is sent before the first call."""
 
     def __init__(
-        self, options: Options, *, client: Client | None = None, clock: Callable[[], float] = time.time
+        self,
+        options: Options,
+        *,
+        dialects: Sequence[Dialect] = DIALECTS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.connection = Connection(client or Client(options), Tokens(options, clock))
+        """``dialects``: those to choose from, the best first."""
+        self.connection = Connection(Client(options), Tokens(options, clock), dialects)
 
     def close(self) -> None:
         self.connection.close()

@@ -480,7 +480,7 @@ def test_the_database_finds_a_job_by_its_name_though_it_was_never_eligible(clust
 
 @with_accounting
 def test_the_database_knows_what_a_job_used_and_how_it_ended(cluster, slurm):
-    fills = "x=$(head -c 50000000 /dev/zero | tr '\\\\0' a); sleep 3"
+    fills = "x=$(head -c 50000000 /dev/zero | tr '\\0' a); sleep 3"
     job = slurm.submit(submission(cluster, f"{fills}\nexit 3", gres="gpu:h100:1", name="wb-used"))
     cluster.wait_state(job, "FAILED")
 

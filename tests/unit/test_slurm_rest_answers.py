@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from adapters.slurm import transport as errors
-from adapters.slurm.rest import judging, rows
-from adapters.slurm.rest.answers import Answer, failure, says_little
+from adapters.slurm.rest import accounting, judging, rows
+from adapters.slurm.rest.answers import UNKNOWN_USER, Answer, failure, says_little
 from adapters.slurm.rest.dialects import DIALECTS as KNOWN
 from adapters.slurm.rest.dialects import choose, described
 from tests.unit.slurm_recorded import DIALECTS, NEWER, recorded
@@ -297,3 +297,89 @@ def test_a_row_that_cannot_be_read_is_no_answer_and_nothing_stands_in_for_it():
 
     with pytest.raises(errors.NoAnswer, match="cannot be read"):
         judging.listing(Answer.of(broken), None, None)
+
+
+# ---- the accounting database -------------------------------------------------------------------------
+
+
+def past(dialect, name):
+    return [accounting.job(row) for row in recorded(dialect, name).body["jobs"]]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_job_of_the_past_tells_what_it_used(dialect):
+    (used,) = past(dialect, "past_ids")
+
+    assert (used.name, used.user, used.account, used.qos) == ("wb-test-1", "ana", "vision", "normal")
+    assert (used.states, used.nodes, used.accounted) == (("FAILED",), ("n1",), True)
+    assert used.tres == {"cpu": 1, "mem": 100, "node": 1, "billing": 1, "gres/gpu": 1}
+    assert used.elapsed_s >= 3
+    assert 40 < used.peak_memory_mib < 400
+    assert used.submitted_at <= used.started_at < used.ended_at
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_22_05_does_not_tell_the_exit_code_of_the_past(dialect):
+    """It writes 0, whatever the code was."""
+    (used,) = past(dialect, "past_ids")
+
+    assert used.exit_code == (None if dialect == "v0.0.38" else 3)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_job_that_never_ran_has_no_start(dialect):
+    (never,) = (job for job in past(dialect, "past_names") if job.name == "wb-never-1")
+
+    assert (never.states, never.started_at, never.nodes) == (("CANCELLED",), None, ())
+    assert (never.cancelled_by, never.tres, never.peak_memory_mib) == ("ana", {}, None)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_tasks_of_the_past_are_told_apart(dialect):
+    tasks = [job for job in past(dialect, "past_names") if job.name == "wb-array-1"]
+
+    assert {job.task for job in tasks} >= {0, 1}
+    assert len({job.array_id for job in tasks}) == 1
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_nothing_found_is_no_failure(dialect):
+    answer = recorded(dialect, "past_nothing")
+
+    assert failure(answer) is None
+    assert answer.body["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "said, meant", [("0x38B", "0,1,3,7,8,9"), ("0x1", "0"), ("", None), ("2-5%2", "2-5%2")]
+)
+def test_a_mask_of_waiting_tasks_is_written_out(said, meant):
+    assert accounting.waiting(said) == meant
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_associations_read_alike_in_every_dialect(dialect):
+    found = [accounting.association(row) for row in recorded(dialect, "associations").body["associations"]]
+    ana = {row.account: row for row in found if row.user == "ana"}
+
+    assert (ana["vision"].is_default, ana["speech"].is_default) == (True, False)
+    assert set(ana["vision"].qos) == {"normal", "high", "low", "capped"}
+    assert (ana["vision"].default_qos, ana["vision"].partition) == ("normal", None)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_qos_read_alike_in_every_dialect(dialect):
+    known = BY_VERSION[dialect]
+    found = {row["name"]: known.qos(row) for row in recorded(dialect, "qos").body[known.qos_key]}
+
+    assert (found["high"].priority, found["low"].priority) == (1000, 1)
+    assert (found["capped"].jobs_per_user, found["capped"].submits_per_user) == (1, None)
+    assert found["capped"].tres_per_user == {"gres/gpu": 2}
+    assert (found["normal"].time_limit_min, found["normal"].tres_per_job) == (None, {})
+
+
+@pytest.mark.parametrize("dialect", NEWER)
+def test_a_user_whom_slurm_does_not_know_makes_the_whole_question_fail(dialect):
+    error = failure(recorded(dialect, "past_unknown_user"))
+
+    assert (type(error), error.code) == (errors.Refused, UNKNOWN_USER)

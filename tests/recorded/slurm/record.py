@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 
+from tests.helpers import wait_until
 from tests.real.slurm import installs
 from tests.real.slurm.cluster import Cluster, boot
 
@@ -23,8 +24,8 @@ MOST_PATHS = re.compile(r"^/slurm(db)?/v0\.0\.\d+/(ping|jobs|jobs/state|job/subm
 
 
 class Recorder:
-    def __init__(self, cluster: Cluster, dialect: str) -> None:
-        self.cluster, self.dialect = cluster, dialect
+    def __init__(self, cluster: Cluster, dialect: str, *, accounting: bool = False) -> None:
+        self.cluster, self.dialect, self.accounting = cluster, dialect, accounting
         self.folder = HERE / dialect
         self.folder.mkdir(exist_ok=True)
         self.http = httpx2.Client(base_url=cluster.rest_url, timeout=60, trust_env=False)
@@ -45,7 +46,9 @@ class Recorder:
         return body
 
     def scrubbed(self, text: str) -> str:
+        people = dict(zip(self.cluster.users, ("ana", "bo", "cy"), strict=False)) if self.accounting else {}
         for found, instead in (
+            *people.items(),
             (str(self.cluster.directory), "/cluster"),
             (f'"{socket.gethostname()}"', '"head"'),
             (str(Path.home()), "/home/user"),
@@ -62,7 +65,7 @@ def trimmed(body: object) -> object:
     return body
 
 
-def job(record: Recorder, script: str, **more: object) -> dict[str, object]:
+def job(record: Recorder, script: str, /, **more: object) -> dict[str, object]:
     old = record.dialect == "v0.0.38"
     text = f"#!/bin/sh\n{script}\n"
     environment = {"PATH": "/usr/bin:/bin"}
@@ -77,8 +80,8 @@ def job(record: Recorder, script: str, **more: object) -> dict[str, object]:
     return {"script": text, "job": body} if old else {"job": {**body, "script": text}}
 
 
-def submit(record: Recorder, name: str | None, script: str, **more: object) -> int:
-    said = record(name, "POST", "/slurm/{v}/job/submit", json=job(record, script, **more))
+def submit(record: Recorder, kept_as: str | None, script: str, /, **more: object) -> int:
+    said = record(kept_as, "POST", "/slurm/{v}/job/submit", json=job(record, script, **more))
     return int(said.get("job_id") or 0) if isinstance(said, dict) else 0
 
 
@@ -129,13 +132,44 @@ def refusals(record: Recorder) -> None:
     record("wrong_token_submit", "POST", "/slurm/{v}/job/submit", json=job(record, "true"), **wrong)
 
 
+def database(record: Recorder) -> None:
+    """The bodies below /slurmdb, of three jobs and of what the cluster is seeded with."""
+    cluster, old = record.cluster, record.dialect == "v0.0.38"
+    path = {"PATH": cluster.environment["PATH"]}
+    environment = path if old else [f"PATH={path['PATH']}"]
+    gpus = {"gres": "gpu:h100:1"} if old else {"tres_per_node": "gres/gpu:h100:1"}
+    fill = "x=$(head -c 50000000 /dev/zero | tr '\\0' a); sleep 3; exit 3"
+    used = submit(record, None, fill, environment=environment, **gpus)
+    never = submit(record, None, "true", name="wb-never-1", hold=True)
+    submit(record, None, "sleep 600", name="wb-array-1", array="0-5%2")
+    cluster.wait_state(used, "FAILED")
+    record(None, "DELETE", f"/slurm/{{v}}/job/{never}")
+    since = "submit_time=uts1000000000" if old else "start_time=uts1000000000&usage_time_as_submit_time=true"
+    names = f"/slurmdb/{{v}}/jobs?{since}&job_name=wb-test-1%2Cwb-never-1%2Cwb-array-1"
+
+    def arrived() -> bool:
+        rows = {row["job_id"]: row["state"]["current"] for row in record(None, "GET", names)["jobs"]}
+        return "FAILED" in str(rows.get(used)) and "CANCELLED" in str(rows.get(never))
+
+    wait_until(arrived, 30)
+    record("past_names", "GET", names if old else f"{names}&skip_steps=true&show_duplicates=true")
+    record("past_ids", "GET", f"/slurmdb/{{v}}/jobs?step={used}")
+    record("past_nothing", "GET", f"/slurmdb/{{v}}/jobs?{since}&job_name=nobodys")
+    for name in ("associations", "qos", "clusters"):
+        record(name, "GET", f"/slurmdb/{{v}}/{name}")
+    if not old:
+        record("past_unknown_user", "GET", f"/slurmdb/{{v}}/jobs?{since}&users=no-such-user")
+
+
 def main() -> None:
     for install in (installs.debian(), installs.newer()):
-        if missing := install.missing():
+        if missing := install.missing(accounting=True):
             sys.exit(missing)
         for dialect in DIALECTS[install.label]:
             with boot(install=install) as cluster:
                 controller(Recorder(cluster, dialect))
+            with boot(install=install, accounting=True) as cluster:
+                database(Recorder(cluster, dialect, accounting=True))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -33,8 +35,18 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for name, value in getattr(report, "user_properties", ())
         if name == "summary"
     }
-    for line in sorted(told):
+    for line in [*sorted(told), *on_real_clusters(terminalreporter.stats.get("passed", []))]:
         terminalreporter.write_line(line)
+
+
+def on_real_clusters(passed: list[Any]) -> list[str]:
+    """How many cases ran on which cluster: their ids begin with its kind."""
+    kinds = Counter(
+        found[1]
+        for report in passed
+        if (found := re.search(r"\[(\d\d\.\d\d(-accounting)?)\b", report.nodeid))
+    )
+    return [f"{count} cases passed on a real Slurm {kind}" for kind, count in sorted(kinds.items())]
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,8 @@ def marks_of(name):
     if kind not in SLURM_PLACES:
         return ()
     lacks = None if required() else missing(kind)
-    return [pytest.mark.xdist_group(f"slurm-{name}"), *([pytest.mark.skip(lacks)] if lacks else [])]
+    marks = [pytest.mark.real, pytest.mark.xdist_group(f"slurm-{name}")]
+    return [*marks, pytest.mark.skip(lacks)] if lacks else marks
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ def test_more_gpus_than_the_qos_allows_are_refused(cluster):
     assert "QOS" in refusal.value.stderr
 
 
+@pytest.mark.real_as_root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start jobs as other users")
 def test_jobs_run_as_their_owners(cluster):
     jobs = {user: cluster.submit("id -un", user=user) for user in cluster.users}

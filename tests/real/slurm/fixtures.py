@@ -58,6 +58,7 @@ def prepare(items):
         kind = asked.get("cluster") or asked.get("new_cluster")
         if kind in KINDS:
             item.add_marker(pytest.mark.xdist_group(f"slurm-{kind}"))
+            item.add_marker(pytest.mark.real)
         if missing.get(kind):
             item.add_marker(pytest.mark.skip(missing[kind]))
 

@@ -148,7 +148,9 @@ class InMemory:
         return [
             row
             for row in self.recorded
-            if (not names or row.name in names) and (since is None or (row.submitted_at or 0.0) >= since)
+            if (not names or row.name in names)
+            and (not job_ids or row.group in job_ids)
+            and (since is None or (row.submitted_at or 0.0) >= since)
         ]
 
     def accounting_backlog(self) -> int:

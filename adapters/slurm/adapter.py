@@ -73,20 +73,20 @@ class SlurmAdapter:
         self._given = transport
 
     @cached_property
-    def _transport(self) -> Transport:
+    def transport(self) -> Transport:
         return self._given or transports.open_transport(self.options)
 
     @cached_property
     def _queue(self) -> LiveQueue:
-        return LiveQueue(self._transport)
+        return LiveQueue(self.transport)
 
     @cached_property
     def _attempts(self) -> Attempts:
-        return Attempts(self._transport, self._queue, self.options.settle_s)
+        return Attempts(self.transport, self._queue, self.options.settle_s)
 
     def close(self) -> None:
         """Connections go; the next call makes new ones."""
-        self._transport.close()
+        self.transport.close()
 
     # ---- pure ----------------------------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class SlurmAdapter:
         with writing(self.name):
             cluster = self._the_right_cluster()
             folders.make(job.stdout, job.user, self.options)
-            job_id = self._transport.submit(job)
+            job_id = self.transport.submit(job)
         self._queue.changed()
         return {"cluster": cluster or self._named_by_its_jobs(), "id": job_id, "user": job.user}
 
@@ -125,7 +125,7 @@ class SlurmAdapter:
 
     def _the_right_cluster(self) -> str | None:
         """A new controller behind an old address must get nothing that was meant for another one."""
-        cluster = self._transport.cluster()
+        cluster = self.transport.cluster()
         if self.options.cluster and cluster.name != self.options.cluster:
             message = f"{self.name} is the cluster {cluster.name} and not {self.options.cluster}"
             raise Busy(message, 60.0, Reason.BACKEND_DOWN)
@@ -135,7 +135,7 @@ class SlurmAdapter:
         """Before v0.0.40 slurmrestd names its cluster in the rows of jobs alone."""
         with suppress(SlurmError):
             self._queue.listed(time.time())
-        return self._transport.cluster().name
+        return self.transport.cluster().name
 
     def find(self, marker: str, since: float) -> Found | Absent | Unsettled:
         with reading(self.name):
@@ -147,7 +147,7 @@ class SlurmAdapter:
             return Observations(as_of=as_of, complete=True)
         with reading(self.name):
             seen = self._attempts.seen(refs)
-            cluster = self._transport.cluster().name
+            cluster = self.transport.cluster().name
         for marker, found in seen.items():
             self._end_copies(marker, found)
         expected = {ref.marker: ref.task_indices for ref in refs}
@@ -170,12 +170,12 @@ class SlurmAdapter:
             ref = AttemptRef(marker=marker, handle={"id": row.group})
             with suppress(SlurmError):  # the next pass tries again
                 if row.group in self._attempts.live(ref):
-                    self._transport.cancel(str(row.group), row.user)
+                    self.transport.cancel(str(row.group), row.user)
                     self._queue.changed(row.group)
 
     def list_ours(self, since: float) -> Sequence[Ours]:
         with reading(self.name):
-            cluster = self._transport.cluster().name
+            cluster = self.transport.cluster().name
             found = list(self._attempts.all_ours(self._prefix, since))
         out = []
         for marker, seen in found:
@@ -190,7 +190,7 @@ class SlurmAdapter:
         with writing(self.name):
             for group, rows in self._attempts.live(ref).items():
                 with suppress(NotKnown):
-                    self._transport.cancel(str(group), rows[0].user)
+                    self.transport.cancel(str(group), rows[0].user)
                 self._queue.changed(group)
 
     def hold(self, ref: AttemptRef) -> None:
@@ -208,7 +208,7 @@ class SlurmAdapter:
             for group, rows in self._attempts.live(ref).items():
                 if running_too or any(observations.waits(row) for row in rows):
                     with suppress(NotKnown):
-                        self._transport.change(str(group), changes, rows[0].user)
+                        self.transport.change(str(group), changes, rows[0].user)
                 self._queue.changed(group)
 
     def cleanup(self, ref: AttemptRef) -> None:
@@ -222,14 +222,14 @@ class SlurmAdapter:
 
     def inventory(self) -> Inventory:
         with reading(self.name):
-            return capacity.inventory(self._transport, time.time())
+            return capacity.inventory(self.transport, time.time())
 
     def load(self) -> Load:
         with reading(self.name):
-            return capacity.load(self._transport, self._queue.listed(time.time() - RECENT_S), time.time())
+            return capacity.load(self.transport, self._queue.listed(time.time() - RECENT_S), time.time())
 
     def check(self) -> Sequence[Finding]:
-        return checks.findings(self._transport, self.options)
+        return checks.findings(self.transport, self.options)
 
     # ---- optional ------------------------------------------------------------------------------------
 

@@ -18,10 +18,8 @@ from adapters.slurm.transport import NotKnown, Transport
 
 SUBMITTED_BEFORE_S = 3600.0
 """The controller's clock and ours may differ by a time zone's mistake, not by more."""
-BEHIND_S = 15.0
-"""Until the next look when the database is behind."""
-NAMES_AT_ONCE = 100
-"""In one question to the database: their names travel in a URL."""
+BEHIND_S = 2.0
+"""Until the next look when the database is behind, which a busy one is for moments."""
 
 
 class Attempts:
@@ -68,8 +66,8 @@ class Attempts:
         settled = (ref.submitted_at or now) + self._settle_s
         listed = self._queue.listed(min(now, settled)).named(ref.marker)
         groups = {row.group for row in listed}
-        if ref.handle is not None and isinstance(ref.handle.get("id"), int):
-            groups.add(ref.handle["id"])
+        if (own := _id(ref)) is not None:
+            groups.add(own)
         found = {group: self._live(group, ref.marker) for group in sorted(groups)}
         return {group: rows for group, rows in found.items() if rows}
 
@@ -83,18 +81,18 @@ class Attempts:
 
     def known(self, ref: AttemptRef) -> Sequence[Job]:
         """All rows of one attempt, asked for by its id where there is one."""
-        rows: Sequence[Job] = ()
-        if ref.handle is not None and isinstance(ref.handle.get("id"), int):
+        own = _id(ref)
+        if own is None:
+            rows = self._queue.listed(self._clock()).named(ref.marker)
+        else:
             try:
-                rows = self._transport.job(ref.handle["id"])
+                rows = self._transport.job(own)
             except NotKnown:
                 rows = ()
-        else:
-            rows = self._queue.listed(self._clock()).named(ref.marker)
         ours = [row for row in rows if row.name == ref.marker]
         if ours or not self._is_accounted:
             return ours
-        return self._history([ref.marker]).get(ref.marker, [])
+        return self._history([ref]).get(ref.marker, [])
 
     # ---- many ------------------------------------------------------------------------------------------
 
@@ -103,7 +101,7 @@ class Attempts:
         queue = self._queue.listed(self._clock())
         rows = {ref.marker: [*queue.named(ref.marker)] for ref in refs}
         if self._is_accounted:
-            left = [marker for marker, live in rows.items() if _may_have_left(live)]
+            left = [ref for ref in refs if _may_have_left(rows[ref.marker])]
             for marker, recorded in self._history(left).items():
                 rows[marker] += [row for row in recorded if observations.is_over(row)]
         found = {marker: observations.reading(some) for marker, some in rows.items()}
@@ -120,10 +118,16 @@ class Attempts:
             if (reading := observations.reading(some)) is not None:
                 yield name, reading
 
-    def _history(self, markers: Sequence[str]) -> dict[str, list[Job]]:
+    def _history(self, refs: Collection[AttemptRef]) -> dict[str, list[Job]]:
+        """By id where there is one: the database has an index of ids, and none of names."""
+        ids = {ref.marker: _id(ref) for ref in refs}
+        known = [one for one in ids.values() if one is not None]
+        names = [marker for marker, one in ids.items() if one is None]
+        rows = [*self._transport.history(job_ids=known)] if known else []
+        rows += self._transport.history(names=names) if names else []
         found: dict[str, list[Job]] = {}
-        for start in range(0, len(markers), NAMES_AT_ONCE):
-            for row in self._transport.history(names=markers[start : start + NAMES_AT_ONCE]):
+        for row in rows:
+            if row.name in ids:  # an id may have been somebody else's before
                 found.setdefault(row.name, []).append(row)
         return found
 
@@ -134,6 +138,11 @@ class Attempts:
     @property
     def _cluster(self) -> str | None:
         return self._transport.cluster().name
+
+
+def _id(ref: AttemptRef) -> int | None:
+    found = (ref.handle or {}).get("id")
+    return found if isinstance(found, int) else None
 
 
 def _or_ever(since: float) -> float | None:

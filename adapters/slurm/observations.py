@@ -60,12 +60,12 @@ def _latest(rows: Iterable[Job]) -> list[Job]:
 
 
 def is_over(row: Job) -> bool:
-    word = words.word(row.states)
+    word = words.word_of(row)
     return word is not None and word.state is A.ENDED
 
 
 def waits(row: Job) -> bool:
-    word = words.word(row.states)
+    word = words.word_of(row)
     return word is not None and word.state is A.QUEUED
 
 
@@ -87,7 +87,7 @@ def observation(
     if is_array(found.rows) or expected:
         return _of_array(marker, found.rows, cluster, expected)
     row = found.rows[0]
-    word = words.word(row.states)
+    word = words.word_of(row)
     told = _Told.of(row, word)
     return Observation(
         marker=marker,
@@ -191,16 +191,16 @@ def _failure(row: Job, reason: Reason) -> str | None:
 
 def _of_array(marker: str, rows: Sequence[Job], cluster: str | None, expected: Sequence[int]) -> Observation:
     tasks = tasks_of(rows, expected)
-    state = None if any(words.word(row.states) is None for row in rows) else _array_state(tasks)
+    state = None if any(words.word_of(row) is None for row in rows) else _array_state(tasks)
     started = [task.started_at for task in tasks.values() if task.started_at is not None]
     ended = [task.ended_at for task in tasks.values() if task.ended_at is not None]
-    waiting = next((row for row in rows if words.word(row.states) == words.BASES["PENDING"]), rows[0])
+    waiting = next((row for row in rows if words.word_of(row) == words.BASES["PENDING"]), rows[0])
     told = _array_end(tasks) if state is A.ENDED else _Ended()
     return Observation(
         marker=marker,
         state=state,
         outcome=told.outcome,
-        reason=_Told.of(waiting, words.word(waiting.states)).reason if state is A.QUEUED else told.reason,
+        reason=_Told.of(waiting, words.word_of(waiting)).reason if state is A.QUEUED else told.reason,
         message=told.message,
         native_state="+".join(sorted({state for row in rows for state in row.states})),
         native_reason=waiting.reason,
@@ -238,7 +238,7 @@ def waiting_indices(text: str | None, expected: Sequence[int]) -> Sequence[int]:
 
 
 def _task(row: Job) -> TaskObservation:
-    word = words.word(row.states)
+    word = words.word_of(row)
     told = _Told.of(row, word)
     return TaskObservation(
         state=word.state if word else A.QUEUED,

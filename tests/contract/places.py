@@ -113,6 +113,9 @@ class Place(ABC):
     def broken(self, breakage: str) -> Any:
         """A context manager: an adapter whose backend is broken in this way."""
 
+    def settle(self) -> None:  # noqa: B027 - most have nothing on its way
+        """Nothing is on its way within the backend: what it does not have now is absent."""
+
     def __init__(self) -> None:
         self._submitted: list[AttemptRef] = []
 

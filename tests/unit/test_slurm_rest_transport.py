@@ -438,3 +438,55 @@ def test_a_forked_process_opens_its_own_connections(stub, connect):
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
     assert mine == [1] * 20
     assert len(stub.calls("POST")) == before + 60
+
+
+# ---- the accounting database -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(stub):
+    prefix = "/slurm/v0.0.42"
+    paths = {f"{prefix}/ping": {}, "/slurmdb/v0.0.42/jobs": {}}
+    stub.answers["GET", "/openapi/v3"] = Answer.of({"paths": paths})
+    stub.answers["GET", "jobs"] = recorded("v0.0.42", "past_names")
+    return stub
+
+
+def test_the_past_is_sorted_by_all_that_was_asked_for(database, connect):
+    found = connect().history(names=["wb-never-1", "wb-array-1"], users=["ana"])
+    array = connect().history(names=["wb-array-1"])
+
+    assert {row.name for row in found} == {"wb-never-1", "wb-array-1"}
+    assert {row.name for row in array} == {"wb-array-1"}
+    assert connect().history(names=["wb-never-1"], users=["bo"]) == []
+    assert connect().history(names=["wb-never-1"], since=4e9) == []
+
+
+def test_a_user_whom_slurm_does_not_know_hides_nobody_else(database, connect):
+    everyone = recorded("v0.0.42", "past_names")
+    database.answers["GET", "jobs"] = [recorded("v0.0.42", "past_unknown_user"), everyone]
+
+    found = connect().history(users=["ana", "no-such-user"])
+
+    assert {row.user for row in found} == {"ana"}
+    assert [one.path.count("users=") for one in database.seen if "jobs?" in one.path] == [2, 0]
+
+
+def test_associations_of_other_clusters_are_left_out(database, connect):
+    rows = recorded("v0.0.42", "associations").body["associations"]
+    others = [{**row, "cluster": "elsewhere", "user": "eve"} for row in rows]
+    database.answers["GET", "associations"] = Answer.of({"associations": [*rows, *others]})
+
+    assert {row.user for row in connect().associations()} == {"ana", "bo", "cy", "root"}
+
+
+@old
+def test_an_older_cluster_is_named_by_its_database_when_that_serves_no_other(stub, connect):
+    paths = {"/slurm/v0.0.38/ping": {}, "/slurmdb/v0.0.38/jobs": {}}
+    stub.answers["GET", "/openapi/v3"] = Answer.of({"paths": paths})
+    stub.answers["GET", "clusters"] = [Answer.of({"clusters": [{"name": name} for name in ("a", "b")]})]
+    unsure = connect().cluster().name
+
+    stub.answers["GET", "clusters"] = [recorded("v0.0.38", "clusters")]
+
+    assert (unsure, connect().cluster().name) == (None, "lab")

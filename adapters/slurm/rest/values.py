@@ -11,18 +11,20 @@ nodes     "n[1-3,07-09],login"
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 # "Not set" and "without a limit" where they were not written as null.
 UNLIMITED = frozenset({-1, 0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF})
 MIB = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
+SEEN_BEFORE = 4096  # of ten thousand jobs most ask for the same as others
 MOST_NODES = 100_000  # a range that is longer is a mistake
 
 
 def number(value: object) -> float | None:
     """None: not set, or without a limit."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = value.get("number") if value.get("set") and not value.get("infinite") else None
     if value is None:
         return None
@@ -78,8 +80,7 @@ def joined(**parts: object) -> dict[str, Any]:
 def tres(value: object) -> dict[str, float]:
     """Memory in MiB, everything else as counted."""
     if isinstance(value, str):
-        pairs = (part.partition("=")[::2] for part in value.split(",") if "=" in part)
-        return {name: amount(name, said) for name, said in pairs}
+        return dict(tres_of_text(value)) if value else {}
     found: dict[str, float] = {}
     for row in value if isinstance(value, Sequence) else ():
         name = f"{row['type']}/{row['name']}" if row.get("name") else str(row["type"])
@@ -87,6 +88,12 @@ def tres(value: object) -> dict[str, float]:
         if count is not None and count >= 0:  # -2 is "not set", of energy
             found[name] = float(count)
     return found
+
+
+@lru_cache(SEEN_BEFORE)
+def tres_of_text(value: str) -> tuple[tuple[str, float], ...]:
+    pairs = (part.partition("=")[::2] for part in value.split(",") if "=" in part)
+    return tuple((name, amount(name, said)) for name, said in pairs)
 
 
 def amount(name: str, said: str) -> float:
@@ -122,7 +129,13 @@ def gres_part(part: str) -> tuple[str, int]:
 
 def nodes(value: object) -> tuple[str, ...]:
     """Each name once, in the order that was written."""
-    return tuple(dict.fromkeys(name for part in split(text(value) or "") for name in expanded(part)))
+    said = text(value)
+    return nodes_of_text(said) if said else ()
+
+
+@lru_cache(SEEN_BEFORE)
+def nodes_of_text(said: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for part in split(said) for name in expanded(part)))
 
 
 def split(some: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -133,14 +134,21 @@ class UnixServer(ThreadingMixIn, UnixStreamServer):
 class Serving:
     """``with Serving(stub):``"""
 
-    def __init__(self, stub: Stub, path: Path | None = None) -> None:
+    def __init__(
+        self, stub: Stub, path: Path | None = None, certificate: tuple[Path, Path] | None = None
+    ) -> None:
+        """At a unix socket, or with TLS by a certificate and its key."""
         self.stub = stub
         self.server = (
             UnixServer(str(path), Handler) if path else ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         )
         self.server.stub = stub  # type: ignore[attr-defined]
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         if path is None:
-            stub.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+            stub.url = f"http{'s' if certificate else ''}://127.0.0.1:{self.server.server_address[1]}"
 
     def __enter__(self) -> Stub:
         threading.Thread(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -141,6 +143,31 @@ def test_a_socket_is_called_like_an_address(tmp_path, key):
 
         assert transport.submit(submission()) == 1
         transport.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Its own authority, and the key."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    about = ["-subj", "/CN=slurmrestd", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    where = ["-out", str(files[0]), "-keyout", str(files[1])]
+    subprocess.run([*command, *about, *where], check=True, capture_output=True)
+    return files
+
+
+def test_a_server_is_trusted_by_the_authority_that_was_configured(connect, certificate):
+    with Serving(Stub("v0.0.42"), certificate=certificate) as secured:
+        trusting = connect(url=secured.url, ca_file=str(certificate[0]), answer_s=5.0)
+        assert trusting.submit(submission()) == 1
+
+        secured.seen.clear()
+        with pytest.raises(errors.NotReached, match="certificate"):
+            connect(url=secured.url).submit(submission())
+        assert secured.seen == []
 
 
 # ---- nothing was sent --------------------------------------------------------------------------------

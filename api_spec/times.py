@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from calendar import timegm
 from datetime import datetime, timedelta
+from functools import lru_cache
 from time import gmtime
 
 _RFC3339 = re.compile(
@@ -15,8 +16,13 @@ _RFC3339 = re.compile(
 def to_rfc3339(seconds: float) -> str:
     """``2026-11-22T02:18:54.123Z``"""
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return f"{_to_the_second(whole)}.{milliseconds:03}Z"
+
+
+@lru_cache(maxsize=1024)  # one answer names the same second several times
+def _to_the_second(whole: int) -> str:
     year, month, day, hour, minute, second, *_ = gmtime(whole)
-    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z"
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
 
 
 def from_rfc3339(text: str) -> float:

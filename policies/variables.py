@@ -122,14 +122,12 @@ class Values(dict[str, Any]):
 
     def _make(self, name: str) -> Any:
         backend = self.backend
-        if name in _OF_THE_BACKEND:
-            return _OF_THE_BACKEND[name](self)
-        if name in _OF_ITS_INVENTORY:
-            return None if backend.shapes is None else _OF_ITS_INVENTORY[name](self)
         if name in _OF_ITS_LOAD:
             unseen = backend.shapes is None or backend.queued_count is None
             return None if unseen else _OF_ITS_LOAD[name](self)
-        return self._job[name]
+        if name in _OF_ITS_INVENTORY:
+            return None if backend.shapes is None else _OF_ITS_INVENTORY[name](self)
+        return _OF_THE_BACKEND[name](self) if name in _OF_THE_BACKEND else self._job[name]
 
     @property
     def shapes(self) -> tuple[ShapeFacts, ...]:

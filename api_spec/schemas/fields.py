@@ -83,16 +83,11 @@ class Text(_Said, fields.String):
         checks = [Length(shortest, longest, error=_length_error(shortest, longest))]
         super().__init__(validate=[*checks, *([pattern] if pattern else [])], **options)
         self._key, self._refused = ("text", _NOT_IN_TEXT) if lines else ("line", _NOT_IN_A_LINE)
-        self._shortest, self._longest, self._fits = shortest, longest, _quick(pattern)
+        self._is_good = _all_at_once(self._refused, shortest, longest, pattern)
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **options: Any) -> Any:
-        """All checks at once: most of a specification is text.  What fails here is told by the slower way."""
-        if (
-            type(value) is str
-            and self._shortest <= len(value) <= self._longest
-            and not self._refused.search(value)
-            and self._fits(value)
-        ):
+        """In one look: most of a specification is text.  What fails here is told by the slower way."""
+        if type(value) is str and self._is_good(value):
             return value
         return super().deserialize(value, attr, data, **options)
 
@@ -110,13 +105,15 @@ def _length_error(shortest: int, longest: int) -> str:
     )
 
 
-def _quick(pattern: Regexp | OneOf | None) -> Callable[[str], object]:
-    """Something true if the validator has nothing against a text."""
-    if pattern is None:
-        return lambda _: True
+def _all_at_once(
+    refused: re.Pattern[str], shortest: int, longest: int, pattern: Regexp | OneOf | None
+) -> Callable[[str], object]:
+    """Something true for a text that has the length, holds nothing refused and fits the pattern."""
     if isinstance(pattern, OneOf):
         return frozenset(pattern.choices).__contains__
-    return cast(Callable[[str], object], pattern.regex.match)
+    taken = f"[^{refused.pattern[1:]}{{{shortest},{longest}}}"
+    fits = "" if pattern is None else f"(?:{cast(str, pattern.regex.pattern)})"
+    return re.compile(rf"(?={taken}\Z){fits}").match
 
 
 class Whole(_Said, fields.Integer):

@@ -16,15 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from adapters.slurm.transport import (
-    NoAnswer,
-    NotAuthenticated,
-    NotKnown,
-    NotReached,
-    Refused,
-    SlurmError,
-    TryLater,
-)
+from adapters.slurm.codes import ACCESS_DENIED, KINDS, said_no
+from adapters.slurm.transport import NoAnswer, NotAuthenticated, Refused, SlurmError, TryLater
 
 Body = Mapping[str, Any]
 
@@ -76,24 +69,8 @@ ALREADY_DONE = 2021
 UNKNOWN_USER = 2166
 HELD = 2042  # a job that was submitted held says so as if it were an error
 NOTHING_FOUND = 9003
-ACCESS_DENIED = 2002
 
 # fmt: off
-KINDS: dict[int, type[SlurmError]] = {
-    11:   TryLater,          # EAGAIN
-    1007: NotAuthenticated,  # SLURM_PROTOCOL_AUTHENTICATION_ERROR
-    1800: NotReached,        # SLURMCTLD_COMMUNICATIONS_CONNECTION_ERROR: slurmrestd could not connect
-    1804: TryLater,          # SLURMCTLD_COMMUNICATIONS_BACKOFF: the controller limits the rate
-    1805: TryLater,          # SLURMCTLD_COMMUNICATIONS_HARD_DROP
-    2007: TryLater,          # ESLURM_ERROR_ON_DESC_TO_RECORD_COPY: MaxJobCount is reached
-    2010: NotAuthenticated,  # ESLURM_USER_ID_MISSING: may not speak for this user
-    2017: NotKnown,          # ESLURM_INVALID_JOB_ID
-    2020: TryLater,          # ESLURM_TRANSITION_STATE_NO_UPDATE: it is just starting
-    6000: NotAuthenticated,  # ESLURM_AUTH_CRED_INVALID
-    6001: NotAuthenticated,  # ESLURM_AUTH_EXPIRED
-    7000: NotReached,        # ESLURM_DB_CONNECTION: slurmdbd does not run
-    9008: NotAuthenticated,  # ESLURM_REST_AUTH_FAIL
-}
 STATUSES: dict[int, type[SlurmError]] = {
     401: NotAuthenticated,
     403: NotAuthenticated,
@@ -102,8 +79,6 @@ STATUSES: dict[int, type[SlurmError]] = {
     511: NotAuthenticated,
 }
 # fmt: on
-# ESLURM_*, ESLURMD_* about a job, and slurmrestd's own about what it could not parse.
-SAID_NO = (range(2000, 2999), range(8000, 8999), range(9000, 9999))
 
 
 def problems(answer: Answer, key: str = "errors") -> list[Problem]:
@@ -151,7 +126,7 @@ def by_range(first: Problem, answer: Answer, for_another: bool) -> type[SlurmErr
         return NotAuthenticated
     if answer.status in (400, 404, 405, 422):
         return Refused
-    if any((first.code or 0) in numbers for numbers in SAID_NO):
+    if said_no(first.code):
         return Refused
     return NoAnswer
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from adapters.slurm.codes import KINDS
 from adapters.slurm.records import Listing
 from adapters.slurm.rest import rows
-from adapters.slurm.rest.answers import ALREADY_DONE, KINDS, UNKNOWN_JOB, Answer, failure, problems
+from adapters.slurm.rest.answers import ALREADY_DONE, UNKNOWN_JOB, Answer, failure, problems
 from adapters.slurm.rest.values import moment, whole
 from adapters.slurm.transport import NoAnswer, NotKnown, Refused, SlurmError
 

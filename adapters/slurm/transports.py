@@ -8,6 +8,10 @@ from adapters.slurm.transport import Transport
 
 def open_transport(options: Options) -> Transport:
     """Calls nothing yet."""
+    if options.transport == "pyslurm":
+        from adapters.slurm.pyslurm_driver import PyslurmTransport
+
+        return PyslurmTransport(options)
     from adapters.slurm.rest.transport import RestTransport
 
     return RestTransport(options)

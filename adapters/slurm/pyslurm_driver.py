@@ -119,9 +119,9 @@ class PyslurmTransport:
     def cancel(self, job: str, user: str) -> None:
         if not job.isdecimal():
             raise rows.cannot(f"the cancel of a single task ({job})")
-        if not self._write(user, "cancel", job_id=int(job)):
-            if any(ENDED.union(GOING).isdisjoint(row.states) for row in self.job(int(job))):
-                raise NoAnswer(f"pyslurm does not say whether it has cancelled {job}")
+        said = self._write(user, "cancel", job_id=int(job))
+        if not said and any(ENDED.union(GOING).isdisjoint(row.states) for row in self.job(int(job))):
+            raise NoAnswer(f"pyslurm does not say whether it has cancelled {job}")
 
     def change(self, job: str, changes: Changes, user: str) -> None:
         """Held is by the administrator where the broker is one; a release lifts that as well."""

@@ -5,7 +5,7 @@ attribute, and keeps the peculiarities that the broker has to live with.  ``FAKE
 
     jobs.json      the rows of all jobs by id; "accounted.json" likewise, of the database
     cluster.json   {"nodes": [...], "partitions": [...], ...}
-    trouble.json   {"submit": "hangs"}, "dies", or the number of an error; "import": what it prints before it ends
+    trouble.json   {"submit": "hangs"}, "dies", the number of an error; "import": its last words
     asked.json     each description that was submitted, as it would reach the controller
 """
 
@@ -23,6 +23,10 @@ from pathlib import Path
 
 __version__ = "25.11.2"
 FOLDER = Path(os.environ["FAKE_PYSLURM"])
+
+
+def _names(text):
+    return tuple(text.split())
 
 
 def _read(name):
@@ -77,11 +81,11 @@ class _Row:
 
 # ---- jobs --------------------------------------------------------------------------------------------
 
-_BOTH = """
-    account array_id array_task_id array_tasks_waiting cluster comment cpus end_time exit_code exit_code_signal
-    failed_node id memory name num_nodes partition priority qos requeue_count standard_error standard_output
-    start_time state state_reason submit_time time_limit user_id user_name
-""".split()
+_BOTH = _names("""
+    account array_id array_task_id array_tasks_waiting cluster comment cpus end_time exit_code
+    exit_code_signal failed_node id memory name num_nodes partition priority qos requeue_count
+    standard_error standard_output start_time state state_reason submit_time time_limit user_id user_name
+    """)
 
 
 class Job(_Row):
@@ -105,7 +109,7 @@ class Job(_Row):
             yield [row for row in jobs.values() if self.id in (row["id"], row.get("array_id"))]
 
     def cancel(self):
-        """Of a job that is unknown or over without a word; and a number left in errno looks like a failure."""
+        """Without a word of a job that is unknown or over; a number left in errno looks like a failure."""
         stale = _read("trouble").get("errno after cancel")
         with self._rows("cancel") as rows:
             for row in rows if not _read("trouble").get("cancel does nothing") else ():
@@ -143,20 +147,21 @@ class Jobs(_Collection):
 
 class JobSubmitDescription:
     KEYWORDS = frozenset(
-        """
+        _names("""
         name account user_id group_id priority site_factor wckey array batch_constraints begin_time clusters
         cluster_constraints comment admin_comment requires_contiguous_nodes cores_reserved_for_system
-        threads_reserved_for_system working_directory cpu_frequency nodes deadline delay_boot_time dependencies
-        excluded_nodes required_nodes constraints kill_on_node_fail licenses mail_user mail_types mcs_label
-        memory_per_cpu memory_per_node memory_per_gpu network nice log_files_open_mode overcommit partitions
-        profile_types accounting_gather_frequency qos requires_node_reboot is_requeueable reservations script
-        script_args environment resource_sharing distribution time_limit time_limit_min container container_id
-        cpus_per_task cpus_per_gpu sockets_per_node cores_per_socket threads_per_core gpus gpus_per_socket
-        gpus_per_task gres_per_node gpu_binding ntasks ntasks_per_node ntasks_per_socket ntasks_per_core
-        ntasks_per_gpu switches signal standard_in standard_output standard_error kill_on_invalid_dependency
-        spreads_over_nodes use_min_nodes gres_binding gres_tasks_per_sharing temporary_disk_per_node
-        get_user_environment min_cpus_per_node wait_all_nodes selinux_context segment_size reserved_ports extra
-        """.split()
+        threads_reserved_for_system working_directory cpu_frequency nodes deadline delay_boot_time
+        dependencies excluded_nodes required_nodes constraints kill_on_node_fail licenses mail_user
+        mail_types mcs_label memory_per_cpu memory_per_node memory_per_gpu network nice log_files_open_mode
+        overcommit partitions profile_types accounting_gather_frequency qos requires_node_reboot
+        is_requeueable reservations script script_args environment resource_sharing distribution time_limit
+        time_limit_min container container_id cpus_per_task cpus_per_gpu sockets_per_node cores_per_socket
+        threads_per_core gpus gpus_per_socket gpus_per_task gres_per_node gpu_binding ntasks ntasks_per_node
+        ntasks_per_socket ntasks_per_core ntasks_per_gpu switches signal standard_in standard_output
+        standard_error kill_on_invalid_dependency spreads_over_nodes use_min_nodes gres_binding
+        gres_tasks_per_sharing temporary_disk_per_node get_user_environment min_cpus_per_node wait_all_nodes
+        selinux_context segment_size reserved_ports extra
+        """)
     )
 
     def __init__(self, **keywords):
@@ -241,7 +246,9 @@ class JobSubmitDescription:
 
 
 _MAIL_TYPES = frozenset(
-    "array_tasks begin end fail requeue stage_out time_limit time_limit_90 time_limit_80 time_limit_50 all".split()
+    _names("""
+    all array_tasks begin end fail requeue stage_out time_limit time_limit_50 time_limit_80 time_limit_90
+    """)
 )
 
 
@@ -279,19 +286,20 @@ def _loaded(kind, what):
 
 class Node(_Row):
     NAMES = tuple(
-        """
-        active_features allocated_cpus allocated_gres allocated_memory allocated_tres available_features cluster
-        configured_gres effective_cpus idle_cpus idle_memory name partitions real_memory reason state total_cpus
-        """.split()
+        _names("""
+        active_features allocated_cpus allocated_gres allocated_memory allocated_tres available_features
+        cluster configured_gres effective_cpus idle_cpus idle_memory name partitions real_memory reason
+        state total_cpus
+        """)
     )
 
 
 class Partition(_Row):
     NAMES = tuple(
-        """
-        allowed_accounts allowed_groups allowed_qos default_time denied_accounts denied_qos is_default max_nodes
-        max_time min_nodes name nodes preempt_mode priority_tier qos state total_cpus total_nodes
-        """.split()
+        _names("""
+        allowed_accounts allowed_groups allowed_qos default_time denied_accounts denied_qos is_default
+        max_nodes max_time min_nodes name nodes preempt_mode priority_tier qos state total_cpus total_nodes
+        """)
     )
 
 
@@ -361,7 +369,7 @@ class db:  # noqa: N801 - a module there
     class Jobs(_Collection):
         @staticmethod
         def load(db_filter=None):
-            """By use and not by submission: what was never eligible is shown only when asked for by its id."""
+            """By use, not by submission: what was never eligible is shown only when asked for by its id."""
             _trouble("db.Jobs.load")
             asked = vars(db_filter)
             found = [_AccountedJob(row) for row in _read("accounted").values() if db._matches(row, asked)]

@@ -45,9 +45,13 @@ class FabricOptions:
     """What a fabric is on this cluster."""
 
     constraint: str | None = None
+    """Feature that the nodes must have; joined with the job's own constraint."""
     gres: str | None = None
+    """Of each node, such as ``nic:1``; added to the job's own."""
     switches: int | None = None
+    """At most so many leaf switches; the job waits until it can have that."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of jobs that ask for it; the job's own go before them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +62,21 @@ class Options:
     transport: str = "rest"
     """``rest`` or ``pyslurm``."""
     url: str | None = None
-    """Of slurmrestd; or ``socket``."""
+    """Of slurmrestd, ``http`` or ``https``; or ``socket``."""
     socket: str | None = None
+    """Path of slurmrestd's unix socket, in place of ``url``."""
     ca_file: str | None = None
+    """Certificates that an ``https`` address is checked with; none: the system's."""
     slurm_conf: str | None = None
-    """For pyslurm."""
+    """For pyslurm; none: what libslurm finds by itself."""
     cluster: str | None = None
     """What the cluster must say it is called; another answer takes no write."""
     token: TokenSource | None = None
+    """How the broker proves who it is to slurmrestd: one of the three sources below."""
     users: Users
+    """Whom a job runs as: one of the three ways below."""
     connect_s: float = 2.0
+    """Seconds to wait for a connection."""
     answer_s: float = 30.0
     """slurmctld's own time-outs of 9 to 20 s must fit in: a shorter one only makes more unknown outcomes."""
     settle_s: float = 60.0
@@ -75,22 +84,23 @@ class Options:
     defaults: Mapping[str, object] = field(default_factory=dict)
     """Native options of each job that does not set them: ``partition``, ``account``, ``qos`` ..."""
     allowed: tuple[str, ...] | None = None
-    """Native options that a job may set; None: all that ``native`` lists."""
+    """Native options that a job may set; none: all that are listed below."""
     priorities: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: {"low": {"nice": 1000}})
     """What ``priority: low`` and ``high`` are here, as native options; one without a row is refused."""
     preemptible: Mapping[str, object] | None = None
-    """What ``preemptible: true`` is here; None: every job may be what it is, nothing is added."""
+    """What ``preemptible: true`` is here, as native options; none: nothing is added."""
     fabrics: Mapping[str, FabricOptions] = field(default_factory=dict)
+    """What ``fabric: rdma`` and ``gpudirect`` are here; one without a table is refused."""
     gpu_types: Mapping[str, str] = field(default_factory=dict)
     """A job's ``gpu_type`` to the GRES type, where they differ."""
     mig_profiles: Mapping[str, str] = field(default_factory=dict)
-    """A ``mig_profile`` to its GRES: {"1g.10gb": "gpu:nvidia_a100_1g.10gb"}."""
+    """A ``mig_profile`` to its GRES: ``{"1g.10gb" = "gpu:nvidia_a100_1g.10gb"}``; others are refused."""
     containers: str = "none"
     """``none``; ``pyxis``: images run through Enroot and Pyxis."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Of every job; {user} is replaced."""
     secrets_directory: str | None = None
-    """``NAME/KEY`` below it is read at submit; it may not be open to other users."""
+    """``PROJECT/NAME/KEY`` below it is read at submit; it may not be open to other users."""
     guard: bool = True
     """A second copy of an attempt ends itself by an atomic claim in ``directory``."""
     logs: bool = True
@@ -98,4 +108,4 @@ class Options:
     log_roots: tuple[str, ...] = ()
     """Nothing outside is opened; empty: ``directory`` up to its first placeholder."""
     log_paths: Mapping[str, str] = field(default_factory=dict)
-    """Where a path of the nodes is mounted here: {"/home": "/mnt/cluster/home"}."""
+    """Where a path of the nodes is mounted here: ``{"/home" = "/mnt/cluster/home"}``."""

@@ -36,6 +36,8 @@ class InMemory:
     """Jobs are rows that a test puts or changes; each call is counted in ``asked``."""
 
     clock: Clock = field(default_factory=Clock)
+    name: str | None = "hpc"
+    named_by_jobs: bool = False  # as v0.0.38: nameless until the queue has shown a job
     accounting: bool = True
     has_states: bool = False
     backlog: int = 0
@@ -69,7 +71,7 @@ class InMemory:
 
     def cluster(self) -> Cluster:
         return Cluster(
-            name="hpc",
+            name=None if self.named_by_jobs else self.name,
             version="24.11.5",
             dialect="memory",
             accounting=self.accounting,
@@ -112,6 +114,7 @@ class InMemory:
 
     def jobs(self, changed_since: float | None = None) -> Listing:
         self._ask("jobs")
+        self.named_by_jobs = self.named_by_jobs and not self.rows
         unchanged = changed_since is not None and self.changed_at < changed_since
         return Listing(as_of=self.clock.now, jobs=None if unchanged else tuple(self.rows.values()))
 

@@ -125,14 +125,16 @@ class SlurmAdapter:
 
     def _the_right_cluster(self) -> str | None:
         """A new controller behind an old address must get nothing that was meant for another one."""
-        cluster = self.transport.cluster()
-        if self.options.cluster and cluster.name != self.options.cluster:
-            message = f"{self.name} is the cluster {cluster.name} and not {self.options.cluster}"
+        name, wanted = self.transport.cluster().name, self.options.cluster
+        if wanted and name is None:
+            name = self._named_by_its_jobs()
+        if wanted and name not in (wanted, None):
+            message = f"{self.name} is the cluster {name} and not {wanted}"
             raise Busy(message, 60.0, Reason.BACKEND_DOWN)
-        return cluster.name
+        return name
 
     def _named_by_its_jobs(self) -> str | None:
-        """Before v0.0.40 slurmrestd names its cluster in the rows of jobs alone."""
+        """Before v0.0.40 slurmrestd names its cluster in the rows of jobs alone: None without any."""
         with suppress(SlurmError):
             self._queue.listed(time.time())
         return self.transport.cluster().name

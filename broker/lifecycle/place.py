@@ -7,6 +7,7 @@ from dataclasses import replace
 from api_spec.decisions import Decision, Outcome
 from api_spec.frozen import changed
 from api_spec.jobs import Input, JobSpec
+from api_spec.quantities import compact_indices
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
@@ -106,7 +107,7 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
         state=AttemptState.SUBMITTING,
         submitted_at=round(context.store.now(), 3),
         inputs={item.name: item.uri or "" for item in resolved.inputs},
-        task_indices=record.next_tasks,
+        task_indices=record.next_tasks or _every_task(spec),
     )
     guard = changed(_as_read(record), below=(backend, context.settings.caps_of(backend).max_live_jobs))
     written = context.store.jobs.move(record.id, guard, _intent(context, attempt, decision))
@@ -120,6 +121,10 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
     if record.created / 1000 < context.store.incarnation_began():
         return look_up(context, order)  # Redis may have lost that this very attempt was submitted before
     return send(context, order)
+
+
+def _every_task(spec: JobSpec) -> str | None:
+    return compact_indices(spec.array.task_indices) if spec.array else None
 
 
 def _intent(context: Context, attempt: AttemptRecord, decision: Decision) -> Change:

@@ -107,7 +107,7 @@ class AttemptRecord:
     nodes: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
-    task_indices: str | None = None  # None: all of them
+    task_indices: str | None = None  # None: it is no array
 
 
 def _json(text: str) -> Any:

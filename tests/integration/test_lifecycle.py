@@ -716,6 +716,15 @@ def test_a_server_that_lost_writes_is_noticed_before_anything_is_sent(kit):
     assert kit.fake.starts(marker) == 1
 
 
+def test_the_first_attempt_of_an_array_names_its_tasks_too(kit):
+    """An adapter learns from them where the log of a task is; nobody else tells it that there are tasks."""
+    job_id = kit.submit(spec(array=Array(indices="0-6:2")))
+
+    kit.settle(lambda: kit.broker.attempts(job_id, ANA))
+
+    assert kit.broker.attempts(job_id, ANA)[0].task_indices == "0-6:2"
+
+
 def test_a_job_that_breaks_its_workers_is_set_aside(kit, monkeypatch):
     def broken(*arguments):
         raise ZeroDivisionError("a bug")
@@ -741,7 +750,7 @@ def test_an_array_that_was_lost_runs_what_has_not_completed(redis_server, tmp_pa
         kit.fake.faults.forget(first)
         kit.settle(lambda: len(kit.broker.attempts(job_id, ANA)) == 2)
 
-        assert [one.task_indices for one in kit.broker.attempts(job_id, ANA)] == [None, "1,2"]
+        assert [one.task_indices for one in kit.broker.attempts(job_id, ANA)] == ["0-2", "1,2"]
 
 
 def test_what_was_accepted_once_is_replayed_when_it_would_be_refused_now(kit):

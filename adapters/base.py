@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
@@ -299,50 +299,6 @@ class Adapter(Protocol):
     def load(self) -> Load: ...
 
     def check(self) -> Sequence[Finding]: ...
-
-
-@runtime_checkable
-class ReadsLogs(Protocol):
-    def logs(self, ref: AttemptRef, query: LogQuery) -> LogPage:
-        """Raises ``BackendError`` with the reason where the log cannot be reached; never an empty page."""
-
-
-@runtime_checkable
-class Updates(Protocol):
-    def update(self, ref: AttemptRef, spec: JobSpec) -> None:
-        """Make ``ref.replicas`` and ``spec`` (of ``ref.revision``) what is wanted; may be repeated."""
-
-
-@runtime_checkable
-class Adjusts(Protocol):
-    def adjust(self, ref: AttemptRef, spec: JobSpec) -> None:
-        """Make time limit and priority of ``spec`` hold for work that waits or runs; may be repeated."""
-
-
-@runtime_checkable
-class Holds(Protocol):
-    def hold(self, ref: AttemptRef) -> None: ...
-
-    def release(self, ref: AttemptRef) -> None: ...
-
-
-@runtime_checkable
-class Explains(Protocol):
-    def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
-        """Why it has not started, best reason first, with the numbers as evidence."""
-
-
-@runtime_checkable
-class PlacesOutputs(Protocol):
-    def outputs(self, spec: JobSpec, ref: AttemptRef) -> Mapping[str, str]:
-        """The URI of each output of a completed attempt, where its observation cannot know.  Pure."""
-
-
-@runtime_checkable
-class StaysBehind(Protocol):
-    def leave_when_idle(self) -> None:
-        """This machine's only broker stops: what serves this backend here, and outlives the broker, may end
-        as soon as no attempt is live.  Asks, does not wait, never raises; a later submit brings it back."""
 
 
 @dataclass(frozen=True, kw_only=True)

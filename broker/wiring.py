@@ -11,7 +11,8 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any
 
-from adapters.base import Adapter, BackendConfig, StaysBehind
+from adapters.base import Adapter, BackendConfig
+from adapters.extras import StaysBehind
 from api_spec.errors import InvalidConfiguration
 from broker.lifecycle.broker import Broker
 from broker.lifecycle.context import Context

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapters.base import Adjusts, BackendError, Busy, Holds, OutcomeUnknown, Rejected, Updates
+from adapters.base import BackendError, Busy, OutcomeUnknown, Rejected
+from adapters.extras import Adjusts, Holds, Updates
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import ACT, Context, ref_of
 from broker.lifecycle.health import failed, wait_s

@@ -5,16 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from adapters.base import (
-    Absent,
-    AttemptRef,
-    BackendError,
-    Explains,
-    Found,
-    Observation,
-    Observations,
-    PlacesOutputs,
-)
+from adapters.base import Absent, AttemptRef, BackendError, Found, Observation, Observations
+from adapters.extras import Explains, PlacesOutputs
 from api_spec.errors import StoreUnavailable
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState

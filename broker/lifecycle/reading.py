@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from adapters.base import BackendError, BadLogQuery, LogPage, LogQuery, ReadsLogs
+from adapters.base import BackendError, BadLogQuery, LogPage, LogQuery
+from adapters.extras import ReadsLogs
 from api_spec.decisions import Decision, Refusal
 from api_spec.errors import BackendUnavailable, Conflict, InvalidRequest, NotFound, NotSupported
 from api_spec.reasons import SENTENCES, Reason

@@ -16,8 +16,8 @@ import tempfile
 import time
 import urllib.request
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from broker.client import Client, ClientError
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "digits"))
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 START_S, TRAIN_S, SERVE_S, STOP_S = 60.0, 90.0, 60.0, 20.0
 REPLICAS = 2
 IMAGES_IN_A_REQUEST = 50
@@ -42,27 +43,49 @@ class DemoFailed(Exception):
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    return run(show_the_main_job)
+
+
+@contextmanager
+def nothing_else() -> Iterator[str]:
+    yield ""
+
+
+def run(
+    show: Callable[[Client], None], surroundings: Callable[[], AbstractContextManager[str]] = nothing_else
+) -> int:
+    """``surroundings`` are there as long as the broker, and say its settings; the exit code."""
+    for number in SIGNALS:
         signal.signal(number, interrupted)
     started = time.monotonic()
-    directory = Path(tempfile.mkdtemp(prefix="broker-demo-"))
-    broker = start_broker(directory)
     try:
-        show_the_main_job(wait_until_ready(broker, directory))
+        with surroundings() as settings, running_broker(settings) as client:
+            show(client)
     except DemoFailed as failure:
         print(f"\nThe demo failed: {failure}", file=sys.stderr)
-        print_ends_of_logs(directory)
         return 1
     except KeyboardInterrupt:
         print("\nThe demo was interrupted.", file=sys.stderr)
         return 130
-    finally:
-        # A second Ctrl-C must not leave half of it running.
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        stop_everything(broker, directory)
     print(f"\nAll of it took {time.monotonic() - started:.0f} s, and nothing is left running.")
     return 0
+
+
+@contextmanager
+def running_broker(settings: str) -> Iterator[Client]:
+    directory = Path(tempfile.mkdtemp(prefix="broker-demo-"))
+    broker = start_broker(directory, settings)
+    try:
+        with wait_until_ready(broker, directory) as client:
+            yield client
+    except DemoFailed:
+        print_ends_of_logs(directory)
+        raise
+    finally:
+        # A second Ctrl-C must not leave half of it running.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        stop_everything(broker, directory)
 
 
 def interrupted(*_: Any) -> None:
@@ -79,15 +102,12 @@ def step(title: str) -> Iterator[None]:
 
 
 def show_the_main_job(client: Client) -> None:
-    with client:
-        training, service = submit_both(client)
-        train(client, training)
-        serve(client, service)
-        scale(client, service)
-        with step("Cancel the service"):
-            client.cancel(service)
-            job = client.wait([service], timeout=SERVE_S, progress=show_state)[0]
-            expect(job["state"] == "CANCELLED", f"the service is {job['state']}")
+    training, service = submit_both(client)
+    train(client, training)
+    serve(client, service)
+    scale(client, service)
+    with step("Cancel the service"):
+        cancel(client, service)
 
 
 # ---- the steps ---------------------------------------------------------------------------------------
@@ -96,14 +116,20 @@ def show_the_main_job(client: Client) -> None:
 def submit_both(client: Client) -> tuple[str, str]:
     with step("Submit both files in one call: both are accepted, or neither"):
         files = read_specs([str(HERE / "training.yaml"), str(HERE / "inference.yaml")])
-        accepted = client.submit([file.spec for file in files])
-        for item in accepted:
-            job = item["job"]
-            print(f"{job['spec']['name']} ({job['spec']['kind']}) is job {job['id']}, {job['state']}")
-            for line in decision_lines(item["decision"]):
-                click.echo(f"  {line}")  # without colours where it is not a terminal
-        sys.stdout.flush()
-        return accepted[0]["job"]["id"], accepted[1]["job"]["id"]
+        training, service = submit(client, [file.spec for file in files])
+        return training, service
+
+
+def submit(client: Client, specs: Sequence[dict[str, Any]]) -> list[str]:
+    """Their ids; prints each decision."""
+    accepted = client.submit(specs)
+    for item in accepted:
+        job = item["job"]
+        print(f"{job['spec']['name']} ({job['spec']['kind']}) is job {job['id']}, {job['state']}")
+        for line in decision_lines(item["decision"]):
+            click.echo(f"  {line}")  # without colours where it is not a terminal
+    sys.stdout.flush()
+    return [item["job"]["id"] for item in accepted]
 
 
 def train(client: Client, training: str) -> None:
@@ -154,6 +180,13 @@ def scale(client: Client, service: str) -> None:
         for replica in sorted(seen):
             print(f"replica {replica} answers")
         expect(len(seen) == REPLICAS, f"of {REPLICAS} replicas {len(seen)} answered")
+
+
+def cancel(client: Client, *jobs: str) -> None:
+    for job_id in jobs:
+        client.cancel(job_id)
+    for job in client.wait(jobs, timeout=SERVE_S, progress=show_state):
+        expect(job["state"] == "CANCELLED", f"{job['spec']['name']} is {job['state']}")
 
 
 def lines_of(pieces: Iterable[bytes]) -> Iterator[str]:
@@ -213,11 +246,14 @@ def ask(endpoint: str, images: list[list[float]]) -> dict[str, Any]:
 # ---- the broker --------------------------------------------------------------------------------------
 
 
-def start_broker(directory: Path) -> subprocess.Popen[bytes]:
+def start_broker(directory: Path, settings: str) -> subprocess.Popen[bytes]:
     """``python3`` in the jobs is the Python that runs this, because its directory comes first."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     command = [sys.executable, "-m", "broker.cli", "dev", "--data-dir", str(directory / "data")]
+    if settings:
+        (directory / "broker.toml").write_text(settings)
+        command += ["--config", str(directory / "broker.toml")]
     with (directory / "broker.log").open("wb") as log:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -225,7 +261,7 @@ def start_broker(directory: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_until_ready(broker: subprocess.Popen[bytes], directory: Path) -> Client:
-    with step("Start a broker: state, API, worker, controller and local jobs on this machine"):
+    with step("Start a broker on this machine: state, API, worker, controller"):
         ready = directory / "data" / "dev.json"
 
         def found() -> bool:
@@ -241,7 +277,8 @@ def wait_until_ready(broker: subprocess.Popen[bytes], directory: Path) -> Client
             START_S,
             lambda: "a backend did not say what it has",
         )
-        print(f"ready at {known['url']}", flush=True)
+        names = ", ".join(backend["name"] for backend in client.backends())
+        print(f"ready at {known['url']}, with the backend{'s' if ',' in names else ''} {names}", flush=True)
         return client
 
 

@@ -150,6 +150,15 @@ def test_an_error_beside_a_job_id_is_a_job_that_is_not_as_asked():
     assert judging.dropped(answer) == "it"
 
 
+@pytest.mark.parametrize("code", [2015, 2056, 2068, 2074, 2101])
+def test_why_a_job_cannot_start_at_once_is_no_error_when_it_was_queued(code):
+    """Of a drained node or a reservation, v0.0.38 says so among the errors.  Its job was cancelled."""
+    answer = Answer.of({"job_id": 7, **entry(code)})
+
+    assert judging.not_submitted(answer, for_another=False) is None
+    assert judging.dropped(answer) is None
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("name", ["cancel", "cancel_ended"])
 def test_what_is_over_is_cancelled(dialect, name):

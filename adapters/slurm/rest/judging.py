@@ -9,7 +9,7 @@ from typing import Any
 from adapters.slurm.codes import KINDS
 from adapters.slurm.records import Listing
 from adapters.slurm.rest import rows
-from adapters.slurm.rest.answers import ALREADY_DONE, UNKNOWN_JOB, Answer, failure, problems
+from adapters.slurm.rest.answers import ALREADY_DONE, QUEUED, UNKNOWN_JOB, Answer, failure, problems
 from adapters.slurm.rest.values import moment, whole
 from adapters.slurm.transport import NoAnswer, NotKnown, Refused, SlurmError
 
@@ -50,7 +50,7 @@ def not_submitted(answer: Answer, *, for_another: bool) -> SlurmError | None:
 def dropped(answer: Answer) -> str | None:
     """What the job that was made is not as it was asked for, in slurmrestd's words."""
     wrong = [
-        *problems(answer),
+        *(one for one in problems(answer) if one.code not in QUEUED),
         *(one for one in problems(answer, "warnings") if one.source.startswith(OF_THE_BODY)),
     ]
     return "; ".join(f"{one.source} {one.text}".strip() for one in wrong) or None

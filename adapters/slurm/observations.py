@@ -180,10 +180,18 @@ def _signalled(row: Job, signal: int) -> _Told:
 
 def _failure(row: Job, reason: Reason) -> str | None:
     if reason is Reason.NODE_LOST:
-        return f"the node {row.failed_node} failed" if row.failed_node else None
+        return _lost_node(row)
     if reason is Reason.LOST:
         return "Slurm revoked it: another cluster of the federation has it"
     return None
+
+
+def _lost_node(row: Job) -> str | None:
+    """v0.0.38 does not say which of them."""
+    node = row.failed_node or (row.nodes[0] if len(row.nodes) == 1 else None)
+    if node is not None:
+        return f"the node {node} failed"
+    return f"one of the nodes {', '.join(row.nodes)} failed" if row.nodes else None
 
 
 # ---- an array ----------------------------------------------------------------------------------------

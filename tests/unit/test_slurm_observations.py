@@ -73,8 +73,17 @@ def test_who_cancelled_it_at_slurm_is_told():
     assert seen(row("CANCELLED", cancelled_by="root")).message == "cancelled at Slurm by root"
 
 
-def test_a_node_that_failed_is_named():
-    assert seen(row("NODE_FAIL", failed_node="n3")).message == "the node n3 failed"
+@pytest.mark.parametrize(
+    "told, message",
+    [
+        ({"failed_node": "n3", "nodes": ("n1", "n3")}, "the node n3 failed"),
+        ({"nodes": ("n1",)}, "the node n1 failed"),
+        ({"nodes": ("n1", "n3")}, "one of the nodes n1, n3 failed"),
+        ({}, None),
+    ],
+)
+def test_a_node_that_failed_is_named_also_where_slurm_does_not_say_which(told, message):
+    assert seen(row("NODE_FAIL", **told)).message == message
 
 
 def test_what_waits_has_a_reason_and_no_start():

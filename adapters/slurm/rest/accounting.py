@@ -11,9 +11,11 @@ from adapters.slurm.rest.rows import ENDED, WAITING, exit_of
 from adapters.slurm.rest.values import moment, names, nodes, number, positive, text, tres, whole, words
 
 Row = Mapping[str, Any]
-BEGINNING = 1_000_000_000.0  # before any job; Slurm takes a small number for a mistake
 # Characters.  Ids that are written one by one take four times as many of the 8 KiB of an address.
 LONGEST_LIST = 1500
+
+EARLIEST = 365 * 86400
+"""Slurm takes no time before 1,000,000 as one; no job is from 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,11 @@ class Ask:
     job_ids: Collection[int] = ()
     users: Collection[str] = ()
     since: float | None = None
+
+    @property
+    def submitted_since(self) -> int:
+        """What a question without a time means, since none would be "today"."""
+        return max(int(self.since or 0), EARLIEST)
 
 
 def chunks(some: Collection[object]) -> Iterator[str]:

@@ -72,20 +72,22 @@ NOTHING_FOUND = 9003
 
 # Beside a job's id: the controller has queued the job, and says why it does not start it at once (the list
 # nonfatal_errors of slurmrestd; v0.0.38 puts them among the errors).
-QUEUED = frozenset({
-    2015,  # the partition is not like that now
-    2016,  # all nodes are busy
-    2040,  # the licences are in use
-    2042,  # it is held
-    2050,  # a limit of the account or the QOS is reached
-    2055,  # the reservation is in use
-    2056,  # the reservation cannot be used now
-    2059,  # MPI's ports are in use
-    2068,  # a node that it asks for is down, drained or reserved
-    2074,  # the threshold of the QOS is reached
-    2100,  # the burst buffer has to be allocated
-    2101,  # the partition is down
-})
+QUEUED = frozenset(
+    {
+        2015,  # the partition is not like that now
+        2016,  # all nodes are busy
+        2040,  # the licences are in use
+        2042,  # it is held
+        2050,  # a limit of the account or the QOS is reached
+        2055,  # the reservation is in use
+        2056,  # the reservation cannot be used now
+        2059,  # MPI's ports are in use
+        2068,  # a node that it asks for is down, drained or reserved
+        2074,  # the threshold of the QOS is reached
+        2100,  # the burst buffer has to be allocated
+        2101,  # the partition is down
+    }
+)
 
 # fmt: off
 STATUSES: dict[int, type[SlurmError]] = {

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from adapters.slurm.records import Changes, Partition, Submission
-from adapters.slurm.rest.accounting import BEGINNING, Ask, chunks, job_name
+from adapters.slurm.rest.accounting import Ask, chunks, job_name
 from adapters.slurm.rest.values import joined, names, nodes, text, whole, words
 from adapters.slurm.transport import Refused
 
@@ -158,7 +158,7 @@ def questions(ask: Ask) -> list[list[tuple[str, str]]]:
             for some in chunks(ask.job_ids)
         ]
     common = [
-        ("start_time", since(ask.since or BEGINNING)),
+        ("start_time", since(ask.submitted_since)),
         ("usage_time_as_submit_time", "true"),  # a window of usage hides what was never eligible
         ("show_duplicates", "true"),
         ("skip_steps", "true"),  # they double the answer

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 from adapters.slurm.records import Changes, Partition, Submission
-from adapters.slurm.rest.accounting import BEGINNING, Ask, chunks, job_name
+from adapters.slurm.rest.accounting import Ask, chunks, job_name
 from adapters.slurm.rest.values import joined, names, nodes, text, whole
 from adapters.slurm.transport import Refused
 
@@ -148,5 +148,5 @@ def questions(ask: Ask) -> list[list[tuple[str, str]]]:
     """
     if ask.job_ids:
         return [[("step", some)] for some in chunks(ask.job_ids)]
-    submitted = ("submit_time", f"uts{int(ask.since or BEGINNING)}")
+    submitted = ("submit_time", f"uts{ask.submitted_since}")
     return [[submitted, *job_name(some)] for some in chunks(ask.names)]

@@ -150,14 +150,14 @@ class SlurmAdapter:
         with reading(self.name):
             seen = self._attempts.seen(refs)
             cluster = self.transport.cluster().name
-        for marker, found in seen.items():
+        for marker, found in seen.found.items():
             self._end_copies(marker, found)
         expected = {ref.marker: ref.task_indices for ref in refs}
         found_ones = {
             marker: self._observation(marker, found, cluster, expected[marker])
-            for marker, found in seen.items()
+            for marker, found in seen.found.items()
         }
-        return Observations(as_of=as_of, complete=True, found=found_ones)
+        return Observations(as_of=as_of, complete=seen.complete, found=found_ones)
 
     def _observation(
         self, marker: str, found: Reading, cluster: str | None, expected: Sequence[int] = ()

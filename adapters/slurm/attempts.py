@@ -6,20 +6,33 @@ database.  Every method raises ``SlurmError``.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from adapters.base import Absent, AttemptRef, Found, Unsettled
 from adapters.slurm import observations
 from adapters.slurm.live import LiveQueue
 from adapters.slurm.observations import Reading
+from adapters.slurm.past import Past, id_of, key_of
 from adapters.slurm.records import Job
-from adapters.slurm.transport import NotKnown, Transport
+from adapters.slurm.transport import NoAnswer, NotKnown, NotReached, Transport, TryLater
+
+log = logging.getLogger(__name__)
 
 SUBMITTED_BEFORE_S = 3600.0
 """The controller's clock and ours may differ by a time zone's mistake, not by more."""
 BEHIND_S = 2.0
 """Until the next look when the database is behind, which a busy one is for moments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One pass; only in a ``complete`` one is what it does not show absent."""
+
+    found: Mapping[str, Reading]
+    complete: bool
 
 
 class Attempts:
@@ -32,6 +45,7 @@ class Attempts:
         self._queue = queue
         self._settle_s = settle_s
         self._clock = clock
+        self._past = Past(transport, clock)
 
     # ---- one attempt -----------------------------------------------------------------------------------
 
@@ -66,7 +80,7 @@ class Attempts:
         settled = (ref.submitted_at or now) + self._settle_s
         listed = self._queue.listed(min(now, settled)).named(ref.marker)
         groups = {row.group for row in listed}
-        if (own := _id(ref)) is not None:
+        if (own := id_of(ref)) is not None:
             groups.add(own)
         found = {group: self._live(group, ref.marker) for group in sorted(groups)}
         return {group: rows for group, rows in found.items() if rows}
@@ -81,7 +95,7 @@ class Attempts:
 
     def known(self, ref: AttemptRef) -> Sequence[Job]:
         """All rows of one attempt, asked for by its id where there is one."""
-        own = _id(ref)
+        own = id_of(ref)
         if own is None:
             rows = self._queue.listed(self._clock()).named(ref.marker)
         else:
@@ -92,20 +106,38 @@ class Attempts:
         ours = [row for row in rows if row.name == ref.marker]
         if ours or not self._is_accounted:
             return ours
-        return self._history([ref]).get(ref.marker, [])
+        return self._past.of([ref])[ref.marker]
 
     # ---- many ------------------------------------------------------------------------------------------
 
-    def seen(self, refs: Collection[AttemptRef]) -> Mapping[str, Reading]:
+    def seen(self, refs: Collection[AttemptRef]) -> Seen:
         """One listing for all; the database is asked only for what has left the queue, or is leaving it."""
         queue = self._queue.listed(self._clock())
         rows = {ref.marker: [*queue.named(ref.marker)] for ref in refs}
-        if self._is_accounted:
-            left = [ref for ref in refs if _may_have_left(rows[ref.marker])]
-            for marker, recorded in self._history(left).items():
-                rows[marker] += [row for row in recorded if observations.is_over(row)]
+        complete = not self._is_accounted or self._add_the_past(refs, rows)
         found = {marker: observations.reading(some) for marker, some in rows.items()}
-        return {marker: reading for marker, reading in found.items() if reading is not None}
+        known = {marker: reading for marker, reading in found.items() if reading is not None}
+        return Seen(found=known, complete=complete)
+
+    def _add_the_past(self, refs: Collection[AttemptRef], rows: dict[str, list[Job]]) -> bool:
+        """False: the database does not answer.  What it alone knows is unknown then; the rest goes on."""
+        left = [ref for ref in refs if _may_have_left(rows[ref.marker])]
+        try:
+            words = self._past.with_last_words([row for some in rows.values() for row in some])
+            recorded = self._past.of(left)
+            behind = any(rows[ref.marker] for ref in left) and self._transport.accounting_backlog() > 0
+        except (NotReached, NoAnswer, TryLater) as error:
+            log.warning("the accounting database does not answer: %s", error)
+            words, recorded, behind = {}, {}, True
+        for marker, live in rows.items():
+            rows[marker] = [words.get(key_of(row), row) for row in live]
+        for marker in (
+            ref.marker for ref in left
+        ):  # of an array some tasks may be known to the database alone
+            rows[marker] = (
+                [] if behind else rows[marker] + list(filter(observations.is_over, recorded[marker]))
+            )
+        return not behind
 
     def all_ours(self, prefix: str, since: float) -> Iterator[tuple[str, Reading]]:
         queue = self._queue.listed(self._clock())
@@ -118,19 +150,6 @@ class Attempts:
             if (reading := observations.reading(some)) is not None:
                 yield name, reading
 
-    def _history(self, refs: Collection[AttemptRef]) -> dict[str, list[Job]]:
-        """By id where there is one: the database has an index of ids, and none of names."""
-        ids = {ref.marker: _id(ref) for ref in refs}
-        known = [one for one in ids.values() if one is not None]
-        names = [marker for marker, one in ids.items() if one is None]
-        rows = [*self._transport.history(job_ids=known)] if known else []
-        rows += self._transport.history(names=names) if names else []
-        found: dict[str, list[Job]] = {}
-        for row in rows:
-            if row.name in ids:  # an id may have been somebody else's before
-                found.setdefault(row.name, []).append(row)
-        return found
-
     @property
     def _is_accounted(self) -> bool:
         return self._transport.cluster().accounting
@@ -138,11 +157,6 @@ class Attempts:
     @property
     def _cluster(self) -> str | None:
         return self._transport.cluster().name
-
-
-def _id(ref: AttemptRef) -> int | None:
-    found = (ref.handle or {}).get("id")
-    return found if isinstance(found, int) else None
 
 
 def _or_ever(since: float) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 from adapters.base import Absent, AttemptRef, Found, Unsettled
 from adapters.slurm.attempts import Attempts
 from adapters.slurm.live import LiveQueue
-from adapters.slurm.transport import NotReached
+from adapters.slurm.transport import NoAnswer, NotReached, TryLater
 from tests.slurm_cluster import InMemory
 from tests.slurm_rows import MARKER, row
 
@@ -155,12 +155,29 @@ def test_a_pass_over_what_is_in_the_queue_is_one_question(cluster, attempts):
 
     seen = attempts.seen([ref(5)])
 
-    assert set(seen) == {MARKER}
+    assert set(seen.found) == {MARKER}
     assert cluster.asked == ["jobs"]
 
 
+@pytest.mark.parametrize("error", [NotReached("7000"), NoAnswer("504"), TryLater("busy")])
+def test_without_its_database_a_pass_shows_the_queue_and_is_not_complete(error):
+    """One job that had left the queue kept all others from being seen, as long as the database was down."""
+
+    class DatabaseIsDown(InMemory):
+        def history(self, *_, **__):
+            raise error
+
+    cluster = DatabaseIsDown()
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    cluster.put(row("COMPLETED", id=5))
+
+    seen = attempts.seen([ref(5), AttemptRef(marker="wb-test-gone-1")])
+
+    assert (set(seen.found), seen.complete) == ({MARKER}, False)
+
+
 def test_what_nobody_knows_is_not_in_a_pass(cluster, attempts):
-    assert attempts.seen([ref(5)]) == {}
+    assert attempts.seen([ref(5)]).found == {}
 
 
 def test_a_ghost_is_not_in_a_pass():
@@ -168,7 +185,7 @@ def test_a_ghost_is_not_in_a_pass():
     attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
     cluster.recorded.append(row("RUNNING", id=5, submitted_at=1000.0, accounted=True))
 
-    assert attempts.seen([ref(5)]) == {}
+    assert attempts.seen([ref(5)]).found == {}
 
 
 def test_tasks_that_have_left_the_queue_are_looked_up_when_the_rest_has_ended():
@@ -179,4 +196,4 @@ def test_tasks_that_have_left_the_queue_are_looked_up_when_the_rest_has_ended():
 
     seen = attempts.seen([ref(5)])
 
-    assert sorted(one.task for one in seen[MARKER].rows) == [0, 1]
+    assert sorted(one.task for one in seen.found[MARKER].rows) == [0, 1]

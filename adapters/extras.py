@@ -1,4 +1,4 @@
-"""What an adapter may offer beside the contract: a protocol each, mostly with a ``Capability`` of its name."""
+"""What an adapter may offer beside the contract: a protocol each, mostly with a ``Capability`` too."""
 
 from __future__ import annotations
 

@@ -164,7 +164,8 @@ class SlurmAdapter:
     ) -> Observation:
         if not expected and observations.is_array(found.rows):
             expected = _carried(marker, found).task_indices
-        return observations.observation(marker, found, cluster, expected)
+        accounted = self._transport.cluster().accounting
+        return observations.observation(marker, found, cluster, expected, accounted=accounted)
 
     def _end_copies(self, marker: str, found: Reading) -> None:
         """The guard in the script lets one run; what waits beside it would only take a place in the queue."""

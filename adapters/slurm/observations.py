@@ -81,11 +81,18 @@ def is_array(rows: Sequence[Job]) -> bool:
 
 
 def observation(
-    marker: str, found: Reading, cluster: str | None, expected: Sequence[int] = ()
+    marker: str,
+    found: Reading,
+    cluster: str | None,
+    expected: Sequence[int] = (),
+    *,
+    accounted: bool = False,
 ) -> Observation:
-    """``expected``: the indices of an array, where they are known."""
+    """``expected``: the indices of an array, where they are known.  ``accounted``: the rows are all that there
+    ever were, by the database."""
     if is_array(found.rows) or expected:
-        return _of_array(marker, found.rows, cluster, expected)
+        gone = CANCELLED_IN_THE_QUEUE if accounted else FORGOTTEN
+        return _of_array(marker, found.rows, cluster, expected, gone)
     row = found.rows[0]
     word = words.word_of(row)
     told = _Told.of(row, word)
@@ -108,7 +115,11 @@ def observation(
 
 
 def _started_at(row: Job, word: Word | None) -> float | None:
-    return None if word is None or word.state is A.QUEUED else row.started_at
+    """What was cancelled in the queue has the time of its end as that of its start, and no nodes."""
+    never = word is not None and word.outcome is JobState.CANCELLED and row.started_at == row.ended_at
+    if word is None or word.state is A.QUEUED or (never and not row.nodes):
+        return None
+    return row.started_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +155,7 @@ def _waits(row: Job) -> str | None:
 def _cancelled(row: Job) -> _Told:
     """By somebody, or by Slurm itself, because what it waited for can no longer happen."""
     reason = words.ENDINGS.get(row.reason or "")
-    if reason is Reason.DEPENDENCY_FAILED and row.started_at is None:
+    if reason is Reason.DEPENDENCY_FAILED and not row.nodes:
         return _Told(reason=reason, message="Slurm cancelled it: a dependency can never be met")
     who = f"cancelled at Slurm by {row.cancelled_by}" if row.cancelled_by else None
     return _Told(reason=Reason.CANCELLED, message=who)
@@ -197,13 +208,23 @@ def _lost_node(row: Job) -> str | None:
 # ---- an array ----------------------------------------------------------------------------------------
 
 
-def _of_array(marker: str, rows: Sequence[Job], cluster: str | None, expected: Sequence[int]) -> Observation:
+# Tasks of an array that is over and of which there is no row.  Slurm keeps none of one that was cancelled
+# before it started; without a database also none of one that ended a while ago.
+CANCELLED_IN_THE_QUEUE = TaskObservation(state=A.ENDED, outcome=JobState.CANCELLED, reason=Reason.CANCELLED)
+FORGOTTEN = TaskObservation(state=A.ENDED, outcome=JobState.FAILED, reason=Reason.LOST)
+
+
+def _of_array(
+    marker: str, rows: Sequence[Job], cluster: str | None, expected: Sequence[int], gone: TaskObservation
+) -> Observation:
     tasks = tasks_of(rows, expected)
     state = None if any(words.word_of(row) is None for row in rows) else _array_state(tasks)
     started = [task.started_at for task in tasks.values() if task.started_at is not None]
     ended = [task.ended_at for task in tasks.values() if task.ended_at is not None]
     waiting = next((row for row in rows if words.word_of(row) == words.BASES["PENDING"]), rows[0])
     told = _array_end(tasks) if state is A.ENDED else _Ended()
+    if state is A.ENDED:
+        tasks = {**dict.fromkeys(expected, gone), **tasks}
     return Observation(
         marker=marker,
         state=state,

@@ -73,6 +73,15 @@ def test_who_cancelled_it_at_slurm_is_told():
     assert seen(row("CANCELLED", cancelled_by="root")).message == "cancelled at Slurm by root"
 
 
+def test_what_was_cancelled_in_the_queue_never_started():
+    """Of a dependency that could not be met at its submission Slurm says that it started when it ended."""
+    reason = "DependencyNeverSatisfied"
+
+    found = seen(row("CANCELLED", reason=reason, submitted_at=5.0, started_at=5.0, ended_at=5.0))
+
+    assert (found.reason, found.started_at) == (Reason.DEPENDENCY_FAILED, None)
+
+
 @pytest.mark.parametrize(
     "told, message",
     [
@@ -245,3 +254,27 @@ def test_an_array_that_was_cancelled_while_it_waited_ends_in_all_its_tasks():
 
 def test_the_handle_of_an_array_is_its_own_id_and_not_that_of_a_task():
     assert seen(task(3, "RUNNING")).handle["id"] == 7
+
+
+@pytest.mark.parametrize(
+    "accounted, outcome, reason",
+    [(True, JobState.CANCELLED, Reason.CANCELLED), (False, JobState.FAILED, Reason.LOST)],
+)
+def test_of_a_task_without_a_row_the_end_of_its_array_tells(accounted, outcome, reason):
+    """Slurm keeps nothing of a task that was cancelled while it waited.  How the array ended say those that
+    are known: the broker may have seen this one end."""
+    found = observations.reading([task(0, "COMPLETED"), task(1, "COMPLETED")])
+
+    told = observations.observation(MARKER, found, "hpc", [0, 1, 2], accounted=accounted)
+
+    assert (told.outcome, told.tasks[2].outcome, told.tasks[2].reason) == (
+        JobState.COMPLETED,
+        outcome,
+        reason,
+    )
+
+
+def test_a_task_without_a_row_says_nothing_while_its_array_goes_on():
+    found = observations.reading([task(0, "COMPLETED"), task(1, "RUNNING")])
+
+    assert set(observations.observation(MARKER, found, "hpc", [0, 1, 2], accounted=True).tasks) == {0, 1}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adapters.slurm.observations import waiting_indices
 from adapters.slurm.records import (
     Association,
     Changes,
@@ -121,14 +122,9 @@ class InMemory:
     def states(self) -> Sequence[JobState]:
         self._ask("states")
         return [
-            JobState(
-                id=row.id,
-                states=row.states,
-                array_id=row.array_id,
-                task=row.task,
-                waiting_tasks=row.waiting_tasks,
-            )
+            JobState(id=row.id, states=row.states, task=task)  # as v0.0.41 and later
             for row in self.rows.values()
+            for task in ([row.task] if row.waiting_tasks is None else waiting_indices(row.waiting_tasks, ()))
         ]
 
     def job(self, job_id: int) -> Sequence[Job]:

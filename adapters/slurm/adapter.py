@@ -164,7 +164,7 @@ class SlurmAdapter:
     ) -> Observation:
         if not expected and observations.is_array(found.rows):
             expected = _carried(marker, found).task_indices
-        accounted = self._transport.cluster().accounting
+        accounted = self.transport.cluster().accounting
         return observations.observation(marker, found, cluster, expected, accounted=accounted)
 
     def _end_copies(self, marker: str, found: Reading) -> None:

@@ -110,7 +110,7 @@ def _counts(queue: Queue) -> tuple[int, int]:
     queued = running = 0
     for rows in queue.by_name.values():
         for row in rows:
-            word = words.word_of(row)
+            word = words.word(row.states)
             if word is None or word.state is AttemptState.ENDED:
                 continue
             if word.state is AttemptState.RUNNING:

@@ -50,7 +50,7 @@ def reasons(rows: Sequence[Job], queue: Queue) -> Sequence[Refusal]:
     if not waiting:
         return ()
     row = waiting[0]
-    word = words.word_of(row)
+    word = words.word(row.states)
     code = (word.reason if word else None) or words.pending_reason(row.reason)
     return (Refusal(code, "; ".join(part for part in _parts(row, queue) if part)),)
 

@@ -36,6 +36,9 @@ class Queue:
         return self.by_name.get(name, ())
 
 
+_Look = tuple[int, int | None, tuple[str, ...]]
+
+
 class LiveQueue:
     """Safe from several threads: who asks while another one is asking gets its answer."""
 
@@ -44,6 +47,8 @@ class LiveQueue:
         self._clock = clock
         self._asking = threading.Lock()
         self._groups: dict[int, tuple[Job, ...]] = {}
+        self._group_of: dict[int, int] = {}  # a task's own id to that of its array
+        self._looks: dict[int, frozenset[_Look]] = {}  # what the states said when the details were asked for
         self._stamp: float | None = None  # of the controller's last whole listing
         self._whole_at = float("-inf")
         self._whole_took_s = 0.0
@@ -67,7 +72,7 @@ class LiveQueue:
         """Something was written: the next listing is a new one, with the details of these jobs."""
         with self._asking:
             for group in groups:
-                self._groups.pop(group, None)
+                self._looks.pop(group, None)
             self._queue = Queue(began_at=float("-inf"), by_name=self._queue.by_name)
 
     def _ask(self) -> Queue:
@@ -89,40 +94,61 @@ class LiveQueue:
         return self._clock() - self._whole_at >= rest_s
 
     def _whole(self, began_at: float) -> bool:
+        """The states first: what changes between the two questions is looked at again, not overlooked."""
+        states = self._transport.states() if self._transport.cluster().has_states else ()
         listing = self._transport.jobs(self._stamp)
         self._stamp = listing.as_of
         self._whole_at, self._whole_took_s = began_at, self._clock() - began_at
-        if listing.jobs is None:
-            return False
-        groups = defaultdict(list)
-        for job in listing.jobs:
-            groups[job.group].append(job)
-        self._groups = {group: tuple(rows) for group, rows in groups.items()}
-        return True
+        if listing.jobs is not None:
+            groups = defaultdict(list)
+            for job in listing.jobs:
+                groups[job.group].append(job)
+            self._groups = {group: tuple(rows) for group, rows in groups.items()}
+            self._group_of = {job.id: job.group for job in listing.jobs}
+        self._looks = self._by_group(states)
+        return listing.jobs is not None
 
     def _by_states(self, began_at: float) -> bool:
-        states: dict[int, set[_Look]] = defaultdict(set)
-        for row in self._transport.states():
-            states[row.array_id or row.id].add(_look(row))
-        gone = self._groups.keys() - states.keys()
-        news = [one for one, looks in states.items() if looks != set(map(_look, self._groups.get(one, ())))]
+        states = self._transport.states()
+        looks = self._by_group(states)
+        gone = self._groups.keys() - looks.keys()
+        news = [group for group, look in looks.items() if look != self._looks.get(group)]
         if len(news) > DETAILS_AT_ONCE:
             self._stamp = None  # the listing since then would be whole as well
             return self._whole(began_at)
         for group in gone:
-            del self._groups[group]
+            self._keep(group, ())
         for group in news:
-            self._groups.pop(group, None)
-            with suppress(NotKnown):  # purged between the two questions
-                self._groups[group] = tuple(self._transport.job(group))
+            self._look_at(group)
+        self._looks = self._by_group(states)  # of tasks that have started the array is known now
         return bool(gone or news)
 
+    def _by_group(self, states: Sequence[JobState]) -> dict[int, frozenset[_Look]]:
+        found: dict[int, set[_Look]] = defaultdict(set)
+        for row in states:
+            group = row.array_id or self._group_of.get(row.id, row.id)
+            found[group].add((row.id, row.task, row.states))
+        return {group: frozenset(looks) for group, looks in found.items()}
 
-_Look = tuple[int, tuple[str, ...], str | None]
+    def _look_at(self, job_id: int) -> None:
+        """Of a task that has just started the listing says its own id alone: the array is asked for."""
+        rows = self._details(job_id)
+        arrays = {row.group for row in rows} - {job_id}
+        self._keep(job_id, [row for row in rows if row.group == job_id])
+        for group in arrays:
+            self._keep(group, self._details(group))
 
+    def _details(self, job_id: int) -> Sequence[Job]:
+        with suppress(NotKnown):  # purged between the two questions
+            return self._transport.job(job_id)
+        return ()
 
-def _look(row: Job | JobState) -> _Look:
-    return row.id, row.states, row.waiting_tasks
+    def _keep(self, group: int, rows: Sequence[Job]) -> None:
+        for row in self._groups.pop(group, ()):
+            self._group_of.pop(row.id, None)
+        if rows:
+            self._groups[group] = tuple(rows)
+            self._group_of.update((row.id, group) for row in rows)
 
 
 def _by_name(groups: Iterable[Sequence[Job]]) -> Mapping[str, Sequence[Job]]:

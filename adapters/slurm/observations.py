@@ -60,12 +60,12 @@ def _latest(rows: Iterable[Job]) -> list[Job]:
 
 
 def is_over(row: Job) -> bool:
-    word = words.word_of(row)
+    word = words.word(row.states)
     return word is not None and word.state is A.ENDED
 
 
 def waits(row: Job) -> bool:
-    word = words.word_of(row)
+    word = words.word(row.states)
     return word is not None and word.state is A.QUEUED
 
 
@@ -88,13 +88,13 @@ def observation(
     *,
     accounted: bool = False,
 ) -> Observation:
-    """``expected``: the indices of an array, where they are known.  ``accounted``: the rows are all that there
-    ever were, by the database."""
+    """``expected``: the indices of an array, where they are known.  ``accounted``: by the database the rows
+    are all that there ever were."""
     if is_array(found.rows) or expected:
         gone = CANCELLED_IN_THE_QUEUE if accounted else FORGOTTEN
         return _of_array(marker, found.rows, cluster, expected, gone)
     row = found.rows[0]
-    word = words.word_of(row)
+    word = words.word(row.states)
     told = _Told.of(row, word)
     return Observation(
         marker=marker,
@@ -218,10 +218,10 @@ def _of_array(
     marker: str, rows: Sequence[Job], cluster: str | None, expected: Sequence[int], gone: TaskObservation
 ) -> Observation:
     tasks = tasks_of(rows, expected)
-    state = None if any(words.word_of(row) is None for row in rows) else _array_state(tasks)
+    state = None if any(words.word(row.states) is None for row in rows) else _array_state(tasks)
     started = [task.started_at for task in tasks.values() if task.started_at is not None]
     ended = [task.ended_at for task in tasks.values() if task.ended_at is not None]
-    waiting = next((row for row in rows if words.word_of(row) == words.BASES["PENDING"]), rows[0])
+    waiting = next((row for row in rows if words.word(row.states) == words.BASES["PENDING"]), rows[0])
     told = _array_end(tasks) if state is A.ENDED else _Ended()
     if state is A.ENDED:
         tasks = {**dict.fromkeys(expected, gone), **tasks}
@@ -229,7 +229,7 @@ def _of_array(
         marker=marker,
         state=state,
         outcome=told.outcome,
-        reason=_Told.of(waiting, words.word_of(waiting)).reason if state is A.QUEUED else told.reason,
+        reason=_Told.of(waiting, words.word(waiting.states)).reason if state is A.QUEUED else told.reason,
         message=told.message,
         native_state="+".join(sorted({state for row in rows for state in row.states})),
         native_reason=waiting.reason,
@@ -267,7 +267,7 @@ def waiting_indices(text: str | None, expected: Sequence[int]) -> Sequence[int]:
 
 
 def _task(row: Job) -> TaskObservation:
-    word = words.word_of(row)
+    word = words.word(row.states)
     told = _Told.of(row, word)
     return TaskObservation(
         state=word.state if word else A.QUEUED,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapters.slurm.records import Job
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 
@@ -149,20 +148,6 @@ def word(states: Sequence[str]) -> Word | None:
     if base is not None and base.state is A.QUEUED and flag.state is A.RUNNING:
         return base  # requeued while its last run is still being cleaned up
     return flag
-
-
-def word_of(job: Job) -> Word | None:
-    """As ``word``; older dialects show COMPLETING alone also for a run that was requeued, which has a
-    restart more and no start."""
-    found = word(job.states)
-    requeued = job.restarts > 0 and job.started_at is None
-    if found is not None and found.state is A.RUNNING and requeued and not _has_a_base(job.states):
-        return BASES["PENDING"]
-    return found
-
-
-def _has_a_base(states: Sequence[str]) -> bool:
-    return any(name.upper() in BASES for name in states)
 
 
 def pending_reason(native: str | None) -> Reason:

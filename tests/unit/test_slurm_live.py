@@ -67,7 +67,7 @@ def test_when_much_has_changed_one_listing_is_asked_for(cluster, queue):
     cluster.put(*(row("PENDING", id=number) for number in range(10, 11 + DETAILS_AT_ONCE)))
 
     assert len(look(cluster, queue).named(MARKER)) == DETAILS_AT_ONCE + 2
-    assert cluster.asked == ["states", "jobs"]
+    assert cluster.asked == ["states", "states", "jobs"]
 
 
 def test_everything_is_asked_for_now_and_then(cluster, queue):
@@ -121,3 +121,48 @@ def test_a_failure_is_told_and_what_was_known_is_not_taken_for_new(cluster, queu
 
     assert look(cluster, queue).began_at == cluster.clock()
     assert queue.answers_since == cluster.clock()
+
+
+def of_array(task, job_id, *states):
+    return row(*states, id=job_id, name="array", array_id=9, task=task)
+
+
+@pytest.fixture
+def array(cluster, queue):
+    """An array of which one task runs; the listing of states says no more of it than its own id."""
+    waiting = row("PENDING", id=9, name="array", array_id=9, waiting_tasks="1-2")
+    cluster.put(waiting, of_array(0, 10, "RUNNING"))
+    look(cluster, queue)
+    cluster.clock.now += 1
+    cluster.asked.clear()
+
+
+def test_an_array_of_which_nothing_changes_is_not_asked_for_again(cluster, queue, array):
+    assert len(look(cluster, queue).named("array")) == 2
+
+    assert cluster.asked == ["states"]
+
+
+def test_a_task_that_starts_is_seen_once(cluster, queue, array):
+    cluster.put(row("PENDING", id=9, name="array", array_id=9, waiting_tasks="2"), of_array(1, 11, "RUNNING"))
+
+    rows = look(cluster, queue).named("array")
+
+    assert sorted((one.id, one.task) for one in rows if one.task is not None) == [(10, 0), (11, 1)]
+    assert len(rows) == 3
+
+
+def test_an_array_whose_tasks_have_all_gone_is_gone(cluster, queue, array):
+    cluster.forget(9)
+    cluster.forget(10)
+
+    assert look(cluster, queue).named("array") == ()
+
+
+def test_a_waiting_task_that_is_cancelled_is_noticed(cluster, queue, array):
+    """It leaves no row, only a shorter list."""
+    cluster.put(row("PENDING", id=9, name="array", array_id=9, waiting_tasks="2"))
+
+    rows = look(cluster, queue).named("array")
+
+    assert {one.waiting_tasks for one in rows if one.task is None} == {"2"}

@@ -392,3 +392,23 @@ def test_a_user_whom_slurm_does_not_know_makes_the_whole_question_fail(dialect):
     error = failure(recorded(dialect, "past_unknown_user"))
 
     assert (type(error), error.code) == (errors.Refused, UNKNOWN_USER)
+
+
+@pytest.mark.parametrize(
+    "restarts, end, states, started_at",
+    [
+        (1, 5000, ("PENDING", "COMPLETING"), None),
+        (1, 1400, ("COMPLETING",), 1000.0),
+        (0, 5000, ("COMPLETING",), 1000.0),
+    ],
+    ids=["requeued", "its second run has ended", "its first run"],
+)
+def test_a_requeued_job_that_is_still_being_ended_waits(restarts, end, states, started_at):
+    """v0.0.38 hides PENDING behind COMPLETING.  Taken for running with a restart more, it could not go back
+    to waiting when the flag falls, since the restart would have been counted."""
+    (row,) = recorded("v0.0.38", "jobs").body["jobs"][:1]
+    times = {"start_time": 1000, "end_time": end, "time_limit": 60, "restart_cnt": restarts, "nodes": "n1"}
+
+    job = rows.job({**row, "job_state": "COMPLETING", **times})
+
+    assert (job.states, job.started_at) == (states, started_at)

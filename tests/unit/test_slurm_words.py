@@ -10,7 +10,6 @@ import pytest
 from adapters.slurm import words
 from api_spec.reasons import PENDING, Reason
 from api_spec.states import AttemptState, JobState
-from tests.slurm_rows import row
 
 RECORDED = json.loads((Path(__file__).parents[1] / "recorded/slurm/words.json").read_text())["versions"]
 VERSIONS = sorted(RECORDED)
@@ -76,19 +75,3 @@ def test_a_word_that_is_not_known_says_nothing(states):
 
 def test_a_state_may_be_written_in_small_letters():
     assert words.word(["completed"]).outcome is JobState.COMPLETED
-
-
-@pytest.mark.parametrize(
-    "job, state",
-    [
-        (row("COMPLETING", restarts=1), AttemptState.QUEUED),
-        (row("COMPLETING", restarts=1, started_at=5.0), AttemptState.RUNNING),
-        (row("COMPLETING", started_at=5.0), AttemptState.RUNNING),
-        (row("RUNNING", "COMPLETING", restarts=1), AttemptState.RUNNING),
-    ],
-    ids=["requeued", "its second run", "its first run", "with its base"],
-)
-def test_a_requeued_job_that_is_still_cleaned_up_waits(job, state):
-    """v0.0.38 hides PENDING behind COMPLETING.  Taken for running with a restart more, it could not go back
-    to waiting when the flag falls, since the restart would have been counted."""
-    assert words.word_of(job).state is state

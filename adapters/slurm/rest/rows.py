@@ -36,7 +36,7 @@ ENDED = frozenset({
 
 
 def job(row: Row) -> Job:
-    states = words(row["job_state"])
+    states = states_of(row)
     array, task, waiting = array_of(row)
     start, waits, ended = (
         moment(row["start_time"]),
@@ -75,6 +75,17 @@ def job(row: Row) -> Job:
         time_limit_min=whole(row.get("time_limit")),
         tres=tres(row.get("tres_alloc_str") or ""),
     )
+
+
+def states_of(row: Row) -> tuple[str, ...]:
+    """v0.0.38 hides the base state behind COMPLETING, also while a job that was requeued is still being
+    ended.  Its end is then a plan, one time limit after its start, and it waits."""
+    states = words(row["job_state"])
+    if states != ("COMPLETING",) or not whole(row["restart_cnt"]):
+        return states
+    start, end, minutes = moment(row["start_time"]), moment(row["end_time"]), whole(row.get("time_limit"))
+    planned = None not in (start, end, minutes) and (end or 0.0) - (start or 0.0) >= 60 * (minutes or 0)
+    return ("PENDING", "COMPLETING") if planned else states
 
 
 def user_of(row: Row) -> str:

@@ -184,6 +184,14 @@ def test_an_array_is_cancelled_when_some_of_its_tasks_are_known_no_longer():
     assert judging.not_cancelled(Answer.of({"status": status}), for_another=False) is None
 
 
+def test_a_change_that_one_job_of_an_array_refused_is_no_change():
+    results = [{"error_code": 0}, {"error_code": 2017, "why": "no"}]
+
+    error = judging.not_changed(Answer.of({"errors": [], "results": results}), for_another=False)
+
+    assert isinstance(error, errors.NotKnown)
+
+
 # ---- which dialect -----------------------------------------------------------------------------------
 
 
@@ -239,6 +247,17 @@ def test_jobs_read_alike_in_every_dialect(dialect):
     assert (killed.states, killed.exit_code, killed.signal) == (("FAILED",), None, 9)
     assert (unstarted.states, unstarted.signal) == (("FAILED",), 53)
     assert cancelled.states == ("CANCELLED",)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_job_that_was_cancelled_before_it_ran_has_no_start(dialect):
+    """Slurm gives it one: when it was cancelled."""
+    held = next(row for row in recorded(dialect, "jobs").body["jobs"] if row["job_id"] == 2)
+    state = "CANCELLED" if dialect == "v0.0.38" else ["CANCELLED"]
+
+    job = rows.job({**held, "job_state": state, "start_time": 1795000000, "end_time": 1795000000})
+
+    assert (job.started_at, job.ended_at) == (None, 1795000000)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

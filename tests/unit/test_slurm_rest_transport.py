@@ -314,8 +314,11 @@ def test_a_token_that_is_refused_is_renewed_once(stub, connect, tmp_path):
     transport = connect(token=TokenSource(file=str(file), user="slurm"))
     transport.cluster()
 
+    stamp = os.stat(file).st_mtime_ns
+
     def refuses(handler, _):
-        file.write_text("second, but as long"[:5])
+        file.write_text("other")
+        os.utime(file, ns=(stamp, stamp))  # so that nothing but the refusal tells that it is another
         content = recorded("v0.0.42", "wrong_token").content
         handler.wfile.write(b"HTTP/1.1 511 X\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
 
@@ -323,7 +326,7 @@ def test_a_token_that_is_refused_is_renewed_once(stub, connect, tmp_path):
     assert transport.submit(submission()) == 1
 
     sent = [one.headers["X-SLURM-USER-TOKEN"] for one in stub.seen if one.method == "POST"]
-    assert sent == ["first", "secon"]
+    assert sent == ["first", "other"]
 
 
 def test_a_token_that_is_no_other_when_renewed_is_not_sent_again(stub, connect, tmp_path):

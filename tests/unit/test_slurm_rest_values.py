@@ -49,7 +49,7 @@ def test_what_is_no_number_is_not_taken_for_one(said):
             [
                 {"type": "mem", "name": "", "id": 2, "count": 100},
                 {"type": "gres", "name": "gpu", "id": 1001, "count": 2},
-                {"type": "energy", "name": None, "id": 3, "count": -1},
+                {"type": "energy", "name": None, "id": 3, "count": -2},
             ],
             {"mem": 100, "gres/gpu": 2},
         ),

@@ -69,7 +69,7 @@ class Attempts:
         rows = self._transport.history(names=[marker], since=_or_ever(since - SUBMITTED_BEFORE_S))
         ours = [row for row in rows if row.name == marker]
         live = [row for group in {row.group for row in ours} for row in self._live(group, marker)]
-        return live or [row for row in ours if observations.is_over(row)]
+        return live or _ended(ours)
 
     def live(self, ref: AttemptRef) -> dict[int, list[Job]]:
         """By id: the job of the handle and every copy, as they are now, if they are what the marker says.
@@ -131,21 +131,17 @@ class Attempts:
             words, recorded, behind = {}, {}, True
         for marker, live in rows.items():
             rows[marker] = [words.get(key_of(row), row) for row in live]
-        for marker in (
-            ref.marker for ref in left
-        ):  # of an array some tasks may be known to the database alone
-            rows[marker] = (
-                [] if behind else rows[marker] + list(filter(observations.is_over, recorded[marker]))
-            )
+        for ref in left:  # of an array some tasks may be known to the database alone
+            rows[ref.marker] = [] if behind else [*rows[ref.marker], *_ended(recorded[ref.marker])]
         return not behind
 
     def all_ours(self, prefix: str, since: float) -> Iterator[tuple[str, Reading]]:
         queue = self._queue.listed(self._clock())
         rows = {name: [*live] for name, live in queue.by_name.items() if name.startswith(prefix)}
         if self._is_accounted:
-            for row in self._transport.history(since=_or_ever(since)):
-                if row.name.startswith(prefix) and observations.is_over(row):
-                    rows.setdefault(row.name, []).append(row)
+            recorded = self._transport.history(since=_or_ever(since))
+            for row in _ended([row for row in recorded if row.name.startswith(prefix)]):
+                rows.setdefault(row.name, []).append(row)
         for name, some in rows.items():
             if (reading := observations.reading(some)) is not None:
                 yield name, reading
@@ -162,6 +158,12 @@ class Attempts:
 def _or_ever(since: float) -> float | None:
     """Slurm knows no time before the epoch, and 0 would be "now" to some of its parsers."""
     return since if since > 0 else None
+
+
+def _ended(recorded: Sequence[Job]) -> list[Job]:
+    """What is over by its latest run: the database also keeps how earlier ones ended, before a requeue, and
+    may have that of the latest later than the controller has forgotten it."""
+    return [row for row in observations.latest(recorded) if observations.is_over(row)]
 
 
 def _may_have_left(live: Sequence[Job]) -> bool:

@@ -33,7 +33,7 @@ class Reading:
 def reading(rows: Iterable[Job]) -> Reading | None:
     """The job that counts: not one that the guard has ended, then one that has started, then the oldest."""
     groups: dict[int, list[Job]] = defaultdict(list)
-    for row in _latest(rows):
+    for row in latest(rows):
         groups[row.group].append(row)
     if not groups:
         return None
@@ -48,14 +48,14 @@ def _precedence(group: Sequence[Job]) -> tuple[bool, bool, float, int]:
     return second, not started, min(row.submitted_at or 0.0 for row in group), group[0].group
 
 
-def _latest(rows: Iterable[Job]) -> list[Job]:
+def latest(rows: Iterable[Job]) -> list[Job]:
     """One row for each job and task: the controller's before the database's, the latest run of a requeued
     one before the earlier, which the database keeps as rows of their own."""
-    newest: dict[tuple[int, int | None], Job] = {}
+    newest: dict[tuple[str, int, int | None], Job] = {}  # ids are reused
     for row in sorted(
         rows, key=lambda one: (not one.accounted, one.submitted_at or 0.0, one.started_at or 0.0)
     ):
-        newest[(row.group, row.task)] = row
+        newest[(row.name, row.group, row.task)] = row
     return list(newest.values())
 
 
@@ -218,7 +218,7 @@ def _of_array(
     marker: str, rows: Sequence[Job], cluster: str | None, expected: Sequence[int], gone: TaskObservation
 ) -> Observation:
     tasks = tasks_of(rows, expected)
-    state = None if any(words.word(row.states) is None for row in rows) else _array_state(tasks)
+    state = None if any(words.word(row.states) is None for row in rows) else _array_state(tasks, rows)
     started = [task.started_at for task in tasks.values() if task.started_at is not None]
     ended = [task.ended_at for task in tasks.values() if task.ended_at is not None]
     waiting = next((row for row in rows if words.word(row.states) == words.BASES["PENDING"]), rows[0])
@@ -280,10 +280,11 @@ def _task(row: Job) -> TaskObservation:
     )
 
 
-def _array_state(tasks: Mapping[int, TaskObservation]) -> AttemptState:
+def _array_state(tasks: Mapping[int, TaskObservation], rows: Sequence[Job]) -> AttemptState:
+    """Of which tasks a row that waits consists may not be known: it keeps the array from its end all the same."""
     states = {task.state for task in tasks.values()}
     if states == {A.ENDED}:
-        return A.ENDED
+        return A.ENDED if all(map(is_over, rows)) else A.RUNNING
     return A.QUEUED if states <= {A.QUEUED} else A.RUNNING
 
 

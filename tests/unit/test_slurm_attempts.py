@@ -188,6 +188,18 @@ def test_a_ghost_is_not_in_a_pass():
     assert attempts.seen([ref(5)]).found == {}
 
 
+def test_an_earlier_run_of_a_requeued_job_is_not_its_end():
+    """The controller has forgotten the job and the end of its second run is not on record yet."""
+    cluster = InMemory()
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    first = row("NODE_FAIL", id=5, submitted_at=1000.0, started_at=1001.0, accounted=True)
+    cluster.recorded += [first, row("RUNNING", id=5, submitted_at=1100.0, started_at=1200.0, accounted=True)]
+    later(cluster, 5000)
+
+    assert attempts.seen([ref(5)]) == {}
+    assert not isinstance(attempts.find(MARKER, 1000.0), Found)
+
+
 def test_tasks_that_have_left_the_queue_are_looked_up_when_the_rest_has_ended():
     cluster = InMemory()
     attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)

@@ -278,3 +278,11 @@ def test_a_task_without_a_row_says_nothing_while_its_array_goes_on():
     found = observations.reading([task(0, "COMPLETED"), task(1, "RUNNING")])
 
     assert set(observations.observation(MARKER, found, "hpc", [0, 1, 2], accounted=True).tasks) == {0, 1}
+
+
+def test_tasks_that_wait_in_a_list_that_was_cut_keep_an_array_from_its_end():
+    """Slurm cuts the list, and a comment with many single indices does not hold them either."""
+    ended = row("COMPLETED", id=8, array_id=7, task=1, started_at=1.0, exit_code=0)
+    waiting = row("PENDING", id=7, array_id=7, waiting_tasks="3,5,9,...")
+
+    assert seen(ended, waiting).state is A.RUNNING

@@ -53,10 +53,15 @@ class Attempts:
         """``Absent`` only from a listing that began when nothing could be on its way any more, counted from
         when the controller began to answer: what was sent to one that hung arrives when it goes on."""
         queue = self._queue.listed(self._clock())
-        rows = [*queue.named(marker)] or self._on_record(marker, since)
+        rows = [*queue.named(marker)]
+        behind = False
+        if not rows and self._is_accounted:
+            # In this order: what is handed over between the two questions is on record for the second.
+            behind = self._transport.accounting_backlog() > 0
+            rows = self._on_record(marker, since)
         if (found := observations.reading(rows)) is not None:
             return Found(observations.handle_of(self._cluster, found.rows[0]))
-        if self._is_accounted and self._transport.accounting_backlog():
+        if behind:
             return Unsettled(self._clock() + BEHIND_S)
         settled = max(since, self._queue.answers_since or self._clock()) + self._settle_s
         return Absent() if queue.began_at >= settled else Unsettled(settled)
@@ -64,8 +69,6 @@ class Attempts:
     def _on_record(self, marker: str, since: float) -> list[Job]:
         """What the database has of it, but no ghost: a controller that crashed may have lost an accepted job,
         which the database then shows as pending for ever."""
-        if not self._is_accounted:
-            return []
         rows = self._transport.history(names=[marker], since=_or_ever(since - SUBMITTED_BEFORE_S))
         ours = [row for row in rows if row.name == marker]
         live = [row for group in {row.group for row in ours} for row in self._live(group, marker)]

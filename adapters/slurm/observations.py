@@ -281,7 +281,7 @@ def _task(row: Job) -> TaskObservation:
 
 
 def _array_state(tasks: Mapping[int, TaskObservation], rows: Sequence[Job]) -> AttemptState:
-    """Of which tasks a row that waits consists may not be known: it keeps the array from its end all the same."""
+    """Which tasks a row that waits stands for may not be known; it keeps the array from its end all the same."""
     states = {task.state for task in tasks.values()}
     if states == {A.ENDED}:
         return A.ENDED if all(map(is_over, rows)) else A.RUNNING

@@ -107,6 +107,25 @@ def test_a_database_that_is_behind_proves_no_absence():
     assert answer.until > cluster.clock()
 
 
+def test_a_record_that_reaches_the_database_during_the_look_up_is_not_missed():
+    cluster = InMemory(backlog=1)
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    attempts.find(MARKER, 1000.0)
+    later(cluster, 5000)
+    asked, ended = cluster.accounting_backlog, row("COMPLETED", id=5, submitted_at=1000.0, accounted=True)
+
+    def handed_over():
+        behind = asked()
+        cluster.recorded.append(ended)
+        cluster.backlog = 0
+        return behind
+
+    history, cluster.accounting_backlog = cluster.history, handed_over
+    cluster.history = lambda **question: (found := history(**question), handed_over())[0]
+
+    assert not isinstance(attempts.find(MARKER, 1000.0), Absent)
+
+
 # ---- writes ------------------------------------------------------------------------------------------
 
 

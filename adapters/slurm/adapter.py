@@ -107,11 +107,14 @@ class SlurmAdapter:
             raise Rejected("; ".join(one.message for one in found), found[0].code)
         job = self._with_secrets(render.submission(spec, ref, self.options, self.name), spec, ref)
         with writing(self.name):
-            cluster = self._the_right_cluster()
+            cluster = self._the_right_cluster() or self._named_by_its_jobs()
             folders.make(job.stdout, job.user, self.options)
             job_id = self.transport.submit(job)
         self._queue.changed()
-        return {"cluster": cluster or self._named_by_its_jobs(), "id": job_id, "user": job.user}
+        if cluster is None:
+            with suppress(SlurmError, Busy):  # the job is there, whatever the cluster is called
+                cluster = self._named_by_its_jobs()
+        return {"cluster": cluster, "id": job_id, "user": job.user}
 
     def _with_secrets(self, job: Submission, spec: JobSpec, ref: AttemptRef) -> Submission:
         if not spec.secrets:
@@ -124,24 +127,24 @@ class SlurmAdapter:
         return render.with_secrets(job, values)
 
     def _the_right_cluster(self) -> str | None:
-        """A new controller behind an old address must get nothing that was meant for another one."""
-        name, wanted = self.transport.cluster().name, self.options.cluster
-        if wanted and name is None:
-            name = self._named_by_its_jobs()
-        if wanted and name not in (wanted, None):
-            message = f"{self.name} is the cluster {name} and not {wanted}"
+        """A new controller behind an old address must get nothing that was meant for another one, and what it
+        does not know is not lost.  None: it has not said what it is called."""
+        name = self.transport.cluster().name
+        if self.options.cluster and name not in (None, self.options.cluster):
+            message = f"{self.name} is the cluster {name} and not {self.options.cluster}"
             raise Busy(message, 60.0, Reason.BACKEND_DOWN)
         return name
 
     def _named_by_its_jobs(self) -> str | None:
-        """Before v0.0.40 slurmrestd names its cluster in the rows of jobs alone: None without any."""
-        with suppress(SlurmError):
-            self._queue.listed(time.time())
-        return self.transport.cluster().name
+        """Before v0.0.40 slurmrestd names its cluster in the rows of jobs alone; with none, nobody knows."""
+        self._queue.listed(time.time() - RECENT_S)
+        return self._the_right_cluster()
 
     def find(self, marker: str, since: float) -> Found | Absent | Unsettled:
         with reading(self.name):
-            return self._attempts.find(marker, since)
+            answer = self._attempts.find(marker, since)
+            self._the_right_cluster()
+            return answer
 
     def observe(self, refs: Collection[AttemptRef]) -> Observations:
         as_of = time.time()
@@ -149,7 +152,7 @@ class SlurmAdapter:
             return Observations(as_of=as_of, complete=True)
         with reading(self.name):
             seen = self._attempts.seen(refs)
-            cluster = self.transport.cluster().name
+            cluster = self._the_right_cluster()
         for marker, found in seen.found.items():
             self._end_copies(marker, found)
         expected = {ref.marker: ref.task_indices for ref in refs}
@@ -157,7 +160,8 @@ class SlurmAdapter:
             marker: self._observation(marker, found, cluster, expected[marker])
             for marker, found in seen.found.items()
         }
-        return Observations(as_of=as_of, complete=seen.complete, found=found_ones)
+        elsewhere = {ref.marker: one for ref in refs if (one := observations.elsewhere(ref, cluster))}
+        return Observations(as_of=as_of, complete=seen.complete, found={**elsewhere, **found_ones})
 
     def _observation(
         self, marker: str, found: Reading, cluster: str | None, expected: Sequence[int] = ()
@@ -178,7 +182,7 @@ class SlurmAdapter:
 
     def list_ours(self, since: float) -> Sequence[Ours]:
         with reading(self.name):
-            cluster = self.transport.cluster().name
+            cluster = self._the_right_cluster()
             found = list(self._attempts.all_ours(self._prefix, since))
         out = []
         for marker, seen in found:

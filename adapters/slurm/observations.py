@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from adapters.base import Handle, Observation, TaskObservation
+from adapters.base import AttemptRef, Handle, Observation, TaskObservation
 from adapters.slurm import words
 from adapters.slurm.records import Job
 from adapters.slurm.words import Word
@@ -75,6 +75,20 @@ def handle_of(cluster: str | None, row: Job) -> Handle:
 
 def is_array(rows: Sequence[Job]) -> bool:
     return any(row.task is not None or row.waiting_tasks is not None for row in rows)
+
+
+def elsewhere(ref: AttemptRef, cluster: str | None) -> Observation | None:
+    """Of what was handed to another cluster than the one that answers now: nothing moves it."""
+    told = (ref.handle or {}).get("cluster")
+    if told is None or cluster is None or told == cluster:
+        return None
+    return Observation(
+        marker=ref.marker,
+        state=None,
+        native_state="ELSEWHERE",
+        native_reason=f"it is at the cluster {told}, and {cluster} answers",
+        handle=ref.handle,
+    )
 
 
 # ---- one job -----------------------------------------------------------------------------------------
@@ -281,7 +295,7 @@ def _task(row: Job) -> TaskObservation:
 
 
 def _array_state(tasks: Mapping[int, TaskObservation], rows: Sequence[Job]) -> AttemptState:
-    """Which tasks a row that waits stands for may not be known; it keeps the array from its end all the same."""
+    """Which tasks a row that waits stands for may not be known; it keeps the array from its end."""
     states = {task.state for task in tasks.values()}
     if states == {A.ENDED}:
         return A.ENDED if all(map(is_over, rows)) else A.RUNNING

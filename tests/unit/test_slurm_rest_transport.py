@@ -403,6 +403,19 @@ def test_a_server_of_another_release_is_asked_anew(stub, connect):
     assert stub.calls().count("GET /openapi/v3") == 2
 
 
+def test_another_cluster_behind_the_same_address_is_noticed(stub, connect):
+    transport = connect()
+    transport.cluster()
+    body = recorded("v0.0.42", "nodes").body
+    meta = {**body["meta"], "slurm": {**body["meta"]["slurm"], "cluster": "spare"}}
+    stub.answers["GET", "nodes"] = Answer.of({**body, "meta": meta})
+
+    transport.nodes()
+    transport.cluster()
+
+    assert stub.calls().count("GET /openapi/v3") == 2
+
+
 def test_a_path_that_is_gone_is_tried_later_in_another_dialect(stub, connect):
     transport = connect()
     transport.cluster()

@@ -54,9 +54,9 @@ class Connection:
         self._found = None
 
     def named(self, cluster: str | None) -> None:
-        """v0.0.38 names its cluster in the rows of jobs alone."""
+        """v0.0.38 names its cluster in the rows of jobs alone; it may be another one than before."""
         found = self._found
-        if cluster and found is not None and found.cluster.name is None:
+        if cluster and found is not None and found.cluster.name != cluster:
             self._found = replace(found, cluster=replace(found.cluster, name=cluster))
 
     def _ask_what_it_is(self) -> Found:
@@ -146,10 +146,11 @@ class Connection:
         return failure(ping) is not None and ping.took_s < AT_ONCE_S
 
     def _notice(self, answer: Answer, found: Found) -> None:
-        """An answer of another release: what was found no longer holds."""
-        release, _ = (
+        """An answer of another release or cluster: what was found no longer holds."""
+        release, name = (
             described((answer.body or {}).get("meta") or {}) if answer.status == 200 else (None, None)
         )
-        if release is not None and release != found.cluster.version:
-            log.info("slurmrestd is %s now, it was %s", release, found.cluster.version)
+        was = found.cluster
+        if release not in (None, was.version) or name not in (None, was.name):
+            log.info("slurmrestd is %s of %s now, it was %s of %s", release, name, was.version, was.name)
             self.forget()

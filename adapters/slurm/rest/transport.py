@@ -102,7 +102,8 @@ class RestTransport:
         before = None if dialect.newer else self._controller_time()
         params = () if changed_since is None else (("update_time", dialect.since(changed_since)),)
         answer = self.connection.ask(Request(method="GET", path="jobs", params=params))
-        self.connection.named(rows.cluster_of((answer.body or {}).get("jobs") or ()))
+        if not dialect.newer:
+            self.connection.named(rows.cluster_of((answer.body or {}).get("jobs") or ()))
         return judging.listing(answer, before, changed_since)
 
     def _controller_time(self) -> float:

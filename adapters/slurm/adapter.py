@@ -172,11 +172,13 @@ class SlurmAdapter:
         return observations.observation(marker, found, cluster, expected, accounted=accounted)
 
     def _end_copies(self, marker: str, found: Reading) -> None:
-        """The guard in the script lets one run; what waits beside it would only take a place in the queue."""
+        """What waits beside it would only take a place in the queue.  Of two that have started, the guard in
+        the script ends one: which one, it alone knows."""
         for row in {one.group: one for one in found.copies}.values():
-            ref = AttemptRef(marker=marker, handle={"id": row.group})
+            ref = AttemptRef(marker=marker, handle={"id": row.group, "user": row.user})
             with suppress(SlurmError):  # the next pass tries again
-                if row.group in self._attempts.live(ref):
+                now = self._attempts.live(ref).get(row.group, ())
+                if now and (not self.options.guard or all(map(observations.waits, now))):
                     self.transport.cancel(str(row.group), row.user)
                     self._queue.changed(row.group)
 

@@ -82,10 +82,10 @@ class Attempts:
         now = self._clock()
         settled = (ref.submitted_at or now) + self._settle_s
         listed = self._queue.listed(min(now, settled)).named(ref.marker)
-        groups = {row.group for row in listed}
+        groups = {row.group for row in _of(ref, listed)}
         if (own := id_of(ref)) is not None:
             groups.add(own)
-        found = {group: self._live(group, ref.marker) for group in sorted(groups)}
+        found = {group: _of(ref, self._live(group, ref.marker)) for group in sorted(groups)}
         return {group: rows for group, rows in found.items() if rows}
 
     def _live(self, group: int, marker: str) -> list[Job]:
@@ -106,17 +106,17 @@ class Attempts:
                 rows = self._transport.job(own)
             except NotKnown:
                 rows = ()
-        ours = [row for row in rows if row.name == ref.marker]
+        ours = _of(ref, [row for row in rows if row.name == ref.marker])
         if ours or not self._is_accounted:
             return ours
-        return self._past.of([ref])[ref.marker]
+        return _of(ref, self._past.of([ref])[ref.marker])
 
     # ---- many ------------------------------------------------------------------------------------------
 
     def seen(self, refs: Collection[AttemptRef]) -> Seen:
         """One listing for all; the database is asked only for what has left the queue, or is leaving it."""
         queue = self._queue.listed(self._clock())
-        rows = {ref.marker: [*queue.named(ref.marker)] for ref in refs}
+        rows = {ref.marker: _of(ref, queue.named(ref.marker)) for ref in refs}
         complete = not self._is_accounted or self._add_the_past(refs, rows)
         found = {marker: observations.reading(some) for marker, some in rows.items()}
         known = {marker: reading for marker, reading in found.items() if reading is not None}
@@ -135,7 +135,8 @@ class Attempts:
         for marker, live in rows.items():
             rows[marker] = [words.get(key_of(row), row) for row in live]
         for ref in left:  # of an array some tasks may be known to the database alone
-            rows[ref.marker] = [] if behind else [*rows[ref.marker], *_ended(recorded[ref.marker])]
+            past = _of(ref, _ended(recorded.get(ref.marker, ())))
+            rows[ref.marker] = [] if behind else [*rows[ref.marker], *past]
         return not behind
 
     def all_ours(self, prefix: str, since: float) -> Iterator[tuple[str, Reading]]:
@@ -161,6 +162,24 @@ class Attempts:
 def _or_ever(since: float) -> float | None:
     """Slurm knows no time before the epoch, and 0 would be "now" to some of its parsers."""
     return since if since > 0 else None
+
+
+def _of(ref: AttemptRef, rows: Sequence[Job]) -> list[Job]:
+    """Anybody may give a job of theirs our marker, which the queue shows to all; and how the guard ended a
+    copy is not how the job of the handle ended."""
+    handle = ref.handle or {}
+    user, job_id = str(handle.get("user") or ""), handle.get("id")
+    return [
+        row
+        for row in rows
+        if _may_be(row.user, user)
+        and (row.group == job_id or job_id is None or not observations.is_second_copy(row))
+    ]
+
+
+def _may_be(one: str, other: str) -> bool:
+    """A user whom slurmrestd's machine does not know has a number for a name, or none."""
+    return one == other or not one or not other or one.isdecimal() or other.isdecimal()
 
 
 def _ended(recorded: Sequence[Job]) -> list[Job]:

@@ -43,8 +43,9 @@ def reading(rows: Iterable[Job]) -> Reading | None:
 
 
 def _precedence(group: Sequence[Job]) -> tuple[bool, bool, float, int]:
-    second = all(is_over(row) and row.exit_code == SECOND_COPY for row in group)
-    started = any(row.started_at is not None for row in group)
+    second = all(map(is_second_copy, group))
+    # One that was requeued waits without a start, and as if it were submitted when it was requeued.
+    started = any(row.started_at is not None or row.restarts for row in group)
     return second, not started, min(row.submitted_at or 0.0 for row in group), group[0].group
 
 
@@ -57,6 +58,11 @@ def latest(rows: Iterable[Job]) -> list[Job]:
     ):
         newest[(row.name, row.group, row.task)] = row
     return list(newest.values())
+
+
+def is_second_copy(row: Job) -> bool:
+    """The guard has ended it, or it chose that exit code itself."""
+    return is_over(row) and row.exit_code == SECOND_COPY
 
 
 def is_over(row: Job) -> bool:

@@ -9,10 +9,12 @@ import pytest
 
 from adapters.base import AttemptRef, BackendConfig, Busy
 from adapters.slurm.adapter import SlurmAdapter
+from adapters.slurm.observations import SECOND_COPY
+from api_spec.states import AttemptState
 from tests.builders import spec
 from tests.slurm_cluster import Clock, InMemory
 from tests.slurm_kit import OWNER
-from tests.slurm_rows import MARKER
+from tests.slurm_rows import MARKER, row
 
 
 def adapter_of(transport, **changes):
@@ -87,3 +89,66 @@ def test_one_that_is_named_by_its_jobs_is_asked_for_them_before_it_gets_one(clus
     with pytest.raises(Busy, match="spare and not hpc"):
         adapter.submit(ref(handle=None), spec())
     assert "submit" not in cluster.asked
+
+
+# ---- copies, and jobs of others under our name -------------------------------------------------------
+
+
+def test_a_job_that_somebody_else_gave_our_name_does_not_count(cluster):
+    """Anybody reads the names of jobs in the queue, and names theirs as they like."""
+    theirs = row("COMPLETED", id=4, user="eve", submitted_at=1.0, started_at=1.0, exit_code=0)
+    cluster.put(theirs, row("PENDING", id=5, user=OWNER, submitted_at=2.0))
+    adapter = adapter_of(cluster)
+
+    seen = adapter.observe([ref()])
+
+    assert (seen.found[MARKER].state, seen.found[MARKER].handle["id"]) == (AttemptState.QUEUED, 5)
+    adapter.cancel(ref())
+    assert cluster.cancelled == ["5"]
+
+
+@pytest.mark.parametrize("user", ["1004", ""])
+def test_a_user_whom_slurmrestd_cannot_name_is_no_stranger(cluster, user):
+    cluster.put(row("RUNNING", id=5, user=user))
+
+    assert MARKER in adapter_of(cluster).observe([ref()]).found
+
+
+def test_of_two_that_have_started_none_is_cancelled(cluster):
+    """The younger one may have been the first to run, and holds the claim."""
+    cluster.put(
+        row("RUNNING", id=5, user=OWNER, submitted_at=1.0, started_at=3.0),
+        row("RUNNING", id=6, user=OWNER, submitted_at=2.0, started_at=3.0),
+    )
+
+    adapter_of(cluster).observe([ref()])
+    assert cluster.cancelled == []
+
+    adapter_of(cluster, guard=False).observe([ref()])
+    assert cluster.cancelled == ["6"]
+
+
+def test_what_was_requeued_counts_before_a_copy_that_never_ran(cluster):
+    """A requeue counts for Slurm as a new submission; but the claim is its own."""
+    cluster.put(
+        row("PENDING", id=5, user=OWNER, submitted_at=9.0, restarts=1),
+        row("PENDING", id=6, user=OWNER, submitted_at=2.0),
+    )
+
+    seen = adapter_of(cluster).observe([ref()])
+
+    assert seen.found[MARKER].handle["id"] == 5
+    assert cluster.cancelled == ["6"]
+
+
+def test_the_end_of_a_second_copy_alone_is_not_how_the_job_ended(cluster):
+    """The first one has left the queue, and its end is not on record yet."""
+    cluster.put(row("FAILED", id=6, user=OWNER, exit_code=SECOND_COPY, started_at=5.0))
+
+    assert adapter_of(cluster).observe([ref()]).found == {}
+
+
+def test_a_job_that_chose_the_code_of_a_second_copy_has_failed_with_it(cluster):
+    cluster.put(row("FAILED", id=5, user=OWNER, exit_code=SECOND_COPY, started_at=5.0))
+
+    assert adapter_of(cluster).observe([ref()]).found[MARKER].exit_code == SECOND_COPY

@@ -24,7 +24,13 @@ KINDS: dict[int, type[SlurmError]] = {
     2007: TryLater,          # ESLURM_ERROR_ON_DESC_TO_RECORD_COPY: MaxJobCount is reached
     2010: NotAuthenticated,  # ESLURM_USER_ID_MISSING: may not speak for this user
     2017: NotKnown,          # ESLURM_INVALID_JOB_ID
+    2019: TryLater,          # ESLURM_WRITING_TO_FILE: the controller's disk is full, or fails
     2020: TryLater,          # ESLURM_TRANSITION_STATE_NO_UPDATE: it is just starting
+    2027: TryLater,          # ESLURM_IN_STANDBY_MODE: a fail-over goes on
+    2050: TryLater,          # ESLURM_ACCOUNTING_POLICY: so many jobs of this user or account may wait
+    2070: TryLater,          # ESLURM_PARTITION_NOT_AVAIL: an administrator has closed it for a while
+    2105: TryLater,          # ESLURM_SUBMISSIONS_DISABLED
+    2131: TryLater,          # ESLURM_IN_STANDBY_USE_BACKUP
     6000: NotAuthenticated,  # ESLURM_AUTH_CRED_INVALID
     6001: NotAuthenticated,  # ESLURM_AUTH_EXPIRED
     7000: NotReached,        # ESLURM_DB_CONNECTION: slurmdbd does not run

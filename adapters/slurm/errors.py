@@ -27,6 +27,9 @@ REASONS = {
     2015: Reason.NEVER_FITS,  # the partition is not like that
     2051: Reason.NEVER_FITS,  # longer than the partition allows
 }
+LATER = {
+    2050: Reason.QUOTA_EXCEEDED,
+}
 LATER_S = 10.0
 RENEWAL_S = 15.0  # a token that was refused: time for whoever renews it
 
@@ -59,7 +62,7 @@ def writing(name: str) -> Iterator[None]:
         reason = REASONS.get(error.code or 0, Reason.REJECTED)
         raise Rejected(f"{name} refuses the job: {error}", reason) from error
     except TryLater as error:
-        raise Busy(f"{name}: {error}", LATER_S) from error
+        raise Busy(f"{name}: {error}", LATER_S, LATER.get(error.code or 0, Reason.CAPACITY)) from error
     except NotAuthenticated as error:
         raise Busy(
             f"{name} does not take the broker's token: {error}", RENEWAL_S, Reason.BACKEND_DOWN

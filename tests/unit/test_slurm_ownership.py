@@ -10,6 +10,8 @@ import pytest
 from adapters.base import AttemptRef, BackendConfig, Busy
 from adapters.slurm.adapter import SlurmAdapter
 from adapters.slurm.observations import SECOND_COPY
+from adapters.slurm.transport import NotReached, TryLater
+from api_spec.reasons import Reason
 from api_spec.states import AttemptState
 from tests.builders import spec
 from tests.slurm_cluster import Clock, InMemory
@@ -152,3 +154,32 @@ def test_a_job_that_chose_the_code_of_a_second_copy_has_failed_with_it(cluster):
     cluster.put(row("FAILED", id=5, user=OWNER, exit_code=SECOND_COPY, started_at=5.0))
 
     assert adapter_of(cluster).observe([ref()]).found[MARKER].exit_code == SECOND_COPY
+
+
+# ---- the database ------------------------------------------------------------------------------------
+
+
+def test_while_the_database_does_not_answer_what_is_in_the_queue_is_seen(cluster):
+    """It may be away for hours; of one job that has left the queue nothing is known, and it is not absent."""
+    cluster.put(row("RUNNING", id=5, user=OWNER))
+    cluster.history = lambda **question: (_ for _ in ()).throw(NotReached("slurmdbd does not run", 7000))
+
+    seen = adapter_of(cluster).observe([ref(), ref(6, marker="wb-test-01j0000000000000000000000b-1")])
+
+    assert set(seen.found) == {MARKER}
+    assert not seen.complete
+
+
+# ---- what Slurm does not take now --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code, reason", [(2050, Reason.QUOTA_EXCEEDED), (2070, Reason.CAPACITY)])
+def test_what_slurm_may_take_later_says_why_it_waits(cluster, code, reason):
+    def full(job):
+        raise TryLater("not now", code)
+
+    cluster.submit = full
+
+    with pytest.raises(Busy) as waits:
+        adapter_of(cluster).submit(ref(handle=None), spec())
+    assert waits.value.reason is reason

@@ -68,6 +68,12 @@ def entry(code, **more):
         (500, entry(2007), errors.TryLater),
         (500, entry(2020), errors.TryLater),
         (500, entry(11), errors.TryLater),
+        (500, entry(2019), errors.TryLater),
+        (500, entry(2027), errors.TryLater),
+        (500, entry(2050), errors.TryLater),
+        (500, entry(2070), errors.TryLater),
+        (500, entry(2105), errors.TryLater),
+        (500, entry(2131), errors.TryLater),
         (429, entry(0), errors.TryLater),
         (502, entry(1800), errors.NotReached),
         (502, entry(7000), errors.NotReached),
@@ -141,6 +147,12 @@ def test_a_value_of_the_wrong_type_is_refused_though_newer_servers_answer_200(di
 
     assert isinstance(error, errors.Refused)
     assert "integer" in str(error)
+
+
+@pytest.mark.parametrize("code", [2016, 2040, 2068, 2101])
+def test_why_a_job_that_was_made_starts_later_is_nothing_dropped(code):
+    """22.05, while the nodes are drained."""
+    assert judging.dropped(Answer.of({"job_id": 7, **entry(code)}, 500)) is None
 
 
 def test_an_error_beside_a_job_id_is_a_job_that_is_not_as_asked():

@@ -14,10 +14,23 @@ from adapters.slurm.records import Node, Partition
 from adapters.slurm.transport import Transport
 from api_spec.states import AttemptState
 
-NOT_THERE = frozenset({"FUTURE", "UNKNOWN"})
-"""Nodes that are planned only.  One that is down or drained is kept: what fits on it will fit again."""
+NOT_THERE = frozenset({"FUTURE"})
+"""Nodes that are planned only.  One that is down, drained or not heard of yet, as all are when the controller
+has just started, is kept: what fits on it will fit again."""
 CLOSED = frozenset(
-    {"DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "ERROR", "MAINT", "NOT_RESPONDING", "INVALID"}
+    {
+        "UNKNOWN",
+        "DOWN",
+        "DRAIN",
+        "DRAINED",
+        "DRAINING",
+        "FAIL",
+        "FAILING",
+        "ERROR",
+        "MAINT",
+        "NOT_RESPONDING",
+        "INVALID",
+    }
     | {"POWERING_DOWN", "REBOOT_ISSUED", "REBOOT_REQUESTED", "RESERVED", "BLOCKED", "INVALID_REG"}
 )
 
@@ -124,8 +137,9 @@ def _counts(queue: Queue) -> tuple[int, int]:
 
 
 def _limits(partitions: Sequence[Partition]) -> Mapping[str, float]:
-    """The longest time that any partition gives; none where one of them sets no limit."""
-    limits = [one.time_limit_min for one in partitions if one.up]
+    """The longest time that any partition gives, one that is closed for now as well; none where one of them
+    sets no limit."""
+    limits = [one.time_limit_min for one in partitions]
     longest = [minutes for minutes in limits if minutes is not None]
     return {"time_limit_s": 60.0 * max(longest)} if limits and len(longest) == len(limits) else {}
 

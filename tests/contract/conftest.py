@@ -8,10 +8,11 @@ import pytest
 
 from tests.contract.fake_place import FakePlace
 from tests.contract.local_place import LocalPlace
+from tests.contract.pyslurm_place import PYSLURM_PLACES
 from tests.contract.slurm_place import SLURM_PLACES, missing
 from tests.real.slurm.fixtures import required
 
-PLACES = {kind.name: kind for kind in (FakePlace, LocalPlace, *SLURM_PLACES)}
+PLACES = {kind.name: kind for kind in (FakePlace, LocalPlace, *SLURM_PLACES, *PYSLURM_PLACES)}
 
 
 def pytest_generate_tests(metafunc):

@@ -8,11 +8,14 @@ import pwd
 import sys
 import threading
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from adapters.base import BackendConfig, Found
+from adapters.slurm.adapter import SlurmAdapter
+from adapters.slurm.identity import is_slurm_user
 from adapters.slurm.options import Options, Users
 from adapters.slurm.pyslurm_process import environment
 from adapters.slurm.records import Association, Changes, License, Qos, Submission
@@ -26,7 +29,11 @@ from adapters.slurm.transport import (
     TryLater,
 )
 from adapters.slurm.transports import open_transport
+from api_spec.reasons import Reason
+from api_spec.states import AttemptState, JobState
+from tests.builders import spec
 from tests.helpers import wait_until
+from tests.slurm_kit import ref
 
 FAKE = Path(__file__).parents[1] / "fake_pyslurm"
 ME = pwd.getpwuid(os.getuid())
@@ -233,6 +240,12 @@ def test_pyslurm_is_never_loaded_into_the_broker(slurm):
     slurm.ping()
 
     assert "pyslurm" not in sys.modules
+
+
+def test_a_ctrl_c_that_stops_the_broker_does_not_end_a_call_under_way(slurm):
+    slurm.ping()
+
+    assert os.getsid(slurm._children.reads._process.pid) != os.getsid(0)
 
 
 # ---- what Slurm and pyslurm complain of --------------------------------------------------------------
@@ -575,3 +588,36 @@ def test_what_cannot_be_read_is_no_answer(stage, slurm):
 
     with pytest.raises(NoAnswer, match="what pyslurm says of jobs cannot be read"):
         slurm.jobs()
+
+
+# ---- the adapter over it -----------------------------------------------------------------------------
+
+
+def test_an_attempt_is_submitted_found_seen_held_and_cancelled(stage, tmp_path):
+    somebody = next(one.pw_name for one in pwd.getpwall() if is_slurm_user(one.pw_name))
+    options = {
+        "transport": "pyslurm", "answer_s": PATIENT_S, "users": {"service": somebody}, "logs": False,
+        "directory": str(tmp_path), "cluster": "hpc",
+    }  # fmt: skip
+    config = BackendConfig(name="hpc", type="slurm", instance="x", data_dir="", options=options)
+    adapter = SlurmAdapter(config)
+    stage.opened.append(adapter)
+    attempt = ref(submitted_at=time.time())
+
+    handle = adapter.submit(attempt, spec())
+    attempt = replace(attempt, handle=handle)
+
+    assert handle == {"cluster": "hpc", "id": 1, "user": somebody}
+    assert adapter.find(attempt.marker, time.time()) == Found(handle)
+    assert look(adapter, attempt).state is AttemptState.QUEUED
+    adapter.hold(attempt)
+    assert look(adapter, attempt).reason is Reason.HELD
+    adapter.release(attempt)
+    assert look(adapter, attempt).reason is Reason.PRIORITY
+    assert [one.ref.job_id for one in adapter.list_ours(0.0)] == [attempt.job_id]
+    adapter.cancel(attempt)
+    assert look(adapter, attempt).outcome is JobState.CANCELLED
+
+
+def look(adapter, attempt):
+    return adapter.observe([attempt]).found[attempt.marker]

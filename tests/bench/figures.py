@@ -57,6 +57,9 @@ class Size:
     decisions: int = 300  # a round
     idle_jobs: int = 10_000
     idle_s: float = 25.0  # a round; long enough for several passes of the observer
+    slurm_submits: int = 1000  # on each side, a round
+    slurm_held: int = 5000
+    slurm_passes: int = 100  # for the memory
     raw: Path | None = None
 
     def note(self, figure: str, **values: Any) -> None:
@@ -79,6 +82,9 @@ SMOKE = {
     "decisions": 50,
     "idle_jobs": 100,
     "idle_s": 4.0,
+    "slurm_submits": 100,
+    "slurm_held": 200,
+    "slurm_passes": 5,
 }
 
 

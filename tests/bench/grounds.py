@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +36,11 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Grounds:
-    """``settings`` are knobs by name; what they leave out is as shipped."""
+    """``settings`` are knobs by name; what they leave out is as shipped.  ``real``: configured backends that
+    stand in place of the fake."""
+
+    document: Mapping[str, Any] = TRAINING
+    """The job of ``accept``."""
 
     def __init__(
         self,
@@ -44,22 +48,21 @@ class Grounds:
         appendfsync: str = "always",
         backends: Sequence[str] = ("hpc",),
         fake: dict[str, Any] | None = None,
+        real: Sequence[dict[str, Any]] = (),
         **settings: Any,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
         self.server = EmbeddedServer(self.folder / "redis", appendfsync=appendfsync)
         self.fake = Fake(self.folder, **(fake or {}))
         self.port = free_port("127.0.0.1")
-        options = [
-            {"name": n, "type": "fake", "options": dict(self.fake.config(n).options)} for n in backends
-        ]
+        fakes = [{"name": n, "type": "fake", "options": dict(self.fake.config(n).options)} for n in backends]
         values = {
             "redis_url": self.server.url,
             "instance": INSTANCE,
             "data_dir": self.folder / "data",
             "listen_port": self.port,
             "rate_limit": "1000000000 per second",  # counted as shipped, and never reached
-            "backends": json.dumps(options),
+            "backends": json.dumps(list(real) or fakes),
             **settings,
         }
         ours = {f"BROKER_{name.upper()}": str(value) for name, value in values.items()}
@@ -69,7 +72,7 @@ class Grounds:
 
     def __enter__(self) -> Self:
         self.server.start()
-        self.fake.start()
+        self.fake.start()  # though nobody asks it where the backends are real
         self.settings = load_settings(environ=self.environment)
         self.broker = build(self.settings, lambda hint: None)
         for name in self.broker.context.adapters:
@@ -133,10 +136,12 @@ class Grounds:
         """So many jobs, without the way over HTTP."""
         from api_spec.schemas import load_spec
 
-        spec = load_spec(TRAINING)
+        spec = load_spec(self.document)
         for start in range(0, count, 100):
             names = range(start, min(start + 100, count))
-            bundle = [load_spec({**TRAINING, "name": f"job-{n}"}) for n in names] if count > 1 else [spec]
+            bundle = (
+                [load_spec({**self.document, "name": f"job-{n}"}) for n in names] if count > 1 else [spec]
+            )
             self.broker.accept(bundle, self.who)
         for name in (*self.broker.context.adapters, "-"):
             self.broker.store.leases.hint_taken(

@@ -56,7 +56,8 @@ from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 
-RECENT_S = 2.0  # why a job waits may be told from a listing that is this old
+RECENT_S = 2.0  # how busy the cluster is may be told from a listing that is this old
+EXPLAINED_S = 60.0  # and why a job waits from the one that showed it waiting: a pass may take so long
 
 
 class SlurmAdapter:
@@ -251,7 +252,7 @@ class SlurmAdapter:
 
     def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
         with reading(self.name):
-            queue = self._queue.listed(time.time() - RECENT_S)
+            queue = self._queue.showing(ref.marker, time.time() - EXPLAINED_S)
         found = observations.reading(queue.named(ref.marker))
         return explain.reasons(found.rows, queue) if found else ()
 

@@ -76,15 +76,7 @@ def _ahead(row: Job, queue: Queue) -> str:
     """Jobs that wait in the same partition with a higher priority: Slurm considers them first."""
     if row.priority is None:
         return "jobs with a higher priority are ahead"
-    ahead = sum(
-        1
-        for rows in queue.by_name.values()
-        for one in rows
-        if one.partition == row.partition
-        and one.id != row.id
-        and observations.waits(one)
-        and (one.priority or 0) > row.priority
-    )
+    ahead = queue.ahead_of(row)
     jobs = "1 job waits" if ahead == 1 else f"{ahead} jobs wait"
     return f"{jobs} in the partition {row.partition} with a higher priority than its {row.priority}"
 

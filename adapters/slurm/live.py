@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from adapters.slurm.observations import waits
 from adapters.slurm.records import Job, JobState
 from adapters.slurm.transport import NotKnown, SlurmError, Transport
 
@@ -35,6 +38,20 @@ class Queue:
     def named(self, name: str) -> Sequence[Job]:
         return self.by_name.get(name, ())
 
+    def ahead_of(self, row: Job) -> int:
+        """Jobs that wait in the same partition with a higher priority."""
+        others = self._priorities.get(row.partition, [])
+        return len(others) - bisect_right(others, row.priority or 0)
+
+    @cached_property
+    def _priorities(self) -> Mapping[str | None, list[int]]:
+        """Sorted once: each of thousands of jobs may ask."""
+        found: dict[str | None, list[int]] = defaultdict(list)
+        for rows in self.by_name.values():
+            for one in filter(waits, rows):
+                found[one.partition].append(one.priority or 0)
+        return {partition: sorted(some) for partition, some in found.items()}
+
 
 _Look = tuple[int, int | None, tuple[str, ...]]
 
@@ -46,6 +63,10 @@ class LiveQueue:
         self._transport = transport
         self._clock = clock
         self._asking = threading.Lock()
+        self._noting = threading.Lock()  # never held over a call: who writes does not wait for a listing
+        self._writes = 0
+        self._shown = 0  # so many of the writes were before the last listing
+        self._written: dict[int, int] = {}  # by group, the number of the last write that no listing shows
         self._groups: dict[int, tuple[Job, ...]] = {}
         self._group_of: dict[int, int] = {}  # a task's own id to that of its array
         self._looks: dict[int, frozenset[_Look]] = {}  # what the states said when the details were asked for
@@ -62,21 +83,31 @@ class LiveQueue:
         return self._answers_since
 
     def listed(self, not_before: float) -> Queue:
-        """A listing that began then or later.  Raises ``SlurmError``."""
+        """A listing that began then or later, and after the last write.  Raises ``SlurmError``."""
         with self._asking:
-            if self._queue.began_at < not_before:
+            if self._queue.began_at < not_before or self._shown < self._writes:
                 self._queue = self._ask()
             return self._queue
 
+    def showing(self, name: str, not_before: float) -> Queue:
+        """The last listing if it began then or later, has the name, and no write to its jobs came after it;
+        else a new one.  A pass explains thousands of jobs by the one listing that it has seen them in."""
+        queue = self._queue
+        rows = queue.named(name)
+        if rows and queue.began_at >= not_before and self._written.keys().isdisjoint(r.group for r in rows):
+            return queue
+        return self.listed(self._clock())
+
     def changed(self, *groups: int) -> None:
         """Something was written: the next listing is a new one, with the details of these jobs."""
-        with self._asking:
-            for group in groups:
-                self._looks.pop(group, None)
-            self._queue = Queue(began_at=float("-inf"), by_name=self._queue.by_name)
+        with self._noting:
+            self._writes += 1
+            self._written = {**self._written, **dict.fromkeys(groups, self._writes)}
 
     def _ask(self) -> Queue:
-        began_at = self._clock()
+        began_at, writes = self._clock(), self._writes
+        for group in self._written:
+            self._looks.pop(group, None)  # its details are asked for again; until then they are as they were
         try:
             changed = self._whole(began_at) if self._whole_is_due() else self._by_states(began_at)
         except SlurmError:
@@ -84,6 +115,9 @@ class LiveQueue:
             raise
         if self._answers_since is None:
             self._answers_since = self._clock()
+        with self._noting:
+            self._shown = writes
+            self._written = {group: number for group, number in self._written.items() if number > writes}
         by_name = _by_name(self._groups.values()) if changed else self._queue.by_name
         return Queue(began_at=began_at, by_name=by_name)
 

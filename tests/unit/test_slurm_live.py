@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import pytest
 
 from adapters.slurm.live import DETAILS_AT_ONCE, WHOLE_EVERY_S, LiveQueue
@@ -166,3 +169,73 @@ def test_a_waiting_task_that_is_cancelled_is_noticed(cluster, queue, array):
     rows = look(cluster, queue).named("array")
 
     assert {one.waiting_tasks for one in rows if one.task is None} == {"2"}
+
+
+# ---- many explanations, one listing ------------------------------------------------------------------
+
+
+def test_what_a_listing_has_shown_is_explained_by_it_however_long_that_takes(cluster, queue):
+    """A listing of 5,000 jobs takes longer than an answer may be old: each of them was listed for again."""
+    cluster.clock.now += 30
+
+    assert queue.showing(MARKER, cluster.clock() - 60).named(MARKER)
+    assert cluster.asked == []
+
+
+@pytest.mark.parametrize(
+    "what", ["its job was written to", "it is too old", "it does not have the name"], ids=str
+)
+def test_a_listing_that_no_longer_tells_is_asked_for_again(cluster, queue, what):
+    if what == "its job was written to":
+        queue.changed(1)
+    if what == "it is too old":
+        cluster.clock.now += 61
+
+    queue.showing("unknown" if what == "it does not have the name" else MARKER, cluster.clock() - 60)
+
+    assert cluster.asked[0] in ("states", "jobs")
+
+
+def test_a_write_to_another_job_does_not_make_a_listing_old_for_this_one(cluster, queue):
+    """While jobs are submitted, those that wait are explained without a listing after each."""
+    queue.changed(2)
+    queue.changed()
+
+    queue.showing(MARKER, cluster.clock() - 60)
+
+    assert cluster.asked == []
+
+
+def test_who_writes_does_not_wait_for_a_listing_and_that_one_does_not_count_as_later(cluster, queue):
+    """slurmrestd takes seconds for one; submissions go on meanwhile."""
+    states = cluster.states
+
+    def slowly():
+        writer = threading.Thread(target=queue.changed, args=(1,))
+        writer.start()
+        writer.join(10)
+        assert not writer.is_alive()
+        return states()
+
+    cluster.states = slowly
+    look(cluster, queue)
+    cluster.states = states
+    cluster.asked.clear()
+
+    queue.listed(cluster.clock() - 60)
+
+    assert cluster.asked == ["states", "job"]
+
+
+def test_the_jobs_ahead_are_those_of_the_partition_that_wait_with_a_higher_priority(cluster, queue):
+    waiting = [row("PENDING", id=10 + n, name=f"p{n}", partition="gpu", priority=n) for n in (1, 2, 2, 3)]
+    cluster.put(*(replace(one, id=20 + place) for place, one in enumerate(waiting)))
+    cluster.put(
+        row("RUNNING", id=30, name="runs", partition="gpu", priority=9),
+        row("PENDING", id=31, name="elsewhere", partition="cpu", priority=9),
+    )
+    cluster.clock.now += 60
+
+    seen = look(cluster, queue)
+
+    assert [seen.ahead_of(one) for one in waiting] == [3, 1, 1, 0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
@@ -136,7 +136,8 @@ WAITS_FOR_EVER = frozenset(
 )
 
 
-def word(states: Sequence[str]) -> Word | None:
+@lru_cache(maxsize=1024)  # a few combinations, in thousands of rows
+def word(states: tuple[str, ...]) -> Word | None:
     """None: nothing that we know.  An unknown word may say the opposite of those beside it."""
     names = [name.upper() for name in states]
     if not names or any(name not in BASES and name not in FLAGS for name in names):

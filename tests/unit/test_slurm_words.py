@@ -63,15 +63,15 @@ def test_an_end_has_an_outcome_and_nothing_else_has():
 )
 def test_a_flag_decides_before_the_base_state(states, state, reason):
     """COMPLETING is shown until the epilog is over, whatever the outcome: it is not yet an end."""
-    word = words.word(states)
+    word = words.word(tuple(states))
 
     assert (word.state, word.reason) == (state, reason)
 
 
 @pytest.mark.parametrize("states", [[], ["DREAMING"], ["RUNNING", "DREAMING"], ["COMPLETED", "DREAMING"]])
 def test_a_word_that_is_not_known_says_nothing(states):
-    assert words.word(states) is None
+    assert words.word(tuple(states)) is None
 
 
 def test_a_state_may_be_written_in_small_letters():
-    assert words.word(["completed"]).outcome is JobState.COMPLETED
+    assert words.word(("completed",)).outcome is JobState.COMPLETED

@@ -184,10 +184,20 @@ def _ended(seen: Seen) -> Step:
     table = seen.table
     if table is not None and observation.tasks:
         table = tasks.apply(table, attempt.number, observation.tasks)
+        table = _closed(table, outcome, Reason.LOST)
         attempt = _as_the_whole_array(attempt, table)
-    if _is_retried(seen, outcome, reason):
+    if _is_retried(seen, attempt, table):
         return _retry(seen, attempt, table)
+    if table is not None and outcome is not JobState.COMPLETED:
+        table = _closed(table, outcome, reason)
     return Step(_end_change(seen, attempt, table), ends=True)
+
+
+def _closed(table: tasks.Table, outcome: JobState, reason: Reason) -> tasks.Table:
+    """A backend may have forgotten a task before anybody saw how it ended."""
+    if outcome is JobState.CANCELLED:
+        return tasks.closed(table, JobState.CANCELLED, Reason.CANCELLED)
+    return tasks.closed(table, JobState.FAILED, reason)
 
 
 def _as_the_whole_array(attempt: AttemptRecord, table: tasks.Table) -> AttemptRecord:
@@ -217,13 +227,16 @@ _DEFAULT_REASON = {
 }
 
 
-def _is_retried(seen: Seen, outcome: JobState, reason: Reason) -> bool:
+def _is_retried(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> bool:
     retry = seen.spec.retry
-    if outcome is not JobState.FAILED or seen.record.cancel or seen.attempt.number >= retry.max_attempts:
+    if (
+        attempt.outcome is not JobState.FAILED
+        or seen.record.cancel
+        or seen.attempt.number >= retry.max_attempts
+    ):
         return False
-    if seen.table is None or not seen.observation.tasks:
-        return reason in retry.on
-    table = tasks.apply(seen.table, seen.attempt.number, seen.observation.tasks)
+    if table is None or not seen.observation.tasks:
+        return attempt.reason in retry.on
     return bool(tasks.failed_for(table, [Reason(name) for name in retry.on]))
 
 

@@ -89,6 +89,12 @@ def apply(table: Table, attempt: int, seen: Mapping[int, TaskObservation]) -> Ta
     return out
 
 
+def closed(table: Table, outcome: JobState, reason: Reason) -> Table:
+    """With it an attempt is over: what was not seen to end did so in a way that nobody knows."""
+    ends = {i: row for i, row in table.items() if row.state not in _ENDED}
+    return {**table, **{i: replace(row, state=outcome, reason=reason) for i, row in ends.items()}}
+
+
 def failed_for(table: Table, reasons: Iterable[Reason]) -> list[int]:
     """The tasks that another attempt has to run."""
     wanted = set(reasons)

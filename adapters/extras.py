@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from adapters.base import AttemptRef, LogPage, LogQuery
@@ -39,6 +40,26 @@ class Holds(Protocol):
 class Explains(Protocol):
     def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
         """Why it has not started, best reason first, with the numbers as evidence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the runs of one user in one account were allocated, in units times seconds."""
+
+    account: str
+    user: str
+    runs: int
+    cpu_s: float
+    gpu_s: float
+    memory_mib_s: float
+    energy_j: float  # of runs that ended; 0 where nothing measures it
+
+
+@runtime_checkable
+class ReportsUsage(Protocol):
+    def usage(self, since: float, until: float) -> Sequence[Usage]:
+        """Of everybody at the backend, not of the broker's jobs alone; ``until``: now or earlier.  Raises
+        ``Busy`` where nobody keeps accounts."""
 
 
 @runtime_checkable

@@ -33,6 +33,7 @@ from adapters.base import (
     Rejected,
     Unsettled,
 )
+from adapters.extras import Usage
 from adapters.slurm import (
     capacity,
     carried,
@@ -45,6 +46,7 @@ from adapters.slurm import (
     refusals,
     render,
     transports,
+    usage,
 )
 from adapters.slurm.attempts import Attempts
 from adapters.slurm.errors import reading, writing
@@ -63,7 +65,14 @@ EXPLAINED_S = 60.0  # and why a job waits from the one that showed it waiting: a
 class SlurmAdapter:
     type: ClassVar[str] = "slurm"
     capabilities = frozenset(
-        {Capability.LOGS, Capability.EXPLAIN, Capability.HOLD, Capability.ADJUST, Capability.ARRAYS}
+        {
+            Capability.LOGS,
+            Capability.EXPLAIN,
+            Capability.HOLD,
+            Capability.ADJUST,
+            Capability.ARRAYS,
+            Capability.USAGE,
+        }
     )
 
     def __init__(self, config: BackendConfig, transport: Transport | None = None) -> None:
@@ -249,6 +258,11 @@ class SlurmAdapter:
         if not rows and ref.handle is None:
             raise BackendError("the backend does not know this attempt; it has no log")
         return logs.page(rows, ref, query, self.options)
+
+    def usage(self, since: float, until: float) -> Sequence[Usage]:
+        with reading(self.name):
+            rows = self.transport.history(since=max(0.0, since - usage.LONGEST_S))
+        return usage.by_account(rows, since, until)
 
     def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
         with reading(self.name):

@@ -67,6 +67,7 @@ def test_an_adapter_has_the_methods_of_its_capabilities(place):
         Capability.UPDATE: ["update"],
         Capability.ADJUST: ["adjust"],
         Capability.HOLD: ["hold", "release"],
+        Capability.USAGE: ["usage"],
     }
     for capability, names in methods.items():
         for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,8 @@ pytestmark = [
 WHO = JobSpec(
     kind=Kind.BATCH, name="who", command=("id", "-un"), resources=Resources(memory_per_node_mib=100)
 )
+
+BUSY = replace(WHO, command=("sleep", "2"))
 
 
 @pytest.fixture(params=["one token that acts for all", "a token for each user"])
@@ -83,3 +86,17 @@ def test_somebody_elses_job_is_left_alone(cluster, adapter):
     adapter.cancel(replace(ref, handle={"cluster": cluster.name, "id": other, "user": cluster.users[2]}))
 
     assert cluster.state(other) in ("PENDING", "RUNNING")
+
+
+def test_usage_is_told_for_each_user_in_each_account(cluster, adapter):
+    began = time.time()
+    refs = [new_ref(WHO, owner=owner) for owner in ("ana", "ben", "ana")]
+    for ref in refs:
+        adapter.submit(ref, BUSY)
+
+    def told():
+        used = {one.user: one for one in adapter.usage(began - 1, time.time())}
+        return {user: used[user].runs for user in cluster.users[:2] if user in used and used[user].cpu_s > 0}
+
+    ana, ben, _ = cluster.users
+    wait_until(lambda: told() == {ana: 2, ben: 1}, 60)

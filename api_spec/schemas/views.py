@@ -298,3 +298,13 @@ class RefusalListSchema(Shape):
 
 class BackendListSchema(Shape):
     items = many(BackendSchema)
+
+
+class FindingSchema(Shape):
+    subject = Text(metadata=about("What was looked at; may come several times."))
+    well = Truth(metadata=about("false: somebody has to mend it."))
+    message = Text()
+
+
+class FindingListSchema(Shape):
+    items = many(FindingSchema)

@@ -28,15 +28,30 @@ def backends(ctx: click.Context, output: str | None) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @pass_session
 def check(session: Session, names: tuple[str, ...]) -> None:
-    """Exit code 1 unless all backends (or those named) answer."""
+    """Exit code 1 unless all backends answer.
+
+    Those that are named are asked by the server, and what it finds is told; then all of it has to be well.
+    """
     from broker.cli.failures import FAILED_JOBS
 
     client = session.client
     found = [client.backend(name) for name in names] if names else client.backends()
     for line in backend_lines(found, wide=False):
         click.echo(line)
-    if not all(backend["reachable"] for backend in found if backend["configured"]):
+    well = all(backend["reachable"] for backend in found if backend["configured"])
+    for name in names:
+        told = client.check(name)
+        click.echo()
+        for line in finding_lines(name, told):
+            click.echo(line)
+        well = well and all(one["well"] for one in told)
+    if not well:
         click.get_current_context().exit(FAILED_JOBS)
+
+
+def finding_lines(name: str, told: Sequence[Json]) -> Iterable[str]:
+    marks = {True: click.style("ok", fg="green"), False: click.style("NOT WELL", fg="red")}
+    return columns((name, "", ""), [(one["subject"], marks[one["well"]], one["message"]) for one in told])
 
 
 @backends.command()

@@ -200,6 +200,10 @@ class Client:
     def backend(self, name: str) -> Json:
         return self._get(f"/v1/backends/{name}")
 
+    def check(self, name: str) -> Jsons:
+        """What its server finds when it asks the backend: ``{"subject", "well", "message"}``."""
+        return list(self._post(f"/v1/backends/{name}/check")["items"])
+
     def drain(self, name: str) -> Json:
         """No new placements; what is there goes on."""
         return self._post(f"/v1/backends/{name}/drain")

@@ -212,6 +212,11 @@ class Broker:
         """Neither drained nor paused."""
         return self._flag(name, who, drained=False, paused=False)
 
+    def check_backend(self, name: str, who: Principal) -> Sequence[base.Finding]:
+        """Asks the backend from this very process; what does not answer is a finding."""
+        who.need(Scope.BACKENDS_ADMIN)
+        return self.context.adapter(name).check()
+
     @over_the_store
     def _flag(self, name: str, who: Principal, **flags: bool) -> BackendView:
         who.need(Scope.BACKENDS_ADMIN)

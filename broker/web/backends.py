@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from flask import Response
@@ -61,6 +62,17 @@ def pause_backend(name: str) -> Response:
 def resume_backend(name: str) -> Response:
     """End a drain and a pause."""
     return answer(schemas.dump_backend(broker().resume_backend(name, who())))
+
+
+@blueprint.post("/backends/<name>/check")
+@operation(
+    "checkBackend",
+    [Says(description="What was found", content={JSON: shapes.FindingListSchema}, examples=["findings"])],
+    fails=[NotFound],
+)
+def check_backend(name: str) -> Response:
+    """Ask the backend itself what it has and what is missing; it may take as long as its time-outs."""
+    return answer({"items": [asdict(one) for one in broker().check_backend(name, who())]})
 
 
 @blueprint.post("/backends/<name>/render")

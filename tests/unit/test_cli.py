@@ -628,6 +628,22 @@ def test_backends_say_whether_they_answer_and_take_jobs(api, run):
     assert run("backends", "check").exit_code == 1
 
 
+def test_a_backend_that_is_named_is_asked_what_it_finds(api, run):
+    told = [
+        {"subject": "connection", "well": True, "message": "Slurm 24.11.5"},
+        {"subject": "logs", "well": False, "message": "/scratch is not mounted here"},
+    ]
+    api.on("GET", "/v1/backends/hpc", backend())
+    api.on("POST", "/v1/backends/hpc/check", {"items": told})
+
+    done = run("backends", "check", "hpc")
+
+    *_, well, fault = done.stdout.splitlines()
+    assert well.split(maxsplit=2) == ["connection", "ok", "Slurm 24.11.5"]
+    assert fault.split() == ["logs", "NOT", "WELL", "/scratch", "is", "not", "mounted", "here"]
+    assert done.exit_code == 1
+
+
 def test_wide_shows_what_a_backend_gets_at_most(api, run):
     caps = {"max_drains": 2, "max_submits_per_s": 0.5, "max_live_jobs": 40}
     api.on("GET", "/v1/backends", {"items": [backend(caps=caps), backend(name="old")]})

@@ -301,6 +301,16 @@ def test_metrics_are_for_operators(api):
     assert_problem(plain.get("/metrics"), 403, "forbidden")
 
 
+def test_an_operator_has_a_backend_asked_what_it_finds(api, ana):
+    plain = api.as_("ben", scopes=frozenset({Scope.JOBS_READ, Scope.JOBS_ADMIN}))
+
+    found = ana.post("/v1/backends/local/check").json
+
+    assert found == {"items": [{"subject": "ledger", "well": False, "message": "is full"}]}
+    assert_problem(plain.post("/v1/backends/local/check"), 403, "forbidden")
+    assert_problem(ana.post("/v1/backends/none/check"), 404, "not_found")
+
+
 @pytest.mark.parametrize("verb, member", [("drain", "drained"), ("pause", "paused")])
 def test_an_operator_controls_a_backend(api, ana, verb, member):
     plain = api.as_("ben", scopes=frozenset({Scope.JOBS_READ, Scope.JOBS_ADMIN}))

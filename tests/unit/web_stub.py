@@ -11,7 +11,7 @@ import json
 import time
 from contextlib import contextmanager
 
-from adapters.base import LogPage
+from adapters.base import Finding, LogPage
 from api_spec.decisions import Decision, Outcome, Refusal, ScorePart, Verdict
 from api_spec.errors import Gone, IdempotencyConflict, NotFound, NotSupported, PreconditionFailed
 from api_spec.ids import new_id
@@ -258,6 +258,11 @@ class StubBroker:
         if name != BACKEND.name:
             raise NotFound(f"there is no backend {name}")
         return BACKEND
+
+    def check_backend(self, name, who):
+        who.need(Scope.BACKENDS_ADMIN)
+        self.backend(name, who)
+        return (Finding(subject="ledger", well=False, message="is full"),)
 
     def drain_backend(self, name, who):
         who.need(Scope.BACKENDS_ADMIN)

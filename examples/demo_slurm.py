@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import demo
 from demo import SERVE_S, TRAIN_S, DemoFailed, expect, show_state, step
 
+from broker.cli.backends import finding_lines
 from broker.cli.files import read_specs
 from broker.client import Client
 
@@ -86,6 +88,11 @@ def settings(cluster: Cluster) -> str:
 
 
 def show_it_on_slurm(client: Client) -> None:
+    with step("What does the broker find at the cluster? (broker backends check hpc)"):
+        told = client.check("hpc")
+        for line in finding_lines("hpc", told):
+            click.echo(line)
+        expect(all(one["well"] for one in told), "not all is well at the cluster")
     training, service = demo.submit_both(client)
     demo.train(client, training)
     demo.serve(client, service)

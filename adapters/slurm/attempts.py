@@ -127,8 +127,9 @@ class Attempts:
         left = [ref for ref in refs if _may_have_left(rows[ref.marker])]
         try:
             words = self._past.with_last_words([row for some in rows.values() for row in some])
-            recorded = self._past.of(left)
+            # First what it misses, then what it has: a record may come between the two questions.
             behind = any(rows[ref.marker] for ref in left) and self._transport.accounting_backlog() > 0
+            recorded = self._past.of(left)
         except (NotReached, NoAnswer, TryLater) as error:
             log.warning("the accounting database does not answer: %s", error)
             words, recorded, behind = {}, {}, True

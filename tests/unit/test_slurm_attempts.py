@@ -6,6 +6,7 @@ import pytest
 
 from adapters.base import Absent, AttemptRef, Found, Unsettled
 from adapters.slurm.attempts import Attempts
+from adapters.slurm.carried import comment
 from adapters.slurm.live import LiveQueue
 from adapters.slurm.transport import NoAnswer, NotReached, TryLater
 from tests.slurm_cluster import InMemory
@@ -228,3 +229,25 @@ def test_tasks_that_have_left_the_queue_are_looked_up_when_the_rest_has_ended():
     seen = attempts.seen([ref(5)])
 
     assert sorted(one.task for one in seen.found[MARKER].rows) == [0, 1]
+
+
+def test_an_array_is_not_seen_to_end_before_the_database_has_all_its_tasks():
+    cluster = InMemory(backlog=1)
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    told = comment(AttemptRef(marker=MARKER, task_indices=(0, 1)))
+    cluster.put(row("COMPLETED", id=6, array_id=5, task=1, comment=told))
+
+    assert attempts.seen([ref(5)]).found == {}
+    cluster.backlog = 0
+    cluster.recorded.append(row("COMPLETED", id=5, array_id=5, task=0, accounted=True))
+
+    assert sorted(one.task for one in attempts.seen([ref(5)]).found[MARKER].rows) == [0, 1]
+
+
+def test_an_array_of_which_nobody_has_all_tasks_ends_with_those_there_are():
+    cluster = InMemory()
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    told = comment(AttemptRef(marker=MARKER, task_indices=(0, 1)))
+    cluster.put(row("COMPLETED", id=6, array_id=5, task=1, comment=told))
+
+    assert [one.task for one in attempts.seen([ref(5)]).found[MARKER].rows] == [1]

@@ -83,11 +83,18 @@ class LiveQueue:
         return self._answers_since
 
     def listed(self, not_before: float) -> Queue:
-        """A listing that began then or later, and after the last write.  Raises ``SlurmError``."""
-        with self._asking:
-            if self._queue.began_at < not_before or self._shown < self._writes:
-                self._queue = self._ask()
-            return self._queue
+        """A listing that began then or later, and after the last write.  Raises ``SlurmError``.
+
+        Only who needs a newer one than there is waits for it.
+        """
+        if not self._is_new_enough(not_before):
+            with self._asking:
+                if not self._is_new_enough(not_before):
+                    self._queue = self._ask()
+        return self._queue
+
+    def _is_new_enough(self, not_before: float) -> bool:
+        return self._queue.began_at >= not_before and self._shown >= self._writes
 
     def showing(self, name: str, not_before: float) -> Queue:
         """The last listing if it began then or later, has the name, and no write to its jobs came after it;

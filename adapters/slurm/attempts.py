@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.base import Absent, AttemptRef, Found, Unsettled
-from adapters.slurm import observations
+from adapters.slurm import carried, observations
 from adapters.slurm.live import LiveQueue
 from adapters.slurm.observations import Reading
 from adapters.slurm.past import Past, id_of, key_of
@@ -107,9 +107,10 @@ class Attempts:
             except NotKnown:
                 rows = ()
         ours = _of(ref, [row for row in rows if row.name == ref.marker])
-        if ours or not self._is_accounted:
+        if not self._is_accounted or (ours and not _lacks_tasks(ref, ours)):
             return ours
-        return _of(ref, self._past.of([ref])[ref.marker])
+        recorded = _of(ref, self._past.of([ref])[ref.marker])
+        return observations.latest([*recorded, *ours])
 
     # ---- many ------------------------------------------------------------------------------------------
 
@@ -194,3 +195,10 @@ def _may_have_left(live: Sequence[Job]) -> bool:
     if not live:
         return True
     return observations.is_array(live) and all(observations.is_over(row) for row in live)
+
+
+def _lacks_tasks(ref: AttemptRef, rows: Sequence[Job]) -> bool:
+    """Whether it is an array of which nobody knows all that it should have."""
+    carriers = (carried.read(ref.marker, row.comment) for row in rows)
+    expected = ref.task_indices or next((one.task_indices for one in carriers if one), ())
+    return bool(rows) and not set(expected) <= observations.tasks_of(rows, expected).keys()

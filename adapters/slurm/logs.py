@@ -47,16 +47,21 @@ def _task(ref: AttemptRef, query: LogQuery) -> int | None:
 
 
 def _path(rows: Sequence[Job], ref: AttemptRef, stream: str, index: int | None, options: Options) -> str:
-    """As the controller says, where it has expanded the pattern; else as it was submitted."""
-    told = [row.stdout if stream == "stdout" else row.stderr for row in rows]
-    known = next((path for path in told if path and path.startswith("/") and "%" not in path), None)
-    if known is not None:
-        return known
+    """As the controller says, where it has expanded the pattern; else as it was submitted.
+
+    While a job waits its user may name any file to the controller; the broker may read more than the user.
+    """
     where = folders.paths(ref, options)
     if where is None:
         raise BackendError("nobody knows as whom this attempt ran, so its log is not to be found")
-    path = where.stdout if stream == "stdout" else where.stderr
-    return path.replace("%a", str(index))
+    path = (where.stdout if stream == "stdout" else where.stderr).replace("%a", str(index))
+    told = [row.stdout if stream == "stdout" else row.stderr for row in rows]
+    ours = (one for one in told if one and one.startswith("/") and _file(one) == _file(path))
+    return next(ours, path)
+
+
+def _file(path: str) -> str:
+    return PurePosixPath(path).name
 
 
 def _below_a_root(path: str, options: Options) -> tuple[str, tuple[str, ...]]:

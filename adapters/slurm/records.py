@@ -19,7 +19,7 @@ class Submission:
     name: str  # the marker
     user: str  # who it runs as
     script: str
-    environment: Mapping[str, str]  # all of it: Slurm adds only its own SLURM_* to it
+    environment: Mapping[str, str] = field(repr=False)  # all of it, secrets too; Slurm adds its SLURM_*
     directory: str
     stdout: str
     stderr: str

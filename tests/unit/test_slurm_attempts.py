@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from adapters.base import Absent, AttemptRef, Found, Unsettled
@@ -251,3 +253,15 @@ def test_an_array_of_which_nobody_has_all_tasks_ends_with_those_there_are():
     cluster.put(row("COMPLETED", id=6, array_id=5, task=1, comment=told))
 
     assert [one.task for one in attempts.seen([ref(5)]).found[MARKER].rows] == [1]
+
+
+def test_of_an_array_that_runs_the_tasks_that_have_left_the_queue_are_known_too():
+    """Who follows the log of one learns that it is complete before the others have ended."""
+    cluster = InMemory()
+    attempts = Attempts(cluster, LiveQueue(cluster, cluster.clock), SETTLE_S, cluster.clock)
+    cluster.put(row("RUNNING", id=6, array_id=5, task=1))
+    cluster.recorded.append(row("COMPLETED", id=5, array_id=5, task=0, accounted=True))
+
+    known = attempts.known(replace(ref(5), task_indices=(0, 1)))
+
+    assert sorted((one.task, one.states) for one in known) == [(0, ("COMPLETED",)), (1, ("RUNNING",))]

@@ -329,3 +329,10 @@ def test_what_srun_would_not_hand_on_as_it_is_goes_into_a_step_of_its_own(change
     assert f"{path}:{path}:ro" in last_line(job)
     assert last_line(job).endswith(f" -- /bin/sh {path}")
     assert 'export BROKER_NODE_RANK="$SLURM_NODEID"' in job.script
+
+
+def test_what_is_sent_does_not_show_its_secrets_where_it_is_printed():
+    job = render.with_secrets(sent(), {"TOKEN": "hunter2"})
+
+    assert job.environment["TOKEN"] == "hunter2"
+    assert "hunter2" not in repr(job)

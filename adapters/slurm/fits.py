@@ -156,7 +156,7 @@ def _rows(asked: Question) -> Sequence[Row] | None:
 
 def _accounts(asked: Question) -> Iterator[Refusal]:
     rows = _rows(asked)
-    if rows is None:
+    if rows is None or "associations" not in asked.options.enforced:
         return
     account, qos = asked.chosen.get("account"), asked.chosen.get("qos")
     if not rows:
@@ -165,7 +165,7 @@ def _accounts(asked: Question) -> Iterator[Refusal]:
         where = f" in the partition {asked.chosen['partition']}" if asked.chosen.get("partition") else ""
         sentence = f"{asks}{where}; {asked.user} has {has} at {asked.backend}"
         yield Refusal(Reason.NOT_ALLOWED, sentence, asked.pointer("account"))
-    elif qos is not None and not any(qos in row["qos"] for row in rows):
+    elif "qos" in asked.options.enforced and qos is not None and not any(qos in row["qos"] for row in rows):
         has = _list(sorted({name for row in rows for name in row["qos"]}))
         sentence = f"asks for the QOS {qos}; {asked.user} may use {has}"
         yield Refusal(Reason.NOT_ALLOWED, sentence, asked.pointer("qos"))
@@ -183,7 +183,7 @@ def _own(asked: Question, option: str, default: str) -> str | None:
 def _of_the_qos(asked: Question) -> Iterator[Refusal]:
     name = _own(asked, "qos", "default_qos")
     row = (asked.known("qos") or {}).get(name)
-    if row is None:
+    if row is None or "limits" not in asked.options.enforced:
         return
     yield from _time(asked, row.get("time_limit_min"), f"the QOS {name}")
     amounts = _tres(asked)

@@ -149,6 +149,14 @@ def _native(key: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _enforced(key: str, value: Any) -> tuple[str, ...]:
+    """As Slurm has it, limits and QOS are those of associations."""
+    words = _texts(key, value)
+    if strange := sorted(set(words) - {"associations", "limits", "qos"}):
+        raise ValueError(f"{key} names {', '.join(strange)}; it knows associations, limits and qos")
+    return tuple(dict.fromkeys(("associations", *words))) if words else ()
+
+
 def _allowed(key: str, value: Any) -> tuple[str, ...]:
     names = _texts(key, value)
     if strange := sorted(set(names) - set(native.OPTIONS)):
@@ -227,6 +235,7 @@ READERS: Mapping[str, Reader] = {
     "token": _token, "users": _users,
     "connect_s": _seconds, "answer_s": _seconds, "settle_s": _seconds,
     "defaults": _native, "allowed": _allowed, "priorities": _priorities, "preemptible": _native,
+    "enforced": _enforced,
     "fabrics": _fabrics,
     "gpu_types": partial(_of_names, _text), "mig_profiles": partial(_of_names, _text),
     "containers": _choice("none", "pyxis"),

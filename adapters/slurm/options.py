@@ -89,6 +89,9 @@ class Options:
     """What ``priority: low`` and ``high`` are here, as native options; one without a row is refused."""
     preemptible: Mapping[str, object] | None = None
     """What ``preemptible: true`` is here, as native options; none: nothing is added."""
+    enforced: tuple[str, ...] = ("associations", "limits", "qos")
+    """What the cluster's AccountingStorageEnforce holds, which no API tells.  Without ``associations`` a user
+    without an account may submit as well; without ``qos`` and ``limits`` a QOS binds nobody."""
     fabrics: Mapping[str, FabricOptions] = field(default_factory=dict)
     """What ``fabric: rdma`` and ``gpudirect`` are here; one without a table is refused."""
     gpu_types: Mapping[str, str] = field(default_factory=dict)

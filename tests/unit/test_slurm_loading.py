@@ -132,3 +132,10 @@ def test_a_fault_is_a_sentence_with_the_backend_and_the_key(changes, sentence):
     assert str(refused.value).startswith("hpc: ")
     assert str(refused.value).count("hpc: ") == 1
     assert sentence in str(refused.value)
+
+
+def test_what_is_enforced_is_enforced_with_its_associations():
+    assert options(enforced=["qos"]).enforced == ("associations", "qos")
+    assert options(enforced=[]).enforced == ()
+    with pytest.raises(ValueError, match="enforced names wckeys"):
+        options(enforced=["wckeys"])

@@ -391,3 +391,22 @@ def test_what_is_not_known_refuses_nothing():
 
     assert told(wanted, replace(CLUSTER, details={})) == []
     assert told(wanted, replace(CLUSTER, details={"associations": None, "qos": {}})) == []
+
+
+def test_an_account_that_nobody_has_is_no_matter_where_accounts_are_not_enforced():
+    """AccountingStorageEnforce is not set: everybody may submit, and accounts only keep books."""
+    wanted = spec(placement=says(account="nobodys"))
+
+    assert where(told(wanted, CLUSTER)) == [(NOT_ALLOWED, NATIVE + "account")]
+    assert told(wanted, CLUSTER, enforced=[]) == []
+    assert told(spec(), CLUSTER, owner="zoe", enforced=[]) == []
+
+
+def test_the_qos_and_limits_of_a_user_are_no_matter_where_accounts_alone_are_enforced():
+    details = {"associations": {"ana": [{"account": "vision", "qos": ["normal"]}]}}
+    details["qos"] = {"normal": {}, "short": {"time_limit_min": 1, "tres_per_job": {"cpu": 1}}}
+    wanted = spec(placement=says(qos="short"), time_limit_s=3600)
+    cluster = replace(CLUSTER, details=details)
+
+    assert NOT_ALLOWED in {code for code, _, _ in told(wanted, cluster)}
+    assert told(wanted, cluster, enforced=["associations"]) == []

@@ -32,6 +32,9 @@ class Reading:
 
 def reading(rows: Iterable[Job]) -> Reading | None:
     """The job that counts: not one that the guard has ended, then one that has started, then the oldest."""
+    rows = tuple(rows)
+    if len(rows) == 1:  # as nearly always
+        return Reading(rows=rows)
     groups: dict[int, list[Job]] = defaultdict(list)
     for row in latest(rows):
         groups[row.group].append(row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 
 from api_spec.errors import StoreUnavailable
 from api_spec.reasons import Reason
@@ -56,9 +57,10 @@ def _drain_lanes(context: Context, snapshots: Snapshots, backend: str) -> int:
         context.store.notice_restart()
         point("run_checked")
         snapshots.forget()  # a binding decision is made on fresh facts
-        for claim in claims:
+        for number, claim in enumerate(claims):
             if time.monotonic() > deadline + context.settings.lease_s / 4:
-                return handled  # the rest comes back when its lease is over, before it could be done twice
+                _give_back(context, claims[number:])  # before its lease is over and it could be done twice
+                break
             handled += _handle(context, snapshots, backend, claim)
     context.hint(f"drain:{backend}")
     return handled
@@ -81,6 +83,15 @@ def _claim(context: Context, lane: str, backend: str) -> list[Claim]:
     claims = context.store.jobs.claim(lane, backend, limits)
     point("claimed" if claims else "nothing_due")
     return claims
+
+
+def _give_back(context: Context, claims: Sequence[Claim]) -> None:
+    """Nobody has tried them: a slow backend must not make jobs look as if they broke their workers."""
+    for record in (claim.record for claim in claims):
+        if record.queue is not None:
+            change = Change(due=(record.queue, 0), quiet=True)
+            context.store.jobs.move(record.id, Guard(epoch=record.epoch), change)
+            point("step_done")
 
 
 def _handle(context: Context, snapshots: Snapshots, backend: str, claim: Claim) -> int:

@@ -740,6 +740,22 @@ def test_a_job_that_breaks_its_workers_is_set_aside(kit, monkeypatch):
     assert "set aside" in job.message
 
 
+def test_what_a_slow_backend_leaves_of_a_batch_counts_as_no_try(kit):
+    """A worker may handle a few of many before its lease is nearly over.  The rest was set aside in the end, as
+    if it had broken its workers."""
+    kit.fake.faults.delay(0.8, of="submit")
+    ids = [kit.submit(spec()) for _ in range(3)]
+
+    kit.broker.perform("drain:fake")
+
+    records = [kit.store.jobs.read(job_id) for job_id in ids]
+    left = [record for record in records if record.state is S.ACCEPTED]
+    assert len(left) == 2
+    assert {record.tries for record in left} == {0}
+    claims = kit.store.jobs.claim("submit", "fake", ClaimLimits(count=9, lease_s=1))
+    assert {claim.record.id for claim in claims} == {record.id for record in left}, "due at once"
+
+
 def test_an_array_that_was_lost_runs_what_has_not_completed(redis_server, tmp_path):
     with fake_kit(redis_server, tmp_path, {"run_s": 1000}) as kit:
         job_id = kit.submit(spec(array=Array(indices="0-2"), retry=Retry(max_attempts=2, on=("Lost",))))

@@ -741,8 +741,8 @@ def test_a_job_that_breaks_its_workers_is_set_aside(kit, monkeypatch):
 
 
 def test_what_a_slow_backend_leaves_of_a_batch_counts_as_no_try(kit):
-    """A worker may handle a few of many before its lease is nearly over.  The rest was set aside in the end, as
-    if it had broken its workers."""
+    """A worker may handle a few of many before its lease is nearly over.  The rest was set aside in the end,
+    as if it had broken its workers."""
     kit.fake.faults.delay(0.8, of="submit")
     ids = [kit.submit(spec()) for _ in range(3)]
 

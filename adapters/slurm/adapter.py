@@ -52,7 +52,7 @@ from adapters.slurm.attempts import Attempts
 from adapters.slurm.errors import reading, writing
 from adapters.slurm.live import LiveQueue
 from adapters.slurm.observations import Reading
-from adapters.slurm.records import Changes, Submission
+from adapters.slurm.records import Changes, Job, Submission
 from adapters.slurm.transport import NotKnown, SlurmError, Transport
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
@@ -81,6 +81,7 @@ class SlurmAdapter:
         self.options = loading.load(config.options, config.name)
         self._prefix = f"wb-{config.instance}-"
         self._given = transport
+        self._told: Mapping[str, tuple[Job, Observation]] = {}  # of single jobs, by the row, in the last pass
 
     @cached_property
     def transport(self) -> Transport:
@@ -166,9 +167,17 @@ class SlurmAdapter:
         for marker, found in seen.found.items():
             self._end_copies(marker, found)
         expected = {ref.marker: ref.task_indices for ref in refs}
+        told = self._told
         found_ones = {
-            marker: self._observation(marker, found, cluster, expected[marker])
+            marker: known[1]
+            if (known := told.get(marker)) is not None and found.is_but(known[0])
+            else self._observation(marker, found, cluster, expected[marker])
             for marker, found in seen.found.items()
+        }
+        self._told = {
+            marker: (found.rows[0], found_ones[marker])
+            for marker, found in seen.found.items()
+            if found.is_single
         }
         elsewhere = {ref.marker: one for ref in refs if (one := observations.elsewhere(ref, cluster))}
         return Observations(as_of=as_of, complete=seen.complete, found={**elsewhere, **found_ones})

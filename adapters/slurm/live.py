@@ -141,9 +141,12 @@ class LiveQueue:
         self._stamp = listing.as_of
         self._whole_at, self._whole_took_s = began_at, self._clock() - began_at
         if listing.jobs is not None:
+            # A row that says the same stays the same object: what was made of it need not be made again.
+            known = {row.id: row for rows in self._groups.values() for row in rows}
             groups = defaultdict(list)
             for job in listing.jobs:
-                groups[job.group].append(job)
+                same = known.get(job.id)
+                groups[job.group].append(same if same == job and same is not None else job)
             self._groups = {group: tuple(rows) for group, rows in groups.items()}
             self._group_of = {job.id: job.group for job in listing.jobs}
         self._looks = self._by_group(states)

@@ -29,6 +29,14 @@ class Reading:
     rows: tuple[Job, ...]
     copies: tuple[Job, ...] = ()
 
+    @property
+    def is_single(self) -> bool:
+        return len(self.rows) == 1 and self.rows[0].array_id is None
+
+    def is_but(self, row: Job) -> bool:
+        """Nothing else, and not even changed."""
+        return len(self.rows) == 1 and self.rows[0] is row
+
 
 def reading(rows: Iterable[Job]) -> Reading | None:
     """The job that counts: not one that the guard has ended, then one that has started, then the oldest."""

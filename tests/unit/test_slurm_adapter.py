@@ -6,6 +6,7 @@ import pytest
 
 from adapters.base import BackendConfig, Busy
 from adapters.slurm.adapter import SlurmAdapter
+from api_spec.states import AttemptState
 from tests.builders import spec
 from tests.slurm_cluster import InMemory
 from tests.slurm_kit import ref
@@ -46,3 +47,20 @@ def test_a_cluster_that_does_not_say_its_name_yet_gets_jobs():
     handle = adapter(cluster, cluster="hpc").submit(ref(), spec())
 
     assert handle["cluster"] == "hpc"
+
+
+# ---- a pass over what has not changed ----------------------------------------------------------------
+
+
+def test_what_has_not_changed_is_told_as_before_and_what_has_is_told_anew():
+    cluster = InMemory(name="hpc")
+    cluster.put(row("PENDING", id=1, name="one"), row("PENDING", id=2, name="two"))
+    ours = adapter(cluster)
+    refs = [ref(marker=name, handle=None) for name in ("one", "two")]
+    first = ours.observe(refs).found
+
+    cluster.move(2, "RUNNING", started_at=5.0, nodes=("n1",))
+    second = ours.observe(refs).found
+
+    assert second["one"] is first["one"]
+    assert (first["two"].state, second["two"].state) == (AttemptState.QUEUED, AttemptState.RUNNING)

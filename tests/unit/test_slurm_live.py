@@ -239,3 +239,18 @@ def test_the_jobs_ahead_are_those_of_the_partition_that_wait_with_a_higher_prior
     seen = look(cluster, queue)
 
     assert [seen.ahead_of(one) for one in waiting] == [3, 1, 1, 0]
+
+
+def test_a_row_that_says_the_same_is_the_same_object(cluster, queue):
+    """Thousands of jobs that wait need not be looked at again because one of them has changed."""
+    cluster.has_states = False
+    cluster.rows = {number: replace(one) for number, one in cluster.rows.items()}
+    before = look(cluster, queue)
+    cluster.rows = {number: replace(one) for number, one in cluster.rows.items()}
+    cluster.move(2, "COMPLETING")
+    cluster.clock.now += 1
+
+    after = look(cluster, queue)
+
+    assert after.named(MARKER)[0] is before.named(MARKER)[0]
+    assert after.named("another")[0].states == ("COMPLETING",)

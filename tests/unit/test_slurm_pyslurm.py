@@ -616,7 +616,7 @@ def test_an_attempt_is_submitted_found_seen_held_and_cancelled(stage, tmp_path):
     assert look(adapter, attempt).reason is Reason.PRIORITY
     assert [one.ref.job_id for one in adapter.list_ours(0.0)] == [attempt.job_id]
     adapter.cancel(attempt)
-    assert look(adapter, attempt).outcome is JobState.CANCELLED
+    wait_until(lambda: look(adapter, attempt).outcome is JobState.CANCELLED, why="no record says who did it")
 
 
 def look(adapter, attempt):

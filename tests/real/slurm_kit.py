@@ -30,7 +30,7 @@ SETTLE_S = 1.0
 PATIENCE_S = 40.0  # the machine may be busy; Slurm looks at some things every 30 s only
 
 
-def options_of(cluster: Cluster, **changes: Any) -> dict[str, Any]:
+def options_of(cluster: Cluster, /, **changes: Any) -> dict[str, Any]:
     """Of a backend on this cluster, with its key and one user for all."""
     folder = cluster.shared / "jobs"
     folder.mkdir(exist_ok=True)
@@ -47,7 +47,7 @@ def options_of(cluster: Cluster, **changes: Any) -> dict[str, Any]:
     }
 
 
-def config(cluster: Cluster, **changes: Any) -> BackendConfig:
+def config(cluster: Cluster, /, **changes: Any) -> BackendConfig:
     return BackendConfig(
         name="slurm", type="slurm", instance=INSTANCE, data_dir="", options=options_of(cluster, **changes)
     )
@@ -128,7 +128,7 @@ class Bench:
 
 
 @contextmanager
-def bench_on(cluster: Cluster, **changes: Any) -> Iterator[Bench]:
+def bench_on(cluster: Cluster, /, **changes: Any) -> Iterator[Bench]:
     adapter = SlurmAdapter(config(cluster, **changes))
     try:
         yield Bench(cluster, adapter)

@@ -11,6 +11,8 @@ from adapters.slurm.live import Queue
 from adapters.slurm.records import Job
 from api_spec.decisions import Refusal
 
+NOT_LAUNCHED = "launch failed requeued held"
+"""Slurm says so beside "held by its user", who knows nothing of it."""
 SINGLETON = re.compile(r"singleton(\(\w+\))?")
 
 # fmt: off
@@ -57,6 +59,8 @@ def reasons(rows: Sequence[Job], queue: Queue) -> Sequence[Refusal]:
 
 def _parts(row: Job, queue: Queue) -> Sequence[str | None]:
     native = row.reason or "None"
+    if row.message == NOT_LAUNCHED:
+        return ("Slurm could not launch it, and holds it until somebody releases it",)
     sentence = _ahead(row, queue) if native == "Priority" else _sentence(row, native)
     planned = f"Slurm plans to start it at {_time(row.planned_at)}" if row.planned_at else None
     return (sentence, row.message, planned)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 from adapters.slurm.observations import waits
 from adapters.slurm.records import Job, JobState
@@ -24,6 +25,8 @@ WHOLE_EVERY_S = 60.0
 """At most this long between two listings with all details ..."""
 WHOLE_COST = 20
 """... or this many times what the last one took: 10,000 jobs take slurmrestd up to 13 s."""
+UNDECIDED_AT_ONCE = 10
+"""Groups that have no reason to wait yet and are looked at again; a long queue may have thousands."""
 DETAILS_AT_ONCE = 50
 """Groups of jobs that are looked at one by one; for more of them one listing is cheaper."""
 
@@ -162,10 +165,20 @@ class LiveQueue:
             return self._whole(began_at)
         for group in gone:
             self._keep(group, ())
+        news = list(dict.fromkeys([*news, *self._undecided()]))
         for group in news:
             self._look_at(group)
         self._looks = self._by_group(states)  # of tasks that have started the array is known now
         return bool(gone or news)
+
+    def _undecided(self) -> list[int]:
+        """Jobs that the scheduler had not looked at when we did: why they wait is told a moment later."""
+        waiting = (
+            group
+            for group, rows in self._groups.items()
+            if any(row.reason is None and "PENDING" in row.states for row in rows)
+        )
+        return list(islice(waiting, UNDECIDED_AT_ONCE))
 
     def _by_group(self, states: Sequence[JobState]) -> dict[int, frozenset[_Look]]:
         found: dict[int, set[_Look]] = defaultdict(set)

@@ -20,7 +20,7 @@ def cluster():
 
 @pytest.fixture
 def queue(cluster):
-    cluster.put(row("PENDING", id=1), row("RUNNING", id=2, name="another"))
+    cluster.put(row("PENDING", id=1, reason="Priority"), row("RUNNING", id=2, name="another"))
     queue = LiveQueue(cluster, cluster.clock)
     queue.listed(cluster.clock())
     cluster.clock.now += 1
@@ -77,7 +77,7 @@ def test_everything_is_asked_for_now_and_then(cluster, queue):
     """A reason and a priority change without the state."""
     cluster.rows[1] = row("PENDING", id=1, reason="JobHeldAdmin")
     cluster.changed_at = cluster.clock.now
-    assert look(cluster, queue).named(MARKER)[0].reason is None
+    assert look(cluster, queue).named(MARKER)[0].reason == "Priority"
 
     cluster.clock.now += WHOLE_EVERY_S
 
@@ -107,7 +107,7 @@ def test_after_a_write_the_next_listing_is_a_new_one(cluster, queue):
 def test_after_a_write_to_a_job_its_details_are_asked_for(cluster, queue):
     """A hold changes the reason and not the state."""
     cluster.rows[1] = row("PENDING", id=1, reason="JobHeldUser")
-    assert look(cluster, queue).named(MARKER)[0].reason is None
+    assert look(cluster, queue).named(MARKER)[0].reason == "Priority"
 
     queue.changed(1)
 
@@ -133,7 +133,7 @@ def of_array(task, job_id, *states):
 @pytest.fixture
 def array(cluster, queue):
     """An array of which one task runs; the listing of states says no more of it than its own id."""
-    waiting = row("PENDING", id=9, name="array", array_id=9, waiting_tasks="1-2")
+    waiting = row("PENDING", id=9, name="array", array_id=9, waiting_tasks="1-2", reason="Priority")
     cluster.put(waiting, of_array(0, 10, "RUNNING"))
     look(cluster, queue)
     cluster.clock.now += 1
@@ -254,3 +254,17 @@ def test_a_row_that_says_the_same_is_the_same_object(cluster, queue):
 
     assert after.named(MARKER)[0] is before.named(MARKER)[0]
     assert after.named("another")[0].states == ("COMPLETING",)
+
+
+def test_a_job_without_a_reason_to_wait_yet_is_looked_at_again(cluster, queue):
+    """The scheduler tells why a moment after the submission, and the state stays the same for long."""
+    cluster.put(row("PENDING", id=3, name="new"))
+    look(cluster, queue)
+    cluster.clock.now += 1
+    cluster.rows[3] = row("PENDING", id=3, name="new", reason="Licenses")
+
+    assert look(cluster, queue).named("new")[0].reason == "Licenses"
+    cluster.clock.now += 1
+    cluster.asked.clear()
+    look(cluster, queue)
+    assert cluster.asked == ["states"], "and then no more"

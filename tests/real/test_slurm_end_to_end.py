@@ -29,7 +29,7 @@ def house(request, tmp_path_factory):
     """A cluster, and a broker of three processes that knows it as ``slurm``."""
     with ExitStack() as stack:
         cluster = stack.enter_context(own_cluster(request.param))
-        environment = {"PATH": f"{INTERPRETER}:{cluster.install.root}/usr/bin:/usr/bin:/bin"}
+        environment = {"PATH": f"{INTERPRETER}:{cluster.install.root}/usr/bin:/usr/bin:/bin"} | ONE_THREAD
         folder = tmp_path_factory.mktemp("house")
         backend = config(cluster, environment=environment)
         parts = stack.enter_context(Parts(folder, backend, lease_s=5, poll_s=0.3))
@@ -63,6 +63,10 @@ def broker(house):
         return done.stdout
 
     return run
+
+
+# Of the libraries below the examples: more jobs than this machine has processors run at once.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def until(house, job_id, condition):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 from pathlib import Path
@@ -171,7 +172,7 @@ def test_a_job_finds_its_environment(place):
     assert found["BROKER_TASK_INDEX"] == "0"
     assert found["BROKER_OUTPUT_DIR"] == found["PWD"] == f"{place}/{MARKER}"
     assert (found["BROKER_INPUT_MODEL_A"], found["BROKER_INPUT_FAR"]) == ("/data/m", "s3://b/k")
-    assert found["HOME"] == os.path.expanduser("~")
+    assert found["HOME"] == pwd.getpwuid(os.getuid()).pw_dir
     assert not [name for name in found if name.startswith("BROKER_CLAIM")]
 
 
@@ -208,7 +209,8 @@ def test_a_job_starts_in_its_working_directory_or_not_at_all(place):
 
 def test_the_names_that_bash_sets_itself_are_all_known(place):
     """A value under one of these would not arrive; ``refusals`` tells so."""
-    listed = subprocess.run(["/bin/bash", "-pc", "compgen -v"], capture_output=True, text=True, check=True)
+    command = ["/bin/bash", "-pc", "compgen -v"]
+    listed = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
     names = {
         *listed.stdout.split(),
         *environment.OF_THE_SHELL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adapters.base import Adapter, AttemptRef
 from api_spec.errors import NotFound
@@ -32,6 +32,9 @@ class Context:
     settings: Settings
     publish: Callable[[str], None]
     holder: str  # this process, for leases
+    pass_s: dict[str, float] = field(
+        default_factory=dict
+    )  # how long a backend's last pass was waited for here
 
     def hint(self, name: str) -> None:
         """Best effort, and at most one is outstanding."""

@@ -62,7 +62,7 @@ class _Pass:
             failed(self.context, self.backend, error)
             self._rest(SLOWER_WHEN_DOWN * self.context.settings.poll_s)
             return 0
-        took_s = time.monotonic() - asked
+        slow_s = self._slow_s(time.monotonic() - asked)
         point("observed")
         written = 0
         for job_id, entry in live.items():
@@ -72,8 +72,14 @@ class _Pass:
             written += self._look(job_id, entry, refs[job_id], seen)
         answered(self.context, self.backend, began if seen.complete else None)
         rest_s = min(REST_MAX_S, REST * (time.thread_time() - worked))
-        self._rest(max(self.context.settings.poll_s, rest_s, min(ITS_REST_MAX_S, ITS_REST * took_s)))
+        self._rest(max(self.context.settings.poll_s, rest_s, min(ITS_REST_MAX_S, ITS_REST * slow_s)))
         return written
+
+    def _slow_s(self, took_s: float) -> float:
+        """One slow answer is no slow backend: it may have been starting.  Two in a row are."""
+        before_s = self.context.pass_s.get(self.backend, 0.0)
+        self.context.pass_s[self.backend] = took_s
+        return min(before_s, took_s)
 
     def _rest(self, seconds: float) -> None:
         self.store.backends.postpone(self.backend, "observe_at", int((self.store.now() + seconds) * 1000))

@@ -198,8 +198,8 @@ def test_the_first_line_of_a_script_names_one_program(place, text):
 
 @each
 def test_a_working_directory_is_entered_as_it_is_called(place, text):
-    path = Path(place) / "work" / text.replace("/", "_")
-    wanted = spec(command=(*PRINTS, "here"), working_directory=f"{place}/work/{path.name}")
+    path = Path(place) / "entered" / text.replace("/", "_")
+    wanted = spec(command=(*PRINTS, "here"), working_directory=str(path))
     if not text or told(wanted, "/working_directory") or len(path.name) > 255:
         return
     path.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from adapters.base import AttemptRef, Handle, Observation, TaskObservation
 from adapters.slurm import words
 from adapters.slurm.records import Job
+from adapters.slurm.script import NOT_STARTED, SECOND_COPY
 from adapters.slurm.words import Word
 from api_spec.quantities import InvalidQuantity, expand_indices
 from api_spec.reasons import Reason
@@ -16,8 +17,6 @@ from api_spec.states import AttemptState, JobState
 
 A = AttemptState
 
-SECOND_COPY = 231  # how the guard at the top of the script ends a copy that is not the first
-NOT_CLAIMED = 232  # and one whose directory does not let it claim anything
 NO_OUTPUT_FILE = 53  # slurmd's "signal" when it cannot open the output files: nothing was started
 NEARLY = 0.98  # of its memory: the sampling misses the last moment before the kernel kills
 
@@ -200,7 +199,7 @@ def _failed(row: Job, word: Word) -> _Told:
             "Slurm could not open its output files: does the directory exist, and may the user write to it?"
         )
         return _Told(reason=Reason.LAUNCH_FAILED, message=message)
-    if row.exit_code == NOT_CLAIMED:
+    if row.exit_code == NOT_STARTED:
         message = "its directory could not be written to, so that it did not start"
         return _Told(reason=Reason.LAUNCH_FAILED, message=message, exit_code=row.exit_code)
     if row.signal:

@@ -18,17 +18,17 @@ from math import ceil
 from signal import Signals
 from typing import Any
 
-from adapters.slurm.observations import NOT_CLAIMED, SECOND_COPY
 from adapters.slurm.records import Changes, Job, Node, Partition, Reservation, Submission
 from adapters.slurm.rest import rows as rest_rows
 from adapters.slurm.rest.accounting import waiting
 from adapters.slurm.rest.rows import ENDED, WAITING
 from adapters.slurm.rest.values import gres, joined, moment, names, nodes, positive, text, whole, words
+from adapters.slurm.script import NOT_STARTED, SECOND_COPY
 from adapters.slurm.transport import Refused
 
 Row = Mapping[str, Any]
 LOST_BIT = 128
-GUARD = {code - LOST_BIT: code for code in (SECOND_COPY, NOT_CLAIMED)}
+GUARD = {code - LOST_BIT: code for code in (SECOND_COPY, NOT_STARTED)}
 
 # ---- what goes in ------------------------------------------------------------------------------------
 

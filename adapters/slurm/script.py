@@ -22,8 +22,8 @@ from adapters.slurm.options import Options
 from adapters.slurm.paths import TASK, Paths
 from api_spec.jobs import JobSpec
 
-SECOND_COPY = 231
-NOT_STARTED = 232
+SECOND_COPY = 231  # a copy that is not the first
+NOT_STARTED = 232  # one that can claim nothing, or whose files cannot be written
 
 LARGEST_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """MaxScriptSize of Slurm, with a margin."""

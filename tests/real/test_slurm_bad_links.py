@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.base import Absent, Busy, Found, OutcomeUnknown, Unsettled
-from adapters.slurm.observations import SECOND_COPY
+from adapters.slurm.script import SECOND_COPY
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.slurm import observations
+from adapters.slurm.script import SECOND_COPY
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.slurm_rows import MARKER, row
@@ -132,7 +133,7 @@ def test_nothing_under_a_name_is_no_reading():
 
 def test_a_second_copy_that_the_guard_has_ended_does_not_count():
     first = row("COMPLETED", id=8, submitted_at=2.0, started_at=5.0, exit_code=0)
-    second = row("FAILED", id=7, submitted_at=1.0, started_at=6.0, exit_code=observations.SECOND_COPY)
+    second = row("FAILED", id=7, submitted_at=1.0, started_at=6.0, exit_code=SECOND_COPY)
 
     assert seen(first, second).handle["id"] == 8
 

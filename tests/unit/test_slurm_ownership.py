@@ -9,7 +9,7 @@ import pytest
 
 from adapters.base import AttemptRef, BackendConfig, Busy
 from adapters.slurm.adapter import SlurmAdapter
-from adapters.slurm.observations import SECOND_COPY
+from adapters.slurm.script import SECOND_COPY
 from adapters.slurm.transport import NotReached, TryLater
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapters.slurm import observations, pyslurm_rows
+from adapters.slurm.script import NOT_STARTED, SECOND_COPY
 from api_spec.reasons import Reason
 
 PLAIN = dict.fromkeys(pyslurm_rows.JOB)
@@ -55,8 +56,8 @@ ENDS = [
     ({"exit_code_signal": 9}, (None, 9)),
     ({"exit_code": 0, "reason": "NonZeroExitCode"}, (128, None)),
     ({"exit_code": 0, "reason": "NodeFail"}, (0, None)),
-    ({"exit_code": 103}, (observations.SECOND_COPY, None)),
-    ({"exit_code": 104}, (observations.NOT_CLAIMED, None)),
+    ({"exit_code": 103}, (SECOND_COPY, None)),
+    ({"exit_code": 104}, (NOT_STARTED, None)),
     ({"exit_code": 0, "state": "COMPLETED", "reason": "None"}, (0, None)),
 ]
 

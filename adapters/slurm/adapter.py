@@ -167,20 +167,23 @@ class SlurmAdapter:
         for marker, found in seen.found.items():
             self._end_copies(marker, found)
         expected = {ref.marker: ref.task_indices for ref in refs}
-        told = self._told
         found_ones = {
-            marker: known[1]
-            if (known := told.get(marker)) is not None and found.is_but(known[0])
-            else self._observation(marker, found, cluster, expected[marker])
+            marker: self._told_before(marker, found)
+            or self._observation(marker, found, cluster, expected[marker])
             for marker, found in seen.found.items()
         }
         self._told = {
-            marker: (found.rows[0], found_ones[marker])
+            marker: (row, found_ones[marker])
             for marker, found in seen.found.items()
-            if found.is_single
+            if (row := found.single) is not None
         }
         elsewhere = {ref.marker: one for ref in refs if (one := observations.elsewhere(ref, cluster))}
         return Observations(as_of=as_of, complete=seen.complete, found={**elsewhere, **found_ones})
+
+    def _told_before(self, marker: str, found: Reading) -> Observation | None:
+        """Of a job that has not changed since the last pass: its row is still the same object."""
+        row, observation = self._told.get(marker, (None, None))
+        return observation if row is not None and row is found.single else None
 
     def _observation(
         self, marker: str, found: Reading, cluster: str | None, expected: Sequence[int] = ()

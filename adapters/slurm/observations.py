@@ -29,12 +29,9 @@ class Reading:
     copies: tuple[Job, ...] = ()
 
     @property
-    def is_single(self) -> bool:
-        return len(self.rows) == 1 and self.rows[0].array_id is None
-
-    def is_but(self, row: Job) -> bool:
-        """Nothing else, and not even changed."""
-        return len(self.rows) == 1 and self.rows[0] is row
+    def single(self) -> Job | None:
+        """The row of what is no array."""
+        return self.rows[0] if len(self.rows) == 1 and self.rows[0].array_id is None else None
 
 
 def reading(rows: Iterable[Job]) -> Reading | None:
@@ -154,6 +151,7 @@ def _started_at(row: Job, word: Word | None) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Told:
+    outcome: JobState | None = None  # of an array; of one row its word says it
     reason: Reason | None = None
     message: str | None = None
     exit_code: int | None = None
@@ -252,7 +250,7 @@ def _of_array(
     started = [task.started_at for task in tasks.values() if task.started_at is not None]
     ended = [task.ended_at for task in tasks.values() if task.ended_at is not None]
     waiting = next((row for row in rows if words.word(row.states) == words.BASES["PENDING"]), rows[0])
-    told = _array_end(tasks) if state is A.ENDED else _Ended()
+    told = _array_end(tasks) if state is A.ENDED else _Told()
     if state is A.ENDED:
         tasks = {**dict.fromkeys(expected, gone), **tasks}
     return Observation(
@@ -318,27 +316,18 @@ def _array_state(tasks: Mapping[int, TaskObservation], rows: Sequence[Job]) -> A
     return A.QUEUED if states <= {A.QUEUED} else A.RUNNING
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ended:
-    outcome: JobState | None = None
-    reason: Reason | None = None
-    message: str | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-
-
-def _array_end(tasks: Mapping[int, TaskObservation]) -> _Ended:
+def _array_end(tasks: Mapping[int, TaskObservation]) -> _Told:
     """Cancelled where a task was, since then nobody waits for the rest; else the first failure."""
     failed = [index for index, task in tasks.items() if task.outcome is JobState.FAILED]
     cut = [index for index, task in tasks.items() if task.outcome is JobState.CANCELLED]
     if cut:
         also = f", {len(failed)} failed" if failed else ""
         message = f"{len(cut)} of {len(tasks)} tasks were cancelled{also}"
-        return _Ended(outcome=JobState.CANCELLED, reason=Reason.CANCELLED, message=message)
+        return _Told(outcome=JobState.CANCELLED, reason=Reason.CANCELLED, message=message)
     if not failed:
-        return _Ended(outcome=JobState.COMPLETED, reason=Reason.COMPLETED, exit_code=0)
+        return _Told(outcome=JobState.COMPLETED, reason=Reason.COMPLETED, exit_code=0)
     first = tasks[failed[0]]
-    return _Ended(
+    return _Told(
         outcome=JobState.FAILED,
         reason=first.reason,
         message=f"{len(failed)} of {len(tasks)} tasks failed, first task {failed[0]}",

@@ -151,7 +151,6 @@ def _details(
     return {
         "partitions": [{**asdict(one), "nodes": len(one.nodes)} for one in partitions],
         "shape_partitions": {shape.name: sorted(alike[0].partitions) for shape, alike in shapes},
-        "features": sorted({feature for node in nodes for feature in node.features}),
         "gres": sorted({name for node in nodes for name in node.gres}),
         "licenses": {one.name: one.total for one in transport.licenses()},
         "reservations": [one.name for one in transport.reservations()],

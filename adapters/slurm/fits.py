@@ -7,8 +7,9 @@
     shape_partitions  {name of a shape: [partitions]}
     associations      {user: [{"account", "partition", "qos", "default_qos", "is_default"}]}; or null
     qos               {name: {"time_limit_min", "tres_per_job", "tres_per_user"}}
-    licenses          {name: total}        reservations, features, gres    [names]
-    limits            {"array_size", "job_count"}
+    licenses          {name: total}        reservations, gres    [names]
+
+How large an array may be, and whether nodes have Pyxis, no API tells: Slurm says so itself.
 """
 
 from __future__ import annotations
@@ -71,7 +72,6 @@ def refusals(
         *_accounts(asked),
         *_of_the_qos(asked),
         *_gres(asked),
-        *_array(asked),
         *_partitions(asked),
     ]
 
@@ -125,19 +125,6 @@ def _gres(asked: Question) -> Iterator[Refusal]:
         if slices not in known:
             sentence = f"asks for {slices}; {asked.backend} has {_list(known)}"
             yield Refusal(Reason.NEVER_FITS, sentence, "/resources/mig_profile")
-
-
-def _array(asked: Question) -> Iterator[Refusal]:
-    if asked.spec.array is None:
-        return
-    limits, indices = asked.known("limits") or {}, asked.spec.array.task_indices
-    size, jobs = limits.get("array_size"), limits.get("job_count")
-    if size is not None and max(indices) >= size:
-        sentence = f"has the index {max(indices)}; {asked.backend} takes indices up to {size - 1}"
-        yield Refusal(Reason.NEVER_FITS, sentence, "/array")
-    if jobs is not None and len(indices) > jobs:
-        sentence = f"has {len(indices)} tasks; {asked.backend} keeps {jobs} jobs at once"
-        yield Refusal(Reason.NEVER_FITS, sentence, "/array")
 
 
 # ---- accounts and QOS --------------------------------------------------------------------------------

@@ -26,9 +26,8 @@ def refusals(
     spec: JobSpec, inventory: Inventory | None, options: Options, backend: str, owner: str = ""
 ) -> Sequence[Refusal]:
     """Without an owner, what holds for any."""
-    details = {} if inventory is None else inventory.details
     of_the_job = [
-        *_program(spec, options, details.get("containers")),
+        *_program(spec, options),
         *texts.refusals(spec),
         *native.refusals(spec, options, backend),
         *_resources(spec, options, backend),
@@ -66,7 +65,7 @@ def _owner(owner: str, options: Options, backend: str) -> Iterator[Refusal]:
         yield Refusal(Reason.NOT_ALLOWED, f"cannot be carried by Slurm: {error}")
 
 
-def _program(spec: JobSpec, options: Options, plugin: object) -> Iterator[Refusal]:
+def _program(spec: JobSpec, options: Options) -> Iterator[Refusal]:
     if spec.is_service:
         yield _unsupported("keeps serving; a job of Slurm ends", "/service")
     if spec.image is None:
@@ -75,10 +74,6 @@ def _program(spec: JobSpec, options: Options, plugin: object) -> Iterator[Refusa
         return
     if options.containers == "none":
         yield _unsupported("names a container image; this backend runs plain processes", "/image")
-    elif plugin is False:
-        yield _unsupported(
-            "names a container image; the cluster has no Pyxis, and would run the command beside it", "/image"
-        )
     try:
         containers.image_of(spec.image)
     except containers.NoImage as error:

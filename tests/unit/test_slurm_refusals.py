@@ -150,13 +150,6 @@ def test_images_are_taken_where_the_operator_says_that_pyxis_is_there(changes, c
     assert where(told(wanted, containers="pyxis")) == ([(code, field)] if code else [])
 
 
-def test_an_image_is_refused_where_the_cluster_has_no_pyxis():
-    """Slurm would run the command on the host, without a word."""
-    without = Inventory(as_of=0.0, details={"containers": False})
-
-    assert where(told(spec(image="a"), without, containers="pyxis")) == [(UNSUPPORTED, "/image")]
-
-
 @pytest.mark.parametrize("owner, refused", [("ana", False), ("", False), ("Ana", True), ("root", True)])
 def test_an_owner_who_is_nobody_here_is_refused(owner, refused):
     assert where(told(spec(), owner=owner)) == ([(NOT_ALLOWED, None)] if refused else [])
@@ -207,10 +200,7 @@ DETAILS = {
     },
     "licenses": {"matlab": 5},
     "reservations": ["maint"],
-    "features": ["ib", "rack1", "rack2"],
     "gres": ["gpu:h100", "nic:mlx5"],
-    "containers": True,
-    "limits": {"array_size": 1001, "job_count": 500},
 }
 CLUSTER = Inventory(
     as_of=0.0,
@@ -344,8 +334,6 @@ AGAINST = [
         NATIVE + "constraint",
         "asks for nodes with rack2; ib, rack1 is",
     ),
-    (spec(array=Array(indices="0-1001:1001")), NEVER_FITS, "/array", "takes indices up to 1000"),
-    (spec(array=Array(indices="0-500")), NEVER_FITS, "/array", "has 501 tasks; hpc keeps 500"),
 ]
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from adapters.base import Adapter, AttemptRef, BackendConfig
 from adapters.local.adapter import LocalAdapter
 from adapters.local.daemon import stop_agent, stop_everything
-from api_spec.jobs import Array, Health, JobSpec, Kind, Replicas, Resources, Service
+from api_spec.jobs import Health, JobSpec, Kind, Replicas, Resources, Service
 from api_spec.states import AttemptState
-from tests.contract.places import Fault, Place
+from tests.contract.places import Fault, RunsCommands
 from tests.fakes import INSTANCE, ROOT
 
 CPUS = 4
@@ -43,7 +43,7 @@ def count_opened_ledgers(event: str, _: tuple[Any, ...]) -> None:
 sys.addaudithook(count_opened_ledgers)  # one connection is what this backend has for a round trip
 
 
-class LocalPlace(Place):
+class LocalPlace(RunsCommands):
     name = "local"
     shows = frozenset({*LocalAdapter.capabilities, Fault.LOST_SUBMIT})
     unique_names = True
@@ -59,27 +59,10 @@ class LocalPlace(Place):
         self.adapter = LocalAdapter(self._config)
         stack.callback(stop_everything, self._config.data_dir)
 
-    def _command(self, *command: str, **changes: Any) -> JobSpec:
-        return JobSpec(kind=Kind.BATCH, name="job", command=command, **changes)
-
-    def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
-        if runs:
-            return self._command("sleep", "1000")
-        if signal is not None:
-            return self._command("sh", "-c", f"kill -{signal} $$")
-        return self._command("sh", "-c", f"exit {exit_code}")
-
-    def job_that_says(self, text: str) -> JobSpec:
-        return self._command("printf", "%s", text)
-
-    def array(self, indices: str, failing: int | None = None, runs: bool = False) -> JobSpec:
-        text = "sleep 1000" if runs else f'test "$BROKER_TASK_INDEX" != "{failing}" || exit 3'
-        return self._command("sh", "-c", text, array=Array(indices=indices))
-
     def service(self, replicas: int) -> JobSpec:
         text = f'exec {sys.executable} -m http.server --bind 127.0.0.1 "$BROKER_PORT"'
         served = Service(port=8000, replicas=Replicas(min=replicas, max=8), health=Health(path="/"))
-        return replace(self._command("sh", "-c", text), kind=Kind.INFERENCE, service=served)
+        return replace(self.command("sh", "-c", text), kind=Kind.INFERENCE, service=served)
 
     def submit_waiting(self) -> tuple[AttemptRef, Callable[[], None]]:
         """Another job has all CPUs."""

@@ -21,7 +21,7 @@ from adapters.base import (
     Observation,
     Observations,
 )
-from api_spec.jobs import JobSpec
+from api_spec.jobs import Array, JobSpec, Kind, Resources
 from api_spec.states import AttemptState
 from tests.fakes import INSTANCE
 from tests.helpers import wait_until
@@ -145,3 +145,27 @@ class Place(ABC):
 
         wait_until(arrived, why=f"{ref.marker} is {state}")
         return seen[-1]
+
+
+class RunsCommands(Place):
+    """A place where a job is a command of this machine."""
+
+    resources: ClassVar[Resources] = Resources()
+
+    def command(self, *words: str, **changes: Any) -> JobSpec:
+        members = {"kind": Kind.BATCH, "name": "job", "resources": self.resources, **changes}
+        return JobSpec(command=words, **members)
+
+    def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
+        if runs:
+            return self.command("sleep", "1000")
+        if signal is not None:
+            return self.command("sh", "-c", f"kill -{signal} $$")
+        return self.command("sh", "-c", f"exit {exit_code}")
+
+    def job_that_says(self, text: str) -> JobSpec:
+        return self.command("printf", "%s", text)
+
+    def array(self, indices: str, failing: int | None = None, runs: bool = False) -> JobSpec:
+        text = "sleep 1000" if runs else f'test "$BROKER_TASK_INDEX" != "{failing}" || exit 3'
+        return self.command("sh", "-c", text, array=Array(indices=indices))

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from adapters.base import Adapter, AttemptRef, BackendConfig, Observation, Observations, OutcomeUnknown
 from adapters.slurm.adapter import SlurmAdapter
 from adapters.slurm.live import DETAILS_AT_ONCE
-from api_spec.jobs import Array, JobSpec, Kind, Resources
+from api_spec.jobs import JobSpec, Kind, Resources
 from api_spec.states import AttemptState
-from tests.contract.places import Fault, Place
+from tests.contract.places import Fault, Place, RunsCommands
 from tests.fakes import INSTANCE
 from tests.helpers import wait_until
 from tests.real.slurm.fixtures import KINDS, boot_kind
@@ -26,10 +26,11 @@ CPUS = 8
 NODES = 4
 
 
-class SlurmPlace(Place):
+class SlurmPlace(RunsCommands):
     kind: ClassVar[str]
     shows = frozenset({*SlurmAdapter.capabilities, Fault.LOST_SUBMIT, Fault.LATE, Fault.HANGS, Fault.REQUEUE})
     unique_names = False
+    resources = Resources(memory_per_node_mib=100)
     breakages = ("dead", "closes", "HTML", "half of the JSON", "no object", "not UTF-8")
 
     ANSWERS: ClassVar[dict[str, bytes]] = {
@@ -69,24 +70,6 @@ class SlurmPlace(Place):
         return adapter
 
     # ---- jobs
-
-    def _command(self, *command: str, **changes: Any) -> JobSpec:
-        wanted = Resources(memory_per_node_mib=100)
-        return JobSpec(kind=Kind.BATCH, name="job", command=command, **{"resources": wanted, **changes})
-
-    def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
-        if runs:
-            return self._command("sleep", "1000")
-        if signal is not None:
-            return self._command("sh", "-c", f"kill -{signal} $$")
-        return self._command("sh", "-c", f"exit {exit_code}")
-
-    def job_that_says(self, text: str) -> JobSpec:
-        return self._command("printf", "%s", text)
-
-    def array(self, indices: str, failing: int | None = None, runs: bool = False) -> JobSpec:
-        text = "sleep 1000" if runs else f'test "$BROKER_TASK_INDEX" != "{failing}" || exit 3'
-        return self._command("sh", "-c", text, array=Array(indices=indices))
 
     def service(self, replicas: int) -> JobSpec:
         raise NotImplementedError("Slurm runs no services")

@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from adapters.slurm import options
 from adapters.slurm.native import OPTIONS as NATIVE
 from adapters.slurm.options import FabricOptions, Options, TokenSource, Users
+from api_spec.field_texts import texts
 
 HEAD = """# Options of a `slurm` backend
 
@@ -32,20 +30,6 @@ NATIVE_HEAD = """## Native options
 What `defaults`, `priorities` and `preemptible` may set, and a job under `placement.slurm` or
 `placement.options.<backend>` (unless `allowed` names fewer), in the words of sbatch:
 """
-
-
-def texts(of: type) -> Mapping[str, str]:
-    """The string below each field, by its name."""
-    body = ast.parse(inspect.getsource(options)).body
-    found = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == of.__name__)
-    return {
-        one.target.id: " ".join(text.value.value.split())
-        for one, text in zip(found.body, found.body[1:], strict=False)
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
-        if isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
 
 
 def default_of(one: Field[Any]) -> str:

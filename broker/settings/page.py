@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from broker.settings import Settings, knobs
+from api_spec.field_texts import texts
+from broker.settings import Settings
 from broker.settings.reading import KNOBS, PREFIX, REQUIRED
 
 HEAD = """# Settings
@@ -42,22 +41,6 @@ directory = "/scratch/broker/{user}"
 """
 
 
-def texts() -> Mapping[str, str]:
-    """The string below each field, by its name."""
-    body = ast.parse(inspect.getsource(knobs)).body
-    settings = next(
-        node for node in body if isinstance(node, ast.ClassDef) and node.name == Settings.__name__
-    )
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in zip(settings.body, settings.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
-
-
 def default_of(name: str) -> str:
     default: Any = KNOBS[name].default
     if name in REQUIRED:
@@ -69,7 +52,7 @@ def default_of(name: str) -> str:
 
 def page() -> Iterator[str]:
     yield HEAD
-    for name, text in texts().items():
+    for name, text in texts(Settings).items():
         yield f"## `{name}`\n\n{text}\n\n`{PREFIX}{name.upper()}`, {default_of(name)}.\n"
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from api_spec.errors import InvalidConfiguration
+from api_spec.field_texts import texts
 from api_spec.views import Caps
-from broker.settings import load_settings
-from broker.settings.page import page, texts
+from broker.settings import Settings, load_settings
+from broker.settings.page import page
 from broker.settings.reading import KNOBS
 
 REDIS = {"BROKER_REDIS_URL": "redis://127.0.0.1:6379/0"}
@@ -255,7 +256,7 @@ def test_a_file_that_cannot_be_read_is_a_clear_fault(tmp_path, text, said):
 
 
 def test_every_setting_is_documented():
-    assert set(texts()) == set(KNOBS)
+    assert set(texts(Settings)) == set(KNOBS)
 
 
 def test_the_page_of_settings_is_fresh():

@@ -11,6 +11,7 @@ import pytest
 
 from adapters.slurm import page
 from adapters.slurm.loading import FABRIC, READERS, TOKEN, USERS, load
+from api_spec.field_texts import texts
 from broker.settings.page import HEAD as SETTINGS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,7 +32,7 @@ def test_the_page_of_options_is_what_the_code_says():
 def test_every_option_is_explained_and_read(prefix):
     names = {one.name for one in fields(page.TABLES[prefix])}
 
-    assert set(page.texts(page.TABLES[prefix])) == names
+    assert set(texts(page.TABLES[prefix])) == names
     assert set(READ_BY[prefix]) == names
 
 

@@ -32,9 +32,7 @@ class Context:
     settings: Settings
     publish: Callable[[str], None]
     holder: str  # this process, for leases
-    pass_s: dict[str, float] = field(
-        default_factory=dict
-    )  # how long a backend's last pass was waited for here
+    pass_s: dict[str, float] = field(default_factory=dict)  # of each backend: the last pass took so long
 
     def hint(self, name: str) -> None:
         """Best effort, and at most one is outstanding."""

@@ -10,18 +10,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from adapters.base import Adapter, AttemptRef, BackendConfig, Observation, Observations, OutcomeUnknown
+from adapters.base import Adapter, AttemptRef, Observation, Observations, OutcomeUnknown
 from adapters.slurm.adapter import SlurmAdapter
 from adapters.slurm.live import DETAILS_AT_ONCE
 from api_spec.jobs import JobSpec, Kind, Resources
 from api_spec.states import AttemptState
 from tests.contract.places import Fault, Place, RunsCommands
-from tests.fakes import INSTANCE
 from tests.helpers import wait_until
 from tests.real.slurm.fixtures import KINDS, boot_kind
+from tests.real.slurm_kit import SETTLE_S, config
 from tests.wire import Wire
 
-SETTLE_S = 1.0
 CPUS = 8
 NODES = 4
 
@@ -44,9 +43,6 @@ class SlurmPlace(RunsCommands):
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         super().__init__()
         self.cluster = stack.enter_context(boot_kind(self.kind))
-        self._jobs = self.cluster.shared / "jobs"
-        self._jobs.mkdir()
-        self._jobs.chmod(0o1777)  # as root, jobs run as somebody else
         self.wire = stack.enter_context(Wire(self.cluster.rest_url))
         self._stack = stack
         self._impatient = self._adapter(self.wire.url, answer_s=0.5)
@@ -56,16 +52,7 @@ class SlurmPlace(RunsCommands):
         wait_until(lambda: time.time() > began + SETTLE_S)
 
     def _adapter(self, url: str, **changes: Any) -> SlurmAdapter:
-        options = {
-            "url": url,
-            "token": {"key_file": str(self.cluster.jwt_key_file)},
-            "users": {"service": self.cluster.user},
-            "directory": str(self._jobs),
-            "settle_s": SETTLE_S,
-            **changes,
-        }
-        config = BackendConfig(name="slurm", type="slurm", instance=INSTANCE, data_dir="", options=options)
-        adapter = SlurmAdapter(config)
+        adapter = SlurmAdapter(config(self.cluster, url=url, **changes))
         self._stack.callback(adapter.close)
         return adapter
 

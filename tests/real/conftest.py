@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.real.slurm.fixtures import cluster, new_cluster, open_cluster, prepare
+from tests.real.slurm_kit import bench_on
 
 __all__ = ["cluster", "new_cluster", "open_cluster"]
 
@@ -15,3 +16,9 @@ def pytest_collection_modifyitems(items):
         # What happens in chaos differs from run to run; it is run by hand: docs/critiques.md.
         if "tests/real/" in item.nodeid and "chaos" not in item.nodeid:
             item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture
+def bench(cluster):
+    with bench_on(cluster) as bench:
+        yield bench

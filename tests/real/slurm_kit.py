@@ -30,6 +30,11 @@ SETTLE_S = 1.0
 PATIENCE_S = 40.0  # the machine may be busy; Slurm looks at some things every 30 s only
 
 
+def on(*kinds: str) -> pytest.MarkDecorator:
+    """The test runs on clusters of these kinds."""
+    return pytest.mark.parametrize("cluster", kinds, indirect=True)
+
+
 def options_of(cluster: Cluster, /, **changes: Any) -> dict[str, Any]:
     """Of a backend on this cluster, with its key and one user for all."""
     folder = cluster.shared / "jobs"

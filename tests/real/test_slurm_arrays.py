@@ -17,12 +17,6 @@ A = AttemptState
 RELEASED = 'while ! [ -e "$GATE" ]; do sleep 0.1; done'
 
 
-@pytest.fixture
-def bench(cluster):
-    with bench_on(cluster) as bench:
-        yield bench
-
-
 def both(test):
     return pytest.mark.parametrize("cluster", BOTH, indirect=True)(test)
 

@@ -13,19 +13,9 @@ from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.helpers import wait_until
 from tests.real.slurm.fixtures import WITH_ACCOUNTING
-from tests.real.slurm_kit import BOTH, bench_on, job, native_id, own_cluster
+from tests.real.slurm_kit import BOTH, bench_on, job, native_id, on, own_cluster
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
-
-
-@pytest.fixture
-def bench(cluster):
-    with bench_on(cluster) as bench:
-        yield bench
-
-
-def on(*kinds):
-    return pytest.mark.parametrize("cluster", kinds, indirect=True)
 
 
 def told(seen):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import BackendConfig, LogQuery, Rejected
+from adapters.base import LogQuery, Rejected
 from adapters.slurm.adapter import SlurmAdapter
 from api_spec.jobs import JobSpec, Kind, Resources
 from api_spec.reasons import Reason
@@ -16,6 +16,7 @@ from api_spec.states import AttemptState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
 from tests.real.slurm.fixtures import WITH_ACCOUNTING
+from tests.real.slurm_kit import config
 
 pytestmark = [
     pytest.mark.real_as_root,
@@ -33,16 +34,8 @@ BUSY = replace(WHO, command=("sleep", "2"))
 def adapter(request, cluster):
     acts_for_all = request.param.startswith("one")
     ana, ben, _ = cluster.users
-    options = {
-        "url": cluster.rest_url,
-        "token": {"key_file": str(cluster.jwt_key_file), **({"user": cluster.admin} if acts_for_all else {})},
-        "users": {"table": {"ana": ana, "ben": ben}},
-        "directory": str(cluster.shared),
-        "settle_s": 1,
-    }
-    adapter = SlurmAdapter(
-        BackendConfig(name="hpc", type="slurm", instance="test", data_dir="", options=options)
-    )
+    token = {"key_file": str(cluster.jwt_key_file), **({"user": cluster.admin} if acts_for_all else {})}
+    adapter = SlurmAdapter(config(cluster, token=token, users={"table": {"ana": ana, "ben": ben}}))
     yield adapter
     adapter.close()
 

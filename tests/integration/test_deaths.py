@@ -18,7 +18,7 @@ from broker.queue import make_app
 from broker.wiring import hints_over
 from tests.fakes import running_fake
 from tests.helpers import wait_until
-from tests.stack import Dev, Parts
+from tests.stack import Dev, Parts, alive
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 one_after_the_other = pytest.mark.xdist_group("deaths")  # they share what ``house`` starts
@@ -29,6 +29,7 @@ PATIENCE_S = 60.0  # the machine may be busy with other tests
 
 JOBS = 50
 APPEND = 'sleep 0.2; echo line >> "$1"; sleep 0.2'  # a kill meets most of them before or after their line
+UNTIL = 'echo $$ >> "$1/pid"; until [ -e "$1/gate" ]; do sleep 0.1; done'
 
 
 @pytest.fixture
@@ -64,16 +65,21 @@ def lines_of(files):
 def test_two_kills_of_everything_but_the_jobs_lose_and_repeat_nothing(dev, tmp_path):
     """kill -9 of ``broker dev``, API, worker, controller, Redis and the agent, twice in the middle."""
     files = [tmp_path / f"file-{number}" for number in range(JOBS)]
-    ids = submit_appends(dev.start(), files)
+    client = dev.start()
+    command = ["sh", "-c", UNTIL, "sh", str(tmp_path)]
+    [waits] = client.submit([{"kind": "batch", "name": "waits", "command": command}])
+    ids = [waits["job"]["id"], *submit_appends(client, files)]
+    wait_until((tmp_path / "pid").exists, PATIENCE_S, "the job that outlives both kills runs")
 
     for done in (8, 24):
         some_have_written(files, done)
         dev.kill("agent")
-        assert dev.pids("job"), "the jobs that ran go on"
+        assert alive([int((tmp_path / "pid").read_text())]), "the jobs that ran go on"
         client = dev.start()
 
+    (tmp_path / "gate").touch()
     ended = everything_ends(client, ids)
-    assert Counter((job["state"], job["attempt"]) for job in ended) == {("COMPLETED", 1): JOBS}
+    assert Counter((job["state"], job["attempt"]) for job in ended) == {("COMPLETED", 1): JOBS + 1}
     assert lines_of(files) == {path.name: ["line"] for path in files}
 
 

@@ -15,7 +15,7 @@ from broker.lifecycle.recover import recover
 from broker.processes import export_store, import_store
 from broker.store.dump import export_lines, import_lines
 from tests.builders import spec
-from tests.kit import ANA, fake_kit, make_kit
+from tests.kit import ANA, fake_kit, make_kit, settings_for
 
 S = JobState
 RECORDED = Path(__file__).parents[1] / "recorded" / "store"
@@ -170,15 +170,15 @@ def test_when_all_of_redis_is_lost_the_backends_tell_what_they_know(kit):
         (b"kind: batch\n", ", line 1: this is not the export of a workload broker"),
     ],
 )
-def test_a_wrong_file_is_named_with_what_is_wrong_with_it(kit, tmp_path, content, message):
+def test_a_wrong_file_is_named_with_what_is_wrong_with_it(clean_redis, tmp_path, content, message):
     (tmp_path / "file").write_bytes(content)
 
     with pytest.raises(InvalidRequest) as caught:
-        import_store(kit.settings, tmp_path / "file")
+        import_store(settings_for(clean_redis, tmp_path), tmp_path / "file")
 
     assert str(caught.value) == f"{tmp_path}/file{message}"
 
 
-def test_an_export_into_nowhere_is_a_sentence(kit, tmp_path):
+def test_an_export_into_nowhere_is_a_sentence(clean_redis, tmp_path):
     with pytest.raises(InvalidRequest, match="nowhere/x cannot be written: No such file or directory"):
-        export_store(kit.settings, tmp_path / "nowhere" / "x")
+        export_store(settings_for(clean_redis, tmp_path), tmp_path / "nowhere" / "x")

@@ -265,10 +265,14 @@ class Client:
 
 
 def as_wire(spec: JobSpec | Mapping[str, Any]) -> Json:
+    """Raises ``TypeError`` for what is no specification: the key of one that was given for a list of them."""
     if isinstance(spec, Mapping):
         return dict(spec)
+    from api_spec.jobs import JobSpec
     from api_spec.schemas import dump_spec
 
+    if not isinstance(spec, JobSpec):
+        raise TypeError(f"{spec!r} is no job specification; submit() takes a list of them, even for one job")
     return dump_spec(spec)
 
 

@@ -42,6 +42,11 @@ def test_one_spec_is_the_body_itself_and_several_are_a_bundle(api, client):
     assert api.body() == {"jobs": [SPEC, SPEC]}
 
 
+def test_one_spec_without_its_list_is_a_sentence(client):
+    with pytest.raises(TypeError, match=r"'kind' is no job specification; submit\(\) takes a list"):
+        client.submit(SPEC)
+
+
 def test_a_lost_answer_to_a_submission_is_asked_for_again_with_the_same_key(api, client):
     """Without the key the second request could make a second job."""
     api.on("POST", "/v1/jobs", httpx2.RemoteProtocolError("closed"), SUBMITTED)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
+from adapters import option_readers as read
+from adapters.option_readers import Reader
 from adapters.slurm import native
 from adapters.slurm.identity import is_slurm_user
 from adapters.slurm.options import FabricOptions, Options, TokenSource, Users
 
-Reader = Callable[[str, Any], Any]
-T = TypeVar("T")
-
 LONGEST_DIRECTORY = 3500
 """What is put below it has to fit into PATH_MAX, 4096, as well."""
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PLACEHOLDERS = ("{user}", "{project}")
 
 
 def load(given: Mapping[str, Any], name: str) -> Options:
     """Raises ``ValueError`` for what is not known, is missing, contradicts itself or has the wrong type."""
-    values = _table(name, "", given, Options, READERS)
+    values = read.table(name, "", given, Options, READERS)
     for key in ("directory", "users"):
         if key not in values:
             raise ValueError(f"{name}: {key} is missing; {MISSING[key]}")
@@ -41,93 +38,11 @@ MISSING = {
 }
 
 
-def _table(name: str, above: str, given: Any, of: type, readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """The members that were given, read; ``above`` is "token." for a table within."""
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{name}: {above.rstrip('.')} is a table, not {given!r}")
-    known = [one.name for one in fields(of)]
-    if strange := sorted(str(key) for key in given if key not in known):
-        names = ", ".join(f"{above}{key}" for key in strange)
-        raise ValueError(f"{name}: there is no option {names}; known are {', '.join(sorted(known))}")
-    try:
-        return {key: readers[key](above + key, value) for key, value in given.items() if value is not None}
-    except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith(f"{name}: ") else f"{name}: {error}") from None
-
-
 # ---- values ------------------------------------------------------------------------------------------
 
 
-def _text(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f]", value):
-        raise ValueError(f"{key} is one line of text, not {value!r}")
-    return value
-
-
-def _truth(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{key} is true or false, not {value!r}")
-    return value
-
-
-def _seconds(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86400:
-        raise ValueError(f"{key} is a number of seconds above 0 and up to a day, not {value!r}")
-    return float(value)
-
-
-def _whole(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key} is a whole number of at least 1, not {value!r}")
-    return value
-
-
-def _choice(*words: str) -> Reader:
-    def read(key: str, value: Any) -> str:
-        if value not in words:
-            raise ValueError(f"{key} is {' or '.join(words)}, not {value!r}")
-        return str(value)
-
-    return read
-
-
-def _path(key: str, value: Any) -> str:
-    if not _text(key, value).startswith("/"):
-        raise ValueError(f"{key} is an absolute path, not {value!r}")
-    return str(value)
-
-
-def _texts(key: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, list | tuple):
-        raise ValueError(f"{key} is a list, not {value!r}")
-    return tuple(_text(f"{key}[{index}]", item) for index, item in enumerate(value))
-
-
-def _paths(key: str, value: Any) -> tuple[str, ...]:
-    return tuple(_path(f"{key}[{index}]", item) for index, item in enumerate(_texts(key, value)))
-
-
-def _of_names(read: Reader, key: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{key} is a table, not {value!r}")
-    return {_text(f"a name in {key}", name): read(f"{key}.{name}", one) for name, one in value.items()}
-
-
-def _variables(key: str, value: Any) -> dict[str, str]:
-    def content(name: str, one: Any) -> str:
-        if not isinstance(one, str) or "\0" in one:
-            raise ValueError(f"{name} is text, not {one!r}")
-        return one
-
-    found = _of_names(content, key, value)
-    for name in found:
-        if not VARIABLE.fullmatch(name) or name.startswith("BROKER_"):
-            raise ValueError(f"{key}.{name} cannot be the name of a variable of a job")
-    return found
-
-
 def _directory(key: str, value: Any) -> str:
-    text = _path(key, value)
+    text = read.path(key, value)
     for placeholder in PLACEHOLDERS:
         text = text.replace(placeholder, "")
     if found := re.search(r"[{}%\\]", text):
@@ -151,14 +66,14 @@ def _native(key: str, value: Any) -> dict[str, Any]:
 
 def _enforced(key: str, value: Any) -> tuple[str, ...]:
     """As Slurm has it, limits and QOS are those of associations."""
-    words = _texts(key, value)
+    words = read.texts(key, value)
     if strange := sorted(set(words) - {"associations", "limits", "qos"}):
         raise ValueError(f"{key} names {', '.join(strange)}; it knows associations, limits and qos")
     return tuple(dict.fromkeys(("associations", *words))) if words else ()
 
 
 def _allowed(key: str, value: Any) -> tuple[str, ...]:
-    names = _texts(key, value)
+    names = read.texts(key, value)
     if strange := sorted(set(names) - set(native.OPTIONS)):
         raise ValueError(
             f"{key} names {', '.join(strange)}; a job can set {', '.join(sorted(native.OPTIONS))}"
@@ -167,7 +82,7 @@ def _allowed(key: str, value: Any) -> tuple[str, ...]:
 
 
 def _priorities(key: str, value: Any) -> dict[str, dict[str, Any]]:
-    found = _of_names(_native, key, value)
+    found = read.of_names(_native, key, value)
     if strange := sorted(set(found) - {"low", "normal", "high"}):
         raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's priority is low, normal or high")
     return found
@@ -178,23 +93,23 @@ def _priorities(key: str, value: Any) -> dict[str, dict[str, Any]]:
 
 def _fabrics(key: str, value: Any) -> dict[str, FabricOptions]:
     def one(name: str, row: Any) -> FabricOptions:
-        found = FabricOptions(**_table("", f"{name}.", row, FabricOptions, FABRIC))
+        found = FabricOptions(**read.table("", f"{name}.", row, FabricOptions, FABRIC))
         chosen = {word: getattr(found, word) for word in ("constraint", "gres", "switches")}
         _native(name, {word: said for word, said in chosen.items() if said is not None})
         return found
 
-    found: dict[str, FabricOptions] = _unprefixed(lambda: _of_names(one, key, value))
+    found: dict[str, FabricOptions] = read.unprefixed(lambda: read.of_names(one, key, value))
     if strange := sorted(set(found) - {"rdma", "gpudirect"}):
         raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's fabric is rdma or gpudirect")
     return found
 
 
 def _token(key: str, value: Any) -> TokenSource:
-    return _unprefixed(lambda: TokenSource(**_table("", f"{key}.", value, TokenSource, TOKEN)))
+    return read.unprefixed(lambda: TokenSource(**read.table("", f"{key}.", value, TokenSource, TOKEN)))
 
 
 def _users(key: str, value: Any) -> Users:
-    found = _unprefixed(lambda: Users(**_table("", f"{key}.", value, Users, USERS)))
+    found = read.unprefixed(lambda: Users(**read.table("", f"{key}.", value, Users, USERS)))
     ways = [way for way in ("service", "table", "owner") if getattr(found, way)]
     if len(ways) != 1:
         said = " and ".join(ways) or "none"
@@ -210,37 +125,32 @@ def _users(key: str, value: Any) -> Users:
     return found
 
 
-def _unprefixed(read: Callable[[], T]) -> T:
-    """A table within says no name of the backend; that is done once, outside."""
-    try:
-        return read()
-    except ValueError as error:
-        raise ValueError(str(error).removeprefix(": ")) from None
-
-
 # fmt: off
 TOKEN: Mapping[str, Reader] = {
-    "file": _path, "command": _texts, "key_file": _path, "lifespan_s": _whole, "user": _text,
+    "file": read.path, "command": read.texts, "key_file": read.path, "lifespan_s": read.whole,
+    "user": read.text,
 }
 USERS: Mapping[str, Reader] = {
-    "service": _text, "table": partial(_of_names, _text), "owner": _truth, "strip_domain": _text,
+    "service": read.text, "table": partial(read.of_names, read.text), "owner": read.truth,
+    "strip_domain": read.text,
 }
 FABRIC: Mapping[str, Reader] = {
-    "constraint": _text, "gres": _text, "switches": _whole, "environment": _variables,
+    "constraint": read.text, "gres": read.text, "switches": read.whole, "environment": read.variables,
 }
 READERS: Mapping[str, Reader] = {
     "directory": _directory,
-    "transport": _choice("rest", "pyslurm"), "url": _text, "socket": _path, "ca_file": _path,
-    "slurm_conf": _path, "cluster": _text,
+    "transport": read.choice("rest", "pyslurm"), "url": read.text, "socket": read.path, "ca_file": read.path,
+    "slurm_conf": read.path, "cluster": read.text,
     "token": _token, "users": _users,
-    "connect_s": _seconds, "answer_s": _seconds, "settle_s": _seconds,
+    "connect_s": read.seconds, "answer_s": read.seconds, "settle_s": read.seconds,
     "defaults": _native, "allowed": _allowed, "priorities": _priorities, "preemptible": _native,
     "enforced": _enforced,
     "fabrics": _fabrics,
-    "gpu_types": partial(_of_names, _text), "mig_profiles": partial(_of_names, _text),
-    "containers": _choice("none", "pyxis"),
-    "environment": _variables, "secrets_directory": _path,
-    "guard": _truth, "logs": _truth, "log_roots": _paths, "log_paths": partial(_of_names, _path),
+    "gpu_types": partial(read.of_names, read.text), "mig_profiles": partial(read.of_names, read.text),
+    "containers": read.choice("none", "pyxis"),
+    "environment": read.variables, "secrets_directory": read.path,
+    "guard": read.truth, "logs": read.truth, "log_roots": read.paths,
+    "log_paths": partial(read.of_names, read.path),
 }
 # fmt: on
 

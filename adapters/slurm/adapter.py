@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
-from adapters import secret_files
+from adapters import carried, secret_files
 from adapters.base import (
     Absent,
     AttemptRef,
@@ -36,7 +36,6 @@ from adapters.base import (
 from adapters.extras import Usage
 from adapters.slurm import (
     capacity,
-    carried,
     checks,
     explain,
     folders,

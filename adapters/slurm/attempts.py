@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from adapters import carried
 from adapters.base import Absent, AttemptRef, Found, Unsettled
-from adapters.slurm import carried, observations
+from adapters.slurm import observations
 from adapters.slurm.live import LiveQueue
 from adapters.slurm.observations import Reading
 from adapters.slurm.past import Past, id_of, key_of

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from adapters import carried
 from adapters.base import AttemptRef, Inventory
 from adapters.job_environment import local_path_or_uri
-from adapters.slurm import carried, containers, fits, native, texts
+from adapters.slurm import containers, fits, native, texts
 from adapters.slurm.identity import slurm_user
 from adapters.slurm.native_values import minutes
 from adapters.slurm.options import Options
@@ -58,9 +59,7 @@ def _owner(owner: str, options: Options, backend: str) -> Iterator[Refusal]:
     if slurm_user(owner, options.users) is None:
         yield Refusal(Reason.NOT_ALLOWED, f"is for {owner}, who is no user of {backend}")
     try:
-        carried.comment(
-            AttemptRef(marker="", owner=owner, project="p" * 63, digest="d" * 64, job_id="j" * 26)
-        )
+        carried.text(AttemptRef(marker="", owner=owner, project="p" * 63, digest="d" * 64, job_id="j" * 26))
     except carried.TooLong as error:
         yield Refusal(Reason.NOT_ALLOWED, f"cannot be carried by Slurm: {error}")
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from adapters import carried
 from adapters.base import AttemptRef, Rejected
-from adapters.slurm import carried, environment, native
+from adapters.slurm import environment, native
 from adapters.slurm.identity import slurm_user
 from adapters.slurm.native_values import minutes
 from adapters.slurm.options import Options
@@ -52,7 +53,7 @@ def submission(spec: JobSpec, ref: AttemptRef, options: Options, backend: str) -
             directory=paths.directory,
             stdout=paths.stdout,
             stderr=paths.stderr,
-            comment=carried.comment(ref),
+            comment=carried.text(ref),
             **own | resources(spec, options, own) | schedule(spec, ref, own),
         )
     except (ValueError, KeyError) as error:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from adapters.base import Absent, AttemptRef, Found, Unsettled
+from adapters.carried import text as comment
 from adapters.slurm.attempts import Attempts
-from adapters.slurm.carried import comment
 from adapters.slurm.live import LiveQueue
 from adapters.slurm.transport import NoAnswer, NotReached, TryLater
 from tests.slurm_cluster import InMemory

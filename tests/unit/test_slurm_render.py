@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from adapters import carried
 from adapters.base import Rejected
-from adapters.slurm import carried, containers, render
+from adapters.slurm import containers, render
 from adapters.slurm.records import Submission
 from api_spec.jobs import (
     Array,
@@ -188,7 +189,7 @@ def test_the_text_shows_options_user_environment_and_script_but_no_secret():
 def test_what_a_job_carries_can_be_read_back():
     attempt = ref(task_indices=(0, 1, 2, 5), revision=3, submitted_at=None)
 
-    text = carried.comment(attempt)
+    text = carried.text(attempt)
 
     assert carried.read(MARKER, text) == attempt
     assert json.loads(text)["tasks"] == "0-2,5"
@@ -204,7 +205,7 @@ def test_what_a_job_carries_can_be_read_back():
     ],
 )
 def test_what_is_too_long_loses_its_name_and_then_its_tasks_and_stays_json(attempt):
-    text = carried.comment(attempt)
+    text = carried.text(attempt)
     found = carried.read(MARKER, text)
 
     assert len(text) <= carried.LONGEST
@@ -215,7 +216,7 @@ def test_what_is_too_long_loses_its_name_and_then_its_tasks_and_stays_json(attem
 
 def test_an_owner_who_is_too_long_is_told():
     with pytest.raises(carried.TooLong):
-        carried.comment(ref(owner="ü" * 300))
+        carried.text(ref(owner="ü" * 300))
 
 
 @pytest.mark.parametrize(

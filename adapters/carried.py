@@ -1,6 +1,6 @@
-"""What a job carries in its comment, so that the broker's state can be rebuilt from Slurm.  Pure.
+"""What a backend's own object carries of its attempt, so that the broker's state can be rebuilt.  Pure.
 
-Compact JSON in ASCII of at most 1,024 characters, since Slurm refuses a longer one:
+Compact JSON in ASCII, such as Slurm's comment of at most 1,024 characters and Kubernetes' annotations hold:
 
     {"v":1,"job":"01J...","n":2,"project":"vision","owner":"ana","kind":"training","name":"resnet",
      "digest":"...","tasks":"0-9","revision":1}
@@ -18,6 +18,7 @@ from adapters.base import AttemptRef
 from api_spec.quantities import InvalidQuantity, compact_indices, expand_indices
 
 LONGEST = 1024
+"""Slurm refuses a longer comment."""
 VERSION = 1
 
 
@@ -25,8 +26,8 @@ class TooLong(ValueError):
     """Even without name and tasks; the owner's name is the only part that can be."""
 
 
-def comment(ref: AttemptRef) -> str:
-    """Raises ``TooLong``."""
+def text(ref: AttemptRef, longest: int = LONGEST) -> str:
+    """Of at most ``longest`` characters.  Raises ``TooLong``."""
     tasks = compact_indices(ref.task_indices)
     found: dict[str, Any] = {
         "v": VERSION,
@@ -35,29 +36,29 @@ def comment(ref: AttemptRef) -> str:
         "project": ref.project,
         "owner": ref.owner,
         "kind": ref.kind,
-        "name": ref.name[:LONGEST],
+        "name": ref.name[:longest],
         "digest": ref.digest,
-        "tasks": tasks if len(tasks) <= LONGEST else "",
+        "tasks": tasks if len(tasks) <= longest else "",
         "revision": ref.revision,
     }
-    while len(text := _text(found)) > LONGEST:
+    while len(written := _text(found)) > longest:
         if found["name"]:
             found["name"] = found["name"][:-1]
         elif found["tasks"]:
-            found |= {"tasks": "", "name": ref.name[:LONGEST]}
+            found |= {"tasks": "", "name": ref.name[:longest]}
         else:
-            raise TooLong(f"the owner's name has {len(ref.owner)} characters, too many for Slurm's comment")
-    return text
+            raise TooLong(f"the owner's name has {len(ref.owner)} characters, too many to be carried")
+    return written
 
 
 def _text(found: dict[str, Any]) -> str:
     return json.dumps({key: value for key, value in found.items() if value != ""}, separators=(",", ":"))
 
 
-def read(marker: str, text: str | None) -> AttemptRef | None:
-    """``None``: not a comment of ours, or one that cannot be read."""
+def read(marker: str, written: str | None) -> AttemptRef | None:
+    """``None``: not a text of ours, or one that cannot be read."""
     try:
-        found = json.loads(text or "")
+        found = json.loads(written or "")
         if not isinstance(found, dict) or not isinstance(found.get("v"), int):
             return None
         ref = AttemptRef(

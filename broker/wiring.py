@@ -25,6 +25,7 @@ from broker.store.store import StoreOptions
 ADAPTERS = {
     "local": "adapters.local.adapter:LocalAdapter",
     "slurm": "adapters.slurm.adapter:SlurmAdapter",
+    "kubernetes": "adapters.kubernetes.adapter:KubernetesAdapter",
     "fake": "adapters.fake.adapter:FakeAdapter",  # tests only
 }
 

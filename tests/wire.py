@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,7 @@ class Wire:
     """``with Wire(url) as wire``: ``wire.url`` is where a client is to call."""
 
     target: str
+    tls: ssl.SSLContext | None = None  # of a target behind https
     count: int = 0
     loses_answers_to: str | None = None  # the next request of this method arrives, its answer does not
     holds_back: str | None = None  # the next request of this method is kept in ``held``
@@ -44,7 +46,7 @@ class Wire:
                 headers = {key: value for key, value in self.headers.items() if key.lower() not in HOP_BY_HOP}
                 wire.pass_on(Message(self.command, self.path, headers, self.rfile.read(length)), self)
 
-            do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 - the standard library's names
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - the standard library's names
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -101,7 +103,7 @@ class Wire:
 
     def send(self, message: Message) -> tuple[int, dict[str, str], bytes]:
         parts = urlsplit(self.target)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        connection = self._connection(parts.hostname or "", parts.port)
         try:
             connection.request(message.method, message.path, message.body or None, message.headers)
             answer = connection.getresponse()
@@ -110,6 +112,11 @@ class Wire:
             return 502, {}, b"nobody answers behind the wire"
         finally:
             connection.close()
+
+    def _connection(self, host: str, port: int | None) -> http.client.HTTPConnection:
+        if self.tls is not None:
+            return http.client.HTTPSConnection(host, port, timeout=60, context=self.tls)
+        return http.client.HTTPConnection(host, port, timeout=60)
 
     @staticmethod
     def _answer(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:

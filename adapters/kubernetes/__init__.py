@@ -1,0 +1,1 @@
+"""The backend type ``kubernetes``: finite work as Jobs, services as Deployments."""

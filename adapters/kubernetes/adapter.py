@@ -1,0 +1,324 @@
+"""A Kubernetes cluster as the broker sees it: each verb of the contract over one API server.
+
+An attempt is one object with a name of its own, so a second copy cannot be.  It is told to end by a mark on
+the object, which stays as the record of it, and keeps its name taken, until ``cleanup``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, ClassVar
+
+from adapters.base import (
+    Absent,
+    AttemptRef,
+    BackendConfig,
+    BackendError,
+    BadLogQuery,
+    Busy,
+    Capability,
+    Finding,
+    Found,
+    Handle,
+    Inventory,
+    Load,
+    LogPage,
+    LogQuery,
+    Observation,
+    Observations,
+    Ours,
+    Rejected,
+    Unsettled,
+)
+from adapters.kubernetes import (
+    capacity,
+    checks,
+    explain,
+    loading,
+    logs,
+    names,
+    observations,
+    records,
+    refusals,
+    render,
+    serving,
+    volumes,
+)
+from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of
+from adapters.kubernetes.errors import Conflict, Forbidden, KubernetesError, NotThere, reading, writing
+from adapters.kubernetes.names import Manifest, member
+from adapters.kubernetes.observations import Bundle
+from adapters.kubernetes.records import Pod
+from adapters.kubernetes.render import Plan
+from adapters.kubernetes.resources import EVENTS, NODES, PODS
+from api_spec.decisions import Refusal
+from api_spec.jobs import JobSpec
+
+if TYPE_CHECKING:
+    from adapters.kubernetes.client import Client
+
+
+class KubernetesAdapter:
+    type: ClassVar[str] = "kubernetes"
+    capabilities = frozenset(
+        {
+            Capability.LOGS,
+            Capability.EXPLAIN,
+            Capability.HOLD,
+            Capability.UPDATE,
+            Capability.ARRAYS,
+            Capability.SERVICES,
+        }
+    )
+
+    def __init__(self, config: BackendConfig, client: Client | None = None) -> None:
+        """Calls nothing.  Raises ``ValueError`` for options that are wrong."""
+        self.name = config.name
+        self.options = loading.load(config.options, config.name)
+        self._instance = config.instance
+        self._given = client
+
+    @cached_property
+    def client(self) -> Client:
+        from adapters.kubernetes.client import Client  # its library takes a second to load
+
+        return self._given or Client(self.options)
+
+    @cached_property
+    def _attempts(self) -> Attempts:
+        return Attempts(self.client, self.options, self._instance)
+
+    def close(self) -> None:
+        """Connections go; the next call makes new ones."""
+        self.client.close()
+
+    # ---- pure ----------------------------------------------------------------------------------------
+
+    def refusals(self, spec: JobSpec, inventory: Inventory | None, owner: str = "") -> Sequence[Refusal]:
+        return refusals.refusals(spec, inventory, self.options, self.name)
+
+    def render(self, spec: JobSpec, ref: AttemptRef) -> str:
+        return render.text(self._plan(spec, ref))
+
+    def _plan(self, spec: JobSpec, ref: AttemptRef) -> Plan:
+        return render.plan(spec, ref, self.options, ref.marker.split("-")[1], self.name)
+
+    def outputs(self, spec: JobSpec, ref: AttemptRef) -> Mapping[str, str]:
+        namespace = names.namespace_of(ref.project, self.options)
+        above = f"pvc://{namespace}/{self.options.outputs_claim}/{volumes.folder(ref)}"
+        return {one.name: f"{above}/{one.path.lstrip('/')}" for one in spec.outputs}
+
+    # ---- attempts ------------------------------------------------------------------------------------
+
+    def submit(self, ref: AttemptRef, spec: JobSpec) -> Handle:
+        found = self.refusals(spec, None, ref.owner)
+        if found:
+            raise Rejected("; ".join(one.message for one in found), found[0].code)
+        plan = self._plan(spec, ref)
+        with writing(self.name):
+            root = self._created(plan, ref)
+            self._attempts.finish(root)
+        return observations.handle_of(root.object)
+
+    def _created(self, plan: Plan, ref: AttemptRef) -> Root:
+        """What already has the name is taken for ours only if it says so and is what we would send."""
+        path = plan.resource.path(plan.namespace)
+        try:
+            return Root(resource=plan.resource, object=self.client.create(path, plan.root))
+        except NotThere as error:
+            message = f"{self.name} has no namespace {plan.namespace}, where the project's jobs run"
+            raise Busy(message, 60.0) from error
+        except Conflict as error:
+            there = self._attempts.root(replace(ref, handle=None))
+            sent = member(plan.root, "metadata", "annotations", names.DIGEST)
+            if there is None or member(there.object, "metadata", "annotations", names.DIGEST) != sent:
+                raise Rejected(
+                    f"{self.name} has another {plan.resource.kind} of that name: {error}"
+                ) from error
+            return there
+
+    def find(self, marker: str, since: float) -> Found | Absent | Unsettled:
+        now = time.time()
+        with reading(self.name):
+            there = self._attempts.named(marker)
+        if there:
+            return Found(observations.handle_of(there[0].object))
+        settled = since + self.options.settle_s
+        return Absent() if now >= settled else Unsettled(settled)
+
+    def observe(self, refs: Collection[AttemptRef]) -> Observations:
+        as_of = time.time()
+        if not refs:
+            return Observations(as_of=as_of, complete=True)
+        with reading(self.name):
+            seen = self._attempts.seen(refs)
+            spaces = {root.namespace for root, _ in seen.values() if root.is_service}
+            ports = self._attempts.ports(spaces)
+        by_marker = {ref.marker: ref for ref in refs}
+        found = {}
+        for marker, (root, bundle) in seen.items():
+            self._finish(root)
+            found[marker] = self._observation(root, bundle, by_marker[marker], ports.get(marker))
+        return Observations(as_of=as_of, complete=True, found=found)
+
+    def _observation(
+        self, root: Root, bundle: Bundle, ref: AttemptRef | None, port: int | None
+    ) -> Observation:
+        if root.is_service:
+            return serving.of_service(bundle, port, self.options.domain)
+        return observations.of_job(bundle, tasks_of(ref, root.object))
+
+    def _finish(self, root: Root) -> None:
+        """Whoever submitted it may have died before all of it was made."""
+        with suppress(KubernetesError):  # the next pass tries again
+            self._attempts.finish(root)
+
+    def list_ours(self, since: float) -> Sequence[Ours]:
+        out = []
+        with reading(self.name):
+            for namespace in names.all_namespaces(self.options):
+                ports = self._attempts.ports([namespace])
+                for marker, (root, bundle) in self._attempts.all_in(namespace).items():
+                    seen = self._observation(root, bundle, None, ports.get(marker))
+                    created = records.moment(member(root.object, "metadata", "creationTimestamp"))
+                    ref = names.ref_of(root.object) or AttemptRef(marker=marker)
+                    ref = replace(ref, handle=seen.handle, submitted_at=created)
+                    out.append(Ours(ref=ref, observation=seen))
+        return out
+
+    def cancel(self, ref: AttemptRef) -> None:
+        with writing(self.name), suppress(NotThere, Conflict):
+            root = self._attempts.root(ref)
+            if root is None or self._attempts.is_over(root):
+                return
+            spec = {"replicas": 0} if root.is_service else {"suspend": True}
+            if member(root.object, "metadata", "annotations", names.CANCELLED) is None:
+                self._attempts.note(root, {names.CANCELLED: datetime.now(UTC).isoformat()}, spec)
+
+    def hold(self, ref: AttemptRef) -> None:
+        """Only what has not started: to suspend a Job that runs would end its pods."""
+        with writing(self.name), suppress(NotThere, Conflict):
+            root = self._attempts.root(ref)
+            if root is None or root.is_service or self._attempts.is_over(root):
+                return
+            if not any(map(observations.has_started, self._attempts.pods(root))):
+                self._attempts.note(root, {}, {"suspend": True})
+
+    def release(self, ref: AttemptRef) -> None:
+        with writing(self.name), suppress(NotThere, Conflict):
+            root = self._attempts.root(ref)
+            if root is None or root.is_service:
+                return
+            if member(root.object, "metadata", "annotations", names.CANCELLED) is None:
+                self._attempts.note(root, {}, {"suspend": False})
+
+    def update(self, ref: AttemptRef, spec: JobSpec) -> None:
+        with writing(self.name), suppress(NotThere):
+            root = self._attempts.root(ref)
+            if root is None or member(root.object, "metadata", "annotations", names.CANCELLED) is not None:
+                return
+            newest = render.revised(root.object, self._plan(spec, ref), ref.revision)
+            if newest is None:
+                return
+            try:
+                there = Root(resource=root.resource, object=self.client.replace(root.path, newest))
+            except Conflict as error:  # somebody, the controller as well, has changed it since
+                raise Busy(f"{self.name}: {error}", 1.0) from error
+            self._attempts.finish(there)
+
+    def cleanup(self, ref: AttemptRef) -> None:
+        with writing(self.name), suppress(NotThere, Conflict):
+            root = self._attempts.root(ref)
+            if root is not None and self._attempts.is_over(root):
+                self.client.delete(root.path, root.uid)
+
+    # ---- the cluster ---------------------------------------------------------------------------------
+
+    def inventory(self) -> Inventory:
+        with reading(self.name):
+            return capacity.inventory(self._nodes(), self._namespaces(), time.time())
+
+    def load(self) -> Load:
+        with reading(self.name):
+            return capacity.load(self._nodes(), self._all_pods(), self.options.gpu_resource, time.time())
+
+    def _nodes(self) -> list[capacity.Node]:
+        read = (capacity.node(one, self.options.gpu_resource) for one in self.client.items(NODES.path()))
+        return [one for one in read if one is not None]
+
+    def _namespaces(self) -> list[str] | None:
+        """Those of ours that there are; ``None``: the broker may not ask."""
+        found = []
+        for name in names.all_namespaces(self.options):
+            try:
+                self.client.get(f"/api/v1/namespaces/{name}")
+            except NotThere:
+                continue
+            except Forbidden:
+                return None
+            found.append(name)
+        return found
+
+    def _all_pods(self) -> list[Manifest]:
+        """Of everybody where the broker may see them, else of its own namespaces."""
+        try:
+            return self.client.items(PODS.path())
+        except Forbidden:
+            spaces = names.all_namespaces(self.options)
+            return [one for space in spaces for one in self.client.items(PODS.path(space))]
+
+    def check(self) -> Sequence[Finding]:
+        return checks.findings(self.client, self.options)
+
+    # ---- optional ------------------------------------------------------------------------------------
+
+    def logs(self, ref: AttemptRef, query: LogQuery) -> LogPage:
+        if query.cursor is not None:
+            logs.place_of(query.cursor)
+        with reading(self.name):
+            root = self._attempts.root(ref)
+            if root is None:
+                raise BackendError("the cluster does not know this attempt; it has no log")
+            bundle = self._attempts.bundle(root)
+            pod = _pod_of(bundle.pods, query, tasks_of(ref, root.object))
+            if pod is None and over(root, bundle):
+                raise BackendError("its pod is gone, and the log with it")
+            if pod is None or not observations.has_started(pod):
+                return logs.not_started(query, over=pod is not None and not pod.live)
+            fetch = partial(self._log, root.namespace, pod.name)
+            return logs.page(fetch, query, over=not pod.live)
+
+    def _log(self, namespace: str, pod: str, query: Mapping[str, str | int]) -> bytes:
+        return self.client.content(PODS.path(namespace, pod, "log"), {"container": names.MAIN, **query})
+
+    def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
+        with reading(self.name):
+            root = self._attempts.root(ref)
+            if root is None:
+                return ()
+            bundle = self._attempts.bundle(root)
+            seen = self._observation(root, bundle, ref, None)
+            if seen.state is not observations.A.QUEUED:
+                return ()
+            return explain.reasons(bundle, list(self._events(root, bundle)), ref.kind)
+
+    def _events(self, root: Root, bundle: Bundle) -> Iterator[Manifest]:
+        if not bundle.pods:
+            chosen = f"involvedObject.uid={root.uid}"
+            yield from self.client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})
+
+
+def _pod_of(pods: Sequence[Pod], query: LogQuery, tasks: Sequence[int]) -> Pod | None:
+    """The latest of its index; of replicas they are counted from the oldest."""
+    if query.task_index is not None and query.task_index not in tasks:
+        raise BadLogQuery(f"the attempt runs no task {query.task_index}")
+    if query.replica is not None:
+        return pods[query.replica] if query.replica < len(pods) else None
+    place = tasks.index(query.task_index) if query.task_index is not None else 0
+    chosen = [pod for pod in pods if pod.index in (None, place)]
+    return chosen[-1] if chosen else None

@@ -1,0 +1,208 @@
+"""Attempts on a cluster: one root object each, found by its name or its labels, known by its uid.
+
+Every method raises ``KubernetesError``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from adapters.base import AttemptRef
+from adapters.kubernetes import names, observations, records, serving
+from adapters.kubernetes.client import Client
+from adapters.kubernetes.errors import Conflict, NotThere
+from adapters.kubernetes.names import Manifest, member
+from adapters.kubernetes.observations import Bundle
+from adapters.kubernetes.options import Options
+from adapters.kubernetes.records import Pod
+from adapters.kubernetes.resources import (
+    AUTOSCALERS,
+    BUDGETS,
+    DEPLOYMENTS,
+    JOBS,
+    PODS,
+    ROOTS,
+    SERVICES,
+    Resource,
+)
+from api_spec.jobs import Kind
+
+DEPENDENTS = {one.kind: one for one in (SERVICES, AUTOSCALERS, BUDGETS)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """One attempt as the cluster has it."""
+
+    resource: Resource
+    object: Manifest
+
+    @property
+    def path(self) -> str:
+        metadata = self.object["metadata"]
+        return self.resource.path(str(metadata["namespace"]), str(metadata["name"]))
+
+    @property
+    def namespace(self) -> str:
+        return str(self.object["metadata"]["namespace"])
+
+    @property
+    def uid(self) -> str:
+        return str(member(self.object, "metadata", "uid"))
+
+    @property
+    def marker(self) -> str:
+        return str(member(self.object, "metadata", "labels", names.MARKER))
+
+    @property
+    def is_service(self) -> bool:
+        return self.resource is DEPLOYMENTS
+
+
+class Attempts:
+    def __init__(self, client: Client, options: Options, instance: str) -> None:
+        self._client = client
+        self._options = options
+        self._instance = instance
+
+    # ---- one ---------------------------------------------------------------------------------------------
+
+    def root(self, ref: AttemptRef) -> Root | None:
+        """``None``: there is none, or what has the name is somebody else's."""
+        handle = ref.handle or {}
+        if not handle and not (ref.kind and names.namespace_of(ref.project, self._options)):
+            found = self.named(ref.marker)
+            return found[0] if found else None
+        is_service = ref.kind == Kind.INFERENCE.value
+        resource = ROOTS.get(str(handle.get("kind")), DEPLOYMENTS if is_service else JOBS)
+        namespace = handle.get("namespace") or names.namespace_of(ref.project, self._options)
+        name = str(handle.get("name") or ref.marker)
+        try:
+            found_one = self._client.get(resource.path(str(namespace), name))
+        except NotThere:
+            return None
+        root = Root(resource=resource, object=found_one)
+        return root if self._is_of(root, ref) else None
+
+    def _is_of(self, root: Root, ref: AttemptRef) -> bool:
+        uid = (ref.handle or {}).get("uid")
+        instance = member(root.object, "metadata", "labels", names.INSTANCE)
+        return root.marker == ref.marker and instance is not None and uid in (None, root.uid)
+
+    def named(self, marker: str) -> list[Root]:
+        """Wherever it is; a list is a read of the newest state."""
+        chosen = names.selector(names.instance_of(marker), marker)
+        return [one for space in names.all_namespaces(self._options) for one in self._listed(space, chosen)]
+
+    def _listed(
+        self, namespace: str, chosen: str, kinds: Iterable[Resource] = (JOBS, DEPLOYMENTS)
+    ) -> list[Root]:
+        return [
+            Root(resource=resource, object={"kind": resource.kind, **one})
+            for resource in kinds
+            for one in self._client.items(resource.path(namespace), {"labelSelector": chosen})
+        ]
+
+    def pods(self, root: Root) -> list[Pod]:
+        return self._pods(root.namespace, f"{names.MARKER}={root.marker}")
+
+    def _pods(self, namespace: str, chosen: str) -> list[Pod]:
+        """The oldest first."""
+        found = self._client.items(PODS.path(namespace), {"labelSelector": chosen})
+        return sorted(map(records.pod, found), key=lambda pod: (pod.created_at or 0.0, pod.name))
+
+    def bundle(self, root: Root) -> Bundle:
+        return Bundle(root=root.object, pods=self.pods(root))
+
+    def is_over(self, root: Root) -> bool:
+        return over(root, self.bundle(root))
+
+    # ---- many --------------------------------------------------------------------------------------------
+
+    def seen(self, refs: Collection[AttemptRef]) -> dict[str, tuple[Root, Bundle]]:
+        """One list a namespace and kind for all of them, and one of their pods."""
+        wanted: dict[str, list[AttemptRef]] = defaultdict(list)
+        for ref in refs:
+            own = (ref.handle or {}).get("namespace")
+            for space in [own] if own else names.all_namespaces(self._options):
+                wanted[str(space)].append(ref)
+        found: dict[str, tuple[Root, Bundle]] = {}
+        for namespace, some in wanted.items():
+            services = [ref.kind == Kind.INFERENCE.value for ref in some]
+            kinds = [*([JOBS] if not all(services) else []), *([DEPLOYMENTS] if any(services) else [])]
+            by_marker = {ref.marker: ref for ref in some}
+            for marker, pair in self.all_in(namespace, kinds).items():
+                if marker in by_marker and self._is_of(pair[0], by_marker[marker]):
+                    found[marker] = pair
+        return found
+
+    def all_in(
+        self, namespace: str, kinds: Iterable[Resource] = (JOBS, DEPLOYMENTS)
+    ) -> dict[str, tuple[Root, Bundle]]:
+        """In this order: a pod that is not in the later list is gone, or its Job was not seen to have it."""
+        chosen = names.selector(self._instance)
+        roots = self._listed(namespace, chosen, kinds)
+        pods: dict[str, list[Pod]] = defaultdict(list)
+        for pod in self._pods(namespace, chosen) if roots else ():
+            pods[pod.marker].append(pod)
+        return {root.marker: (root, Bundle(root=root.object, pods=pods[root.marker])) for root in roots}
+
+    def ports(self, namespaces: Iterable[str]) -> dict[str, int]:
+        """Where the services of ours answer, by marker."""
+        found = {}
+        for namespace in namespaces:
+            chosen = names.selector(self._instance)
+            for one in self._client.items(SERVICES.path(namespace), {"labelSelector": chosen}):
+                marker = str(member(one, "metadata", "labels", names.MARKER))
+                if (port := serving.port_of([one], marker)) is not None:
+                    found[marker] = port
+        return found
+
+    # ---- what belongs to one -------------------------------------------------------------------------------
+
+    def finish(self, root: Root) -> None:
+        """Make what belongs to it, from what it carries; repeated, it does nothing."""
+        written = member(root.object, "metadata", "annotations", names.UNFINISHED)
+        if not isinstance(written, str):
+            return
+        wanted = json.loads(written)
+        for one in wanted:
+            self._own(root, DEPENDENTS[one["kind"]], one)
+        kept = {one["kind"] for one in wanted}
+        if root.is_service:
+            for resource in (AUTOSCALERS, BUDGETS):
+                if resource.kind not in kept:
+                    self._remove(root, resource)
+        self.note(root, {names.UNFINISHED: None})
+
+    def _own(self, root: Root, resource: Resource, body: Manifest) -> None:
+        owner = {"apiVersion": root.resource.group, "kind": root.resource.kind, "name": root.marker}
+        metadata = {**body["metadata"], "ownerReferences": [{**owner, "uid": root.uid}]}
+        try:
+            self._client.create(resource.path(root.namespace), {**body, "metadata": metadata})
+        except Conflict:
+            self._client.merge(resource.path(root.namespace, root.marker), {"spec": body["spec"]})
+
+    def _remove(self, root: Root, resource: Resource) -> None:
+        path = resource.path(root.namespace, root.marker)
+        with suppress(NotThere, Conflict):
+            self._client.delete(path, str(member(self._client.get(path), "metadata", "uid")))
+
+    def note(self, root: Root, annotations: Mapping[str, str | None], spec: Manifest | None = None) -> None:
+        """Changes this very object; another one of its name raises ``Conflict``."""
+        body: Manifest = {"metadata": {"uid": root.uid, "annotations": dict(annotations)}}
+        self._client.merge(root.path, {**body, "spec": spec} if spec is not None else body)
+
+
+def over(root: Root, bundle: Bundle) -> bool:
+    return serving.is_over(bundle) if root.is_service else observations.is_over(bundle)
+
+
+def tasks_of(ref: AttemptRef | None, root: Manifest) -> Sequence[int]:
+    """Of an array, the task behind each index; empty for what is none."""
+    carried = names.ref_of(root)
+    return (ref.task_indices if ref is not None else ()) or (carried.task_indices if carried else ())

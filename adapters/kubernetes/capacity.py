@@ -1,0 +1,174 @@
+"""What a cluster has and what is free, from its nodes and the pods on them.  Pure.
+
+``Inventory.details`` of this adapter:
+
+    resources    {name of an extended resource: the most that one node has}
+    products     [values of the label nvidia.com/gpu.product]
+    labels       {name of a shape: {label: value}} that a job may ask for
+    namespaces   those that exist, of the configured ones; null: nobody may tell
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adapters.base import Inventory, Load, NodeShape, ShapeLoad
+from adapters.kubernetes.names import Manifest, member, rows
+from adapters.kubernetes.pods import PRODUCT
+
+CORE = frozenset({"cpu", "memory", "pods", "ephemeral-storage"})
+QUANTITY = re.compile(r"([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E)?")
+# fmt: off
+FACTORS = {
+    None: 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
+}
+# fmt: on
+
+
+def quantity(value: Any) -> float:
+    """0 for what is none: a node that says nonsense has nothing to give."""
+    found = QUANTITY.fullmatch(str(value)) if isinstance(value, str | int | float) else None
+    return float(found[1]) * FACTORS[found[2]] if found else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    name: str
+    cpus: int
+    memory_mib: int
+    gpus: int
+    product: str | None
+    labels: Mapping[str, str]
+    extended: Mapping[str, int]
+
+    @property
+    def shape(self) -> str:
+        parts = [f"{self.cpus}cpu", f"{self.memory_mib}mib"]
+        others = sorted(name for name in self.extended if self.extended[name])
+        parts += [f"{self.extended[name]}x{name}" for name in others]
+        return "-".join([*parts, *([self.product] if self.product else [])])
+
+
+def node(found: Manifest, gpu_resource: str) -> Node | None:
+    """``None``: it takes no pods."""
+    ready = [one for one in rows(member(found, "status", "conditions")) if one.get("type") == "Ready"]
+    if member(found, "spec", "unschedulable") or not ready or ready[0].get("status") != "True":
+        return None
+    has = member(found, "status", "allocatable")
+    has = has if isinstance(has, Mapping) else {}
+    labels = member(found, "metadata", "labels")
+    labels = {str(key): str(one) for key, one in labels.items()} if isinstance(labels, Mapping) else {}
+    return Node(
+        name=str(member(found, "metadata", "name")),
+        cpus=int(quantity(has.get("cpu"))),
+        memory_mib=int(quantity(has.get("memory"))) >> 20,
+        gpus=int(quantity(has.get(gpu_resource))),
+        product=labels.get(PRODUCT),
+        labels=labels,
+        extended={str(name): int(quantity(one)) for name, one in has.items() if _is_extended(str(name))},
+    )
+
+
+def _is_extended(name: str) -> bool:
+    return name not in CORE and not name.startswith("hugepages-")
+
+
+def inventory(nodes: Sequence[Node], namespaces: Sequence[str] | None, as_of: float) -> Inventory:
+    grouped = _by_shape(nodes)
+    return Inventory(
+        as_of=as_of,
+        shapes=tuple(_shape(name, some) for name, some in sorted(grouped.items())),
+        features=frozenset(one.product for one in nodes if one.product),
+        details={
+            "resources": _most(nodes),
+            "products": sorted({one.product for one in nodes if one.product}),
+            "labels": {name: dict(_common(some)) for name, some in grouped.items()},
+            "namespaces": list(namespaces) if namespaces is not None else None,
+        },
+    )
+
+
+def _by_shape(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = defaultdict(list)
+    for one in nodes:
+        if one.cpus and one.memory_mib:
+            found[one.shape].append(one)
+    return found
+
+
+def _shape(name: str, some: Sequence[Node]) -> NodeShape:
+    first = some[0]
+    return NodeShape(
+        name=name,
+        count=len(some),
+        cpus=first.cpus,
+        memory_mib=first.memory_mib,
+        gpus=first.gpus,
+        gpu_type=first.product,
+    )
+
+
+def _most(nodes: Iterable[Node]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for one in nodes:
+        for name, count in one.extended.items():
+            found[name] = max(found[name], count)
+    return dict(found)
+
+
+def _common(some: Sequence[Node]) -> set[tuple[str, str]]:
+    """Labels that a job may ask for are of a sort of nodes: all of a shape have them."""
+    return set.intersection(*({*one.labels.items()} for one in some))
+
+
+# ---- what is free -------------------------------------------------------------------------------------
+
+
+def load(nodes: Sequence[Node], pods: Sequence[Manifest], gpu_resource: str, as_of: float) -> Load:
+    """``pods``: of everybody, as far as the broker may see them; what it may not see looks free."""
+    live = [one for one in pods if member(one, "status", "phase") in ("Pending", "Running")]
+    used = _used(live)
+    return Load(
+        as_of=as_of,
+        shapes=tuple(
+            _free(name, some, used, gpu_resource) for name, some in sorted(_by_shape(nodes).items())
+        ),
+        queued_count=sum(1 for one in live if not member(one, "spec", "nodeName")),
+        running_count=sum(1 for one in live if member(one, "status", "phase") == "Running"),
+    )
+
+
+def _used(live: Iterable[Manifest]) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in live:
+        name = member(one, "spec", "nodeName")
+        if isinstance(name, str) and name:
+            for container in rows(member(one, "spec", "containers")):
+                found[name].update(_asks(container))
+    return found
+
+
+def _asks(container: Mapping[str, Any]) -> Counter[str]:
+    limits, requests = member(container, "resources", "limits"), member(container, "resources", "requests")
+    asked = {**(limits if isinstance(limits, Mapping) else {})}
+    asked = {name: one for name, one in asked.items() if _is_extended(str(name))}
+    asked |= requests if isinstance(requests, Mapping) else {}
+    # In thousandths, since a Counter counts whole things.
+    return Counter({str(name): round(1000 * quantity(one)) for name, one in asked.items()})
+
+
+def _free(name: str, some: Sequence[Node], used: Mapping[str, Counter[str]], gpu_resource: str) -> ShapeLoad:
+    cpus = memory_mib = gpus = nodes = 0
+    for one in some:
+        taken = used.get(one.name, Counter())
+        free = max(0, one.cpus - -(-taken["cpu"] // 1000))
+        cpus += free
+        memory_mib += max(0, one.memory_mib - (taken["memory"] // 1000 >> 20))
+        gpus += max(0, one.gpus - taken[gpu_resource] // 1000)
+        nodes += not any(taken.values())
+    return ShapeLoad(name=name, free_nodes=nodes, free_cpus=cpus, free_memory_mib=memory_mib, free_gpus=gpus)

@@ -1,0 +1,237 @@
+"""One API server over HTTP.  The only module that knows the ``kubernetes`` package.
+
+Of that package the configuration, the credentials and the connections are used, and no models: one odd object
+would break a whole list, and a field that is newer than the package could not be sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import load_incluster_config, load_kube_config
+from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
+
+from adapters.kubernetes.errors import (
+    Conflict,
+    Forbidden,
+    KubernetesError,
+    NoAnswer,
+    NotAuthenticated,
+    NotReached,
+    NotThere,
+    Refused,
+    TryLater,
+)
+from adapters.kubernetes.names import BROKER, Manifest, member, rows
+from adapters.kubernetes.options import Options
+
+Query = Mapping[str, str | int]
+
+PAGE = 500
+MERGE = "application/merge-patch+json"
+JSON = "application/json"
+LATER_S = 5.0
+LONGEST_MESSAGE = 2000
+
+ERRORS: Mapping[int, type[KubernetesError]] = {
+    400: Refused,
+    401: NotAuthenticated,
+    403: Forbidden,
+    404: NotThere,
+    405: Refused,
+    409: Conflict,
+    410: Conflict,
+    413: Refused,
+    415: Refused,
+    422: Refused,
+}
+
+
+class Client:
+    """Safe from several threads, and after a fork: each process makes its own connections.
+
+    Every method raises ``KubernetesError``."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._made: tuple[int, ApiClient] | None = None
+        self._token_read: tuple[float, str] = (0.0, "")
+
+    def close(self) -> None:
+        with self._lock:
+            made, self._made = self._made, None
+        if made is not None and made[0] == os.getpid():
+            made[1].close()
+
+    # ---- requests --------------------------------------------------------------------------------------
+
+    def get(self, path: str, query: Query | None = None) -> Manifest:
+        return self._json("GET", path, query)
+
+    def items(self, path: str, query: Query | None = None) -> list[Manifest]:
+        """All of a collection as it was at one moment, in pages."""
+        return [dict(one) for page in self._pages(path, query or {}) for one in rows(page.get("items"))]
+
+    def create(self, path: str, body: Manifest, *, dry_run: bool = False) -> Manifest:
+        query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        return self._json("POST", path, query, body)
+
+    def merge(self, path: str, body: Manifest) -> Manifest:
+        """A merge patch; with ``metadata.uid`` in it, only for that very object."""
+        return self._json("PATCH", path, None, body, MERGE)
+
+    def replace(self, path: str, body: Manifest) -> Manifest:
+        """With ``metadata.resourceVersion`` in it, only what has not changed since."""
+        return self._json("PUT", path, {"fieldValidation": "Strict"}, body)
+
+    def delete(self, path: str, uid: str, propagation: str = "Background") -> None:
+        """A bare DELETE of a Job would leave its pods behind."""
+        body = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
+        self._json("DELETE", path, None, body)
+
+    def content(self, path: str, query: Query | None = None) -> bytes:
+        """As it is, and not JSON: a log."""
+        status, body, headers = self._sent("GET", path, query)
+        if status != 200:
+            raise _error(status, body, headers)
+        return body
+
+    # ---- answers ---------------------------------------------------------------------------------------
+
+    def _pages(self, path: str, query: Query) -> Iterator[Manifest]:
+        token = ""
+        while True:
+            page = self.get(path, {**query, "limit": PAGE, **({"continue": token} if token else {})})
+            if not isinstance(page.get("items", []), list | None):
+                raise NoAnswer("a list without items")
+            yield page
+            token = str(member(page, "metadata", "continue") or "")
+            if not token:
+                return
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: Manifest | None = None,
+        content_type: str = JSON,
+    ) -> Manifest:
+        status, raw, headers = self._sent(method, path, query, body, content_type)
+        if not 200 <= status < 300:
+            raise _error(status, raw, headers)
+        return _object(raw)
+
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: Manifest | None = None,
+        content_type: str = JSON,
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        api = self._api()
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type, "User-Agent": BROKER}
+        try:
+            request = api.param_serialize(
+                method=method,
+                resource_path=path,
+                query_params=list((query or {}).items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            limits = (self._options.connect_s, self._options.answer_s)
+            response = api.call_api(*request, _request_timeout=limits)
+            return int(response.status), bytes(response.read() or b""), response.headers
+        except (NewConnectionError, MaxRetryError) as error:
+            cause = getattr(error, "reason", error)
+            if isinstance(cause, NewConnectionError) or "ConnectTimeout" in type(cause).__name__:
+                raise NotReached("no connection to the API server") from error
+            raise NoAnswer("the connection broke") from error
+        except (HTTPError, OSError) as error:
+            raise NoAnswer(f"the connection broke ({type(error).__name__})") from error
+        except ApiException as error:
+            raise NotReached(f"no secure connection: {str(error.reason).splitlines()[-1]}") from error
+
+    # ---- connections -----------------------------------------------------------------------------------
+
+    def _api(self) -> ApiClient:
+        with self._lock:
+            if self._made is None or self._made[0] != os.getpid():
+                self._made = os.getpid(), ApiClient(configuration=self._configuration())
+            return self._made[1]
+
+    def _configuration(self) -> Configuration:
+        options, found = self._options, Configuration()
+        found.retries = False  # else a time-out of 4 s takes 16
+        found.keep_alive = True
+        try:
+            if options.in_cluster:
+                load_incluster_config(client_configuration=found)
+            elif options.kubeconfig:
+                load_kube_config(
+                    config_file=options.kubeconfig,
+                    context=options.context,
+                    client_configuration=found,
+                    persist_config=False,
+                )
+            else:
+                found.host, found.ssl_ca_cert = str(options.url), options.ca_file
+                setattr(found, "refresh_api_key_hook", self._with_the_token)  # noqa: B010 - typed as None
+                self._with_the_token(found)
+        except (ConfigException, OSError) as error:
+            raise NotReached(f"the configuration of the connection cannot be read: {error}") from error
+        return found
+
+    def _with_the_token(self, configuration: Configuration) -> None:
+        """The file is read again when it has changed: tokens are renewed under our feet."""
+        file = str(self._options.token_file)
+        try:
+            changed = os.stat(file).st_mtime
+            if changed != self._token_read[0]:
+                with open(file, encoding="ascii") as opened:
+                    self._token_read = changed, opened.read().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotReached(f"the token cannot be read from {file}") from error
+        configuration.api_key["BearerToken"] = f"Bearer {self._token_read[1]}"
+
+
+def _object(raw: bytes) -> Manifest:
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise NoAnswer("an answer that is not JSON") from error
+    if not isinstance(found, dict) or "kind" not in found:
+        raise NoAnswer("an answer that is no object of Kubernetes")
+    return found
+
+
+def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> KubernetesError:
+    """What is not a Status was said by somebody on the way, whose 404 is not Kubernetes'."""
+    try:
+        told = _object(raw)
+    except NoAnswer:
+        told = {}
+    message = str(told.get("message") or f"HTTP {status}")[:LONGEST_MESSAGE]
+    if status == 429 or (status == 503 and "Retry-After" in headers):
+        return TryLater(message, _seconds(headers.get("Retry-After")))
+    kind = ERRORS.get(status)
+    if kind is None or (told.get("kind") != "Status" and status != 401):
+        return NoAnswer(f"the answer is {status}: {message}")
+    return kind(message)
+
+
+def _seconds(text: str | None) -> float:
+    """Never under a second: what says 0 would be asked without pause."""
+    try:
+        return max(1.0, float(text or LATER_S))
+    except ValueError:
+        return LATER_S

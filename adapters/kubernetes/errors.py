@@ -1,0 +1,102 @@
+"""What can go wrong between us and an API server, and the same in the words of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from adapters.base import Busy, OutcomeUnknown, Rejected
+from api_spec.reasons import Reason
+
+RENEWAL_S = 15.0
+"""A token that was refused: time for whoever renews it."""
+RIGHTS_S = 60.0
+"""A right that is missing: time for whoever grants it."""
+
+
+class KubernetesError(Exception):
+    """The message is what the API server said, or what became of the connection."""
+
+
+class NotReached(KubernetesError):
+    """No connection: nothing was done."""
+
+
+class NoAnswer(KubernetesError):
+    """Sent, and what became of it nobody knows; or an answer that no API server gives."""
+
+
+class NotAuthenticated(KubernetesError):
+    """401."""
+
+
+class Forbidden(KubernetesError):
+    """403: a right is missing, or an admission rule (quota, policy) refuses."""
+
+
+class NotThere(KubernetesError):
+    """404."""
+
+
+class Conflict(KubernetesError):
+    """409: the name is taken, or the object has changed or is another one by now."""
+
+
+class Refused(KubernetesError):
+    """400, 422 and their like: it will never be taken as it is."""
+
+
+class TryLater(KubernetesError):
+    """429, or 503 with a time: it did not act."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+QUOTA = "exceeded quota"
+"""How a 403 for a ResourceQuota is told from one for a right."""
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """For calls that change nothing: whatever went wrong, asking again later is right."""
+    try:
+        yield
+    except TryLater as error:
+        raise Busy(f"{name}: {error}", error.retry_after_s) from error
+    except NotAuthenticated as error:
+        raise _token(name, error) from error
+    except Forbidden as error:
+        raise Busy(f"{name} forbids the broker: {error}", RIGHTS_S, Reason.BACKEND_DOWN) from error
+    except KubernetesError as error:
+        raise Busy(f"{name} does not answer: {error}", reason=Reason.BACKEND_DOWN) from error
+
+
+@contextmanager
+def writing(name: str) -> Iterator[None]:
+    """For calls that change something: what nobody knows stays unknown.
+
+    ``NotThere`` and ``Conflict`` pass."""
+    try:
+        yield
+    except (NotThere, Conflict):
+        raise
+    except Refused as error:
+        raise Rejected(f"{name} refuses it: {error}") from error
+    except Forbidden as error:
+        if QUOTA in str(error):
+            raise Busy(f"{name}: {error}", RIGHTS_S, Reason.QUOTA_EXCEEDED) from error
+        raise Busy(f"{name} forbids the broker: {error}", RIGHTS_S, Reason.BACKEND_DOWN) from error
+    except TryLater as error:
+        raise Busy(f"{name}: {error}", error.retry_after_s) from error
+    except NotAuthenticated as error:
+        raise _token(name, error) from error
+    except NotReached as error:
+        raise Busy(f"{name} cannot be reached: {error}", reason=Reason.BACKEND_DOWN) from error
+    except NoAnswer as error:
+        raise OutcomeUnknown(f"{name} did not answer: {error}") from error
+
+
+def _token(name: str, error: NotAuthenticated) -> Busy:
+    return Busy(f"{name} does not take the broker's token: {error}", RENEWAL_S, Reason.BACKEND_DOWN)

@@ -1,0 +1,126 @@
+"""Reads what an operator has set for a ``kubernetes`` backend; each fault names its key.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from adapters import option_readers as read
+from adapters.kubernetes.names import is_namespace
+from adapters.kubernetes.options import FabricOptions, Options, Toleration
+from adapters.option_readers import Reader
+
+RESOURCE = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def load(given: Mapping[str, Any], name: str) -> Options:
+    """Raises ``ValueError`` for what is not known, is missing, contradicts itself or has the wrong type."""
+    options = Options(**read.table(name, "", given, Options, READERS))
+    for check in (_check_way, _check_namespaces):
+        if fault := check(options):
+            raise ValueError(f"{name}: {fault}")
+    return options
+
+
+# ---- values ------------------------------------------------------------------------------------------
+
+
+def _namespace(key: str, value: Any) -> str:
+    if not is_namespace(read.text(key, value)):
+        raise ValueError(f"{key} is the name of a namespace, not {value!r}")
+    return str(value)
+
+
+def _resource(key: str, value: Any) -> str:
+    if not RESOURCE.fullmatch(read.text(key, value)):
+        raise ValueError(f"{key} is the name of a resource, such as nvidia.com/gpu, not {value!r}")
+    return str(value)
+
+
+def _user(key: str, value: Any) -> int:
+    """0 would be root."""
+    return read.whole(key, value)
+
+
+def _priorities(key: str, value: Any) -> dict[str, str]:
+    found = read.of_names(_namespace, key, value)
+    if strange := sorted(set(found) - {"low", "normal", "high"}):
+        raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's priority is low, normal or high")
+    return found
+
+
+def _fabrics(key: str, value: Any) -> dict[str, FabricOptions]:
+    def one(name: str, row: Any) -> FabricOptions:
+        return FabricOptions(**read.table("", f"{name}.", row, FabricOptions, FABRIC))
+
+    found: dict[str, FabricOptions] = read.unprefixed(lambda: read.of_names(one, key, value))
+    if strange := sorted(set(found) - {"rdma", "gpudirect"}):
+        raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's fabric is rdma or gpudirect")
+    return found
+
+
+def _tolerations(key: str, value: Any) -> tuple[Toleration, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{key} is a list of tables, not {value!r}")
+
+    def one(where: str, row: Any) -> Toleration:
+        return Toleration(**read.table("", f"{where}.", row, Toleration, TOLERATION))
+
+    return read.unprefixed(lambda: tuple(one(f"{key}[{index}]", row) for index, row in enumerate(value)))
+
+
+# fmt: off
+FABRIC: Mapping[str, Reader] = {
+    "resource": _resource, "network": read.text, "ipc_lock": read.truth,
+    "node_labels": partial(read.of_names, read.text), "environment": read.variables,
+}
+TOLERATION: Mapping[str, Reader] = {
+    "key": read.text, "operator": read.choice("Exists", "Equal"), "value": read.text,
+    "effect": read.choice(*EFFECTS),
+}
+READERS: Mapping[str, Reader] = {
+    "kubeconfig": read.path, "context": read.text, "in_cluster": read.truth,
+    "url": read.text, "ca_file": read.path, "token_file": read.path,
+    "namespace": _namespace, "namespaces": partial(read.of_names, _namespace),
+    "connect_s": read.seconds, "answer_s": read.seconds, "settle_s": read.seconds,
+    "service_account": _namespace, "image_pull_secrets": read.texts, "runtime_class": _namespace,
+    "run_as_user": _user, "run_as_group": _user,
+    "priorities": _priorities, "preemptible": _namespace, "tolerations": _tolerations,
+    "gpu_resource": _resource, "gpu_types": partial(read.of_names, read.text),
+    "mig_profiles": partial(read.of_names, _resource), "fabrics": _fabrics,
+    "environment": read.variables, "shared_memory_mib": read.whole, "outputs_claim": _namespace,
+    "keep_s": read.whole, "domain": read.text,
+}
+# fmt: on
+
+
+# ---- what has to agree -------------------------------------------------------------------------------
+
+
+def _check_way(options: Options) -> str | None:
+    ways = [way for way in ("kubeconfig", "in_cluster", "url") if getattr(options, way)]
+    if len(ways) != 1:
+        found = " and ".join(ways) or "none"
+        return f"exactly one of kubeconfig, in_cluster and url says where the cluster is; found {found}"
+    if options.context and not options.kubeconfig:
+        return "context goes with kubeconfig"
+    if not options.url:
+        return "ca_file and token_file go with url" if options.ca_file or options.token_file else None
+    try:
+        parts = urlsplit(options.url)
+        well = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well = False
+    if not well or parts.username or parts.password or parts.query or parts.fragment:
+        return f"url is such as https://kubernetes.example:6443, not {options.url!r}"
+    return None if options.token_file else "token_file is missing: who the broker is to the API server"
+
+
+def _check_namespaces(options: Options) -> str | None:
+    if not options.namespace and not options.namespaces:
+        return "namespace (of all projects) or namespaces (project to namespace) is missing"
+    return None

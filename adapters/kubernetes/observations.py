@@ -1,0 +1,236 @@
+"""What a Job and its pods say of an attempt, in our words: ordered rules, the first that holds decides.
+
+Pure.  A short pod may never be seen running, and the condition of a Job may be seen before the last state of
+its pods: so nothing here needs a state that has to be seen in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from adapters.base import Handle, Observation, TaskObservation
+from adapters.kubernetes import words
+from adapters.kubernetes.names import CANCELLED, MARKER, Manifest, member
+from adapters.kubernetes.records import Condition, Pod, conditions, moment
+from adapters.kubernetes.words import End
+from api_spec.quantities import InvalidQuantity, expand_indices
+from api_spec.reasons import Reason
+from api_spec.states import AttemptState, JobState
+
+A, J = AttemptState, JobState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """One attempt's root object with its pods, the oldest first."""
+
+    root: Manifest
+    pods: Sequence[Pod]
+
+    @property
+    def conditions(self) -> dict[str, Condition]:
+        return conditions(member(self.root, "status"))
+
+    def holds(self, condition: str) -> bool:
+        found = self.conditions.get(condition)
+        return found is not None and found.holds
+
+    @property
+    def is_cancelled(self) -> bool:
+        return member(self.root, "metadata", "annotations", CANCELLED) is not None
+
+    @property
+    def started_at(self) -> float | None:
+        return min((pod.started_at for pod in self.pods if pod.started_at), default=None)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(pod.node for pod in self.pods if pod.node))
+
+
+def handle_of(root: Manifest) -> Handle:
+    """Names are used again, a uid never is."""
+    metadata = member(root, "metadata")
+    told = {key: member(metadata, key) for key in ("namespace", "name", "uid")}
+    return {"kind": member(root, "kind"), **told}
+
+
+def is_over(bundle: Bundle) -> bool:
+    if bundle.holds("Complete") or bundle.holds("Failed"):
+        return True
+    # The controller has seen that it makes no more pods; before that it could still make one.
+    return bundle.is_cancelled and bundle.holds("Suspended") and not any(pod.live for pod in bundle.pods)
+
+
+def of_job(bundle: Bundle, tasks: Sequence[int] = ()) -> Observation:
+    """``tasks``: of an array, the task behind each index."""
+    table = _tasks(bundle, tasks)
+    seen = Observation(
+        marker=str(member(bundle.root, "metadata", "labels", MARKER)),
+        state=None,
+        native_state=_native_state(bundle),
+        native_reason=_native_reason(bundle),
+        started_at=bundle.started_at,
+        nodes=bundle.nodes,
+        handle=handle_of(bundle.root),
+        tasks=table,
+    )
+    if is_over(bundle):
+        return _ended(seen, bundle, table)
+    if _runs(bundle, is_array=bool(tasks)):
+        return replace(seen, state=A.RUNNING)
+    reason, message = waits_for(bundle)
+    return replace(seen, state=A.QUEUED, reason=reason, message=message)
+
+
+def _native_state(bundle: Bundle) -> str:
+    for word in ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet", "Suspended"):
+        if bundle.holds(word):
+            return word
+    return "Active" if bundle.pods else "Pending"
+
+
+def _native_reason(bundle: Bundle) -> str | None:
+    for word in ("Failed", "FailureTarget"):
+        if bundle.holds(word):
+            return bundle.conditions[word].reason
+    return None
+
+
+# ---- while it lasts ----------------------------------------------------------------------------------
+
+
+def _runs(bundle: Bundle, *, is_array: bool) -> bool:
+    """A job on several nodes needs all of them; of an array one task is enough."""
+    started = {pod.index for pod in bundle.pods if has_started(pod)}
+    wanted = member(bundle.root, "spec", "completions")
+    needed = 1 if is_array or not isinstance(wanted, int) else wanted
+    return len(started) >= needed
+
+
+def has_started(pod: Pod) -> bool:
+    return pod.started_at is not None or pod.phase in ("Running", "Succeeded")
+
+
+def waits_for(bundle: Bundle) -> tuple[Reason, str | None]:
+    if member(bundle.root, "spec", "suspend") is True:
+        return Reason.HELD, None
+    waiting = [pod for pod in bundle.pods if pod.live and not has_started(pod)]
+    if not waiting:
+        return Reason.STARTING, "its pods have not been made yet" if not bundle.pods else None
+    told = [why_pod_waits(pod) for pod in waiting]
+    reason, message = min(told, key=lambda one: words.order_of(one[0]))
+    started = len(bundle.pods) - len(waiting)
+    if started:
+        message = f"{started} of {len(bundle.pods)} pods have started; {message or 'one starts'}"
+    return reason, message
+
+
+def why_pod_waits(pod: Pod) -> tuple[Reason, str | None]:
+    placed = pod.conditions.get("PodScheduled")
+    if placed is not None and not placed.holds:
+        return words.named(placed.message, words.UNSCHEDULABLE, Reason.CAPACITY), placed.message
+    if pod.waiting is not None:
+        message = pod.waiting.message or pod.waiting.reason
+        return words.WAITING.get(pod.waiting.reason, Reason.STARTING), message
+    return Reason.STARTING, None
+
+
+# ---- ends --------------------------------------------------------------------------------------------
+
+
+def _ended(seen: Observation, bundle: Bundle, table: Mapping[int, TaskObservation]) -> Observation:
+    seen = replace(seen, state=A.ENDED, ended_at=_ended_at(bundle))
+    if bundle.holds("Complete"):
+        return replace(seen, outcome=J.COMPLETED, reason=Reason.COMPLETED, exit_code=0)
+    if not bundle.holds("Failed"):
+        return replace(seen, outcome=J.CANCELLED, reason=Reason.CANCELLED)
+    failed = [index for index, task in table.items() if task.outcome is J.FAILED]
+    end = _end_of_job(bundle)
+    message = end.message
+    if failed:
+        first = table[failed[0]]
+        end = End(first.reason or end.reason, exit_code=first.exit_code, signal=first.signal)
+        message = f"{len(failed)} of {len(table)} tasks failed, first task {failed[0]}"
+    return replace(
+        seen,
+        outcome=J.FAILED,
+        reason=end.reason,
+        message=message,
+        exit_code=end.exit_code,
+        signal=end.signal,
+    )
+
+
+def _end_of_job(bundle: Bundle) -> End:
+    """The pod that failed first is the cause; the others were ended with it."""
+    condition = bundle.conditions["Failed"]
+    told = words.end_of_job(condition.reason, condition.message)
+    ends = [(pod, words.end_of_pod(pod)) for pod in bundle.pods if pod.phase == "Failed"]
+    known = [(pod, end) for pod, end in ends if end is not None and end.reason is not Reason.COMPLETED]
+    if not known:
+        return told or End(Reason.NODE_LOST, condition.message or "its pod is gone")
+    named = [end for pod, end in known if f"/{pod.name} " in f"{condition.message} "]
+    first = min(known, key=lambda one: (one[0].ended and one[0].ended.ended_at) or float("inf"))[1]
+    return named[0] if named else first
+
+
+def _ended_at(bundle: Bundle) -> float | None:
+    """Of the last process; where nobody knows, when the Job was seen to be over."""
+    times = [pod.ended.ended_at for pod in bundle.pods if pod.ended and pod.ended.ended_at]
+    if times:
+        return max(times)
+    known = [
+        bundle.conditions[word].since for word in ("Complete", "Failed", "Suspended") if bundle.holds(word)
+    ]
+    return known[0] if known else moment(member(bundle.root, "status", "completionTime"))
+
+
+# ---- arrays ------------------------------------------------------------------------------------------
+
+
+def _tasks(bundle: Bundle, tasks: Sequence[int]) -> dict[int, TaskObservation]:
+    if not tasks:
+        return {}
+    latest = {pod.index: pod for pod in bundle.pods}  # a later pod of an index stands for it
+    done = _places(bundle.root, "completedIndexes")
+    failed = _places(bundle.root, "failedIndexes")
+    over = is_over(bundle)
+    return {
+        index: _task(latest.get(place), place in done, place in failed, over)
+        for place, index in enumerate(tasks)
+    }
+
+
+def _task(pod: Pod | None, done: bool, failed: bool, over: bool) -> TaskObservation:
+    end = words.end_of_pod(pod) if pod is not None and not pod.live else None
+    started_at = pod.started_at if pod is not None else None
+    ended_at = pod.ended.ended_at if pod is not None and pod.ended is not None else None
+    if done or (pod is not None and pod.phase == "Succeeded"):
+        end, outcome = End(Reason.COMPLETED, exit_code=0), J.COMPLETED
+    elif failed:
+        end, outcome = end or End(Reason.NODE_LOST, "its pod is gone"), J.FAILED
+    elif over:
+        end, outcome = End(Reason.CANCELLED), J.CANCELLED
+    else:
+        started = pod is not None and has_started(pod)
+        return TaskObservation(state=A.RUNNING if started else A.QUEUED, started_at=started_at)
+    return TaskObservation(
+        state=A.ENDED,
+        outcome=outcome,
+        reason=end.reason,
+        exit_code=end.exit_code,
+        signal=end.signal,
+        started_at=started_at,
+        ended_at=ended_at,
+    )
+
+
+def _places(root: Manifest, name: str) -> frozenset[int]:
+    """Kubernetes writes them as "1,3-5,7"."""
+    written = member(root, "status", name)
+    try:
+        return frozenset(expand_indices(written)) if isinstance(written, str) and written else frozenset()
+    except InvalidQuantity:
+        return frozenset()

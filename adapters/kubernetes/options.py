@@ -1,0 +1,96 @@
+"""What an operator may set for a ``kubernetes`` backend.  How it is read and checked is ``loading``'s.
+
+``docs/kubernetes.md`` explains each to an administrator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toleration:
+    """A taint that pods of the broker may stand beside; as Kubernetes has it."""
+
+    key: str | None = None
+    operator: str = "Exists"
+    value: str | None = None
+    effect: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FabricOptions:
+    """What a fabric is on this cluster."""
+
+    resource: str | None = None
+    """Extended resource of which each pod gets 1, such as ``rdma/rdma_shared_device_a``."""
+    network: str | None = None
+    """Secondary networks, as the annotation ``k8s.v1.cni.cncf.io/networks`` names them."""
+    ipc_lock: bool = False
+    """Pods get the capability IPC_LOCK, which Pod Security "restricted" forbids."""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels that the nodes must have."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of jobs that ask for it; the job's own go before them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    kubeconfig: str | None = None
+    """A kubeconfig file; or ``url``, or ``in_cluster``."""
+    context: str | None = None
+    """Of the kubeconfig; none: its current one."""
+    in_cluster: bool = False
+    """The broker runs in the cluster and uses its own service account."""
+    url: str | None = None
+    """Of the API server, ``https``; with ``ca_file`` and ``token_file``."""
+    ca_file: str | None = None
+    """Certificates that ``url`` is checked with; none: the system's."""
+    token_file: str | None = None
+    """A bearer token for ``url``; read again when it changes."""
+    namespace: str | None = None
+    """Where jobs of a project without a row in ``namespaces`` run; none: they are refused."""
+    namespaces: Mapping[str, str] = field(default_factory=dict)
+    """Project to namespace."""
+    connect_s: float = 3.0
+    """Seconds to wait for a connection."""
+    answer_s: float = 20.0
+    """Seconds to wait for an answer; a longer one of the API server ends as unknown."""
+    settle_s: float = 70.0
+    """How long after a submission its absence is not yet proven: the API server gives a request 60 s."""
+    service_account: str | None = None
+    """Of the pods; none: the namespace's ``default``.  They get no token of it."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets in each namespace."""
+    runtime_class: str | None = None
+    """Of pods with GPUs, where the GPU Operator needs one."""
+    run_as_user: int = 65534
+    """Whom containers run as; root is refused by Pod Security "restricted"."""
+    run_as_group: int = 65534
+    """And the group that owns what they write to volumes."""
+    priorities: Mapping[str, str] = field(default_factory=dict)
+    """``low`` and ``high`` to a PriorityClass; one without a row is refused."""
+    preemptible: str | None = None
+    """PriorityClass of jobs that are ``preemptible``; none: nothing is added."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Of every pod; one with GPUs stands beside the taint ``nvidia.com/gpu`` anyhow."""
+    gpu_resource: str = "nvidia.com/gpu"
+    """The extended resource that a GPU is."""
+    gpu_types: Mapping[str, str] = field(default_factory=dict)
+    """A job's ``gpu_type`` to the node label ``nvidia.com/gpu.product``; another name is taken as it is."""
+    mig_profiles: Mapping[str, str] = field(default_factory=dict)
+    """A ``mig_profile`` to its resource; another one is ``nvidia.com/mig-PROFILE``."""
+    fabrics: Mapping[str, FabricOptions] = field(default_factory=dict)
+    """What ``fabric: rdma`` and ``gpudirect`` are here; one without a table is refused."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of every job."""
+    shared_memory_mib: int = 64
+    """Size of ``/dev/shm``, which counts as memory of the job."""
+    outputs_claim: str | None = None
+    """A PersistentVolumeClaim of each namespace that keeps ``BROKER_OUTPUT_DIR``; none: jobs with outputs are
+    refused, and the directory goes with the pod."""
+    keep_s: int = 86400
+    """Seconds after which Kubernetes removes an ended Job that the broker has not."""
+    domain: str = "cluster.local"
+    """Of the cluster's names."""

@@ -1,0 +1,113 @@
+"""What a cluster cannot honour of a specification, each with its code, sentence and field.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from adapters.base import Inventory
+from adapters.kubernetes import environment, fits, names, native, volumes
+from adapters.kubernetes.options import Options
+from api_spec.decisions import Refusal
+from api_spec.jobs import Fabric, JobSpec, Priority
+from api_spec.reasons import Reason
+
+LONGEST_SCRIPT = 128 * 1024
+"""It travels in an annotation, of which all together may have 256 KiB."""
+
+
+def refusals(spec: JobSpec, inventory: Inventory | None, options: Options, backend: str) -> Sequence[Refusal]:
+    return [
+        *_container(spec),
+        *_names(spec),
+        *_resources(spec, options),
+        *_groups(spec),
+        *_volumes(spec, options),
+        *_service(spec),
+        *_tenancy(spec, options),
+        *native.refusals(spec, backend),
+        *(fits.refusals(spec, inventory, options, backend) if inventory is not None else ()),
+    ]
+
+
+def _unsupported(message: str, field: str) -> Refusal:
+    return Refusal(Reason.UNSUPPORTED, message, field)
+
+
+def _container(spec: JobSpec) -> Iterator[Refusal]:
+    if spec.image is None:
+        yield _unsupported("names no container image; this backend runs containers", "/image")
+    if spec.script is not None and len(spec.script.encode()) > LONGEST_SCRIPT:
+        size = len(spec.script.encode()) >> 10
+        yield _unsupported(
+            f"has a script of {size} KiB; this backend carries {LONGEST_SCRIPT >> 10}", "/script"
+        )
+
+
+def _names(spec: JobSpec) -> Iterator[Refusal]:
+    for name in spec.environment:
+        if not environment.NAME.fullmatch(name) or environment.RESERVED.fullmatch(name):
+            message = f"sets {name}, which the broker, Kubernetes or the container runtime says itself"
+            yield _unsupported(message, f"/environment/{name}")
+    for variable, secret in spec.secrets.items():
+        if not volumes.NAME.fullmatch(secret.name):
+            message = f"takes {variable} from {secret.name}, which cannot be the name of a Secret"
+            yield _unsupported(message, f"/secrets/{variable}/name")
+
+
+def _resources(spec: JobSpec, options: Options) -> Iterator[Refusal]:
+    wanted = spec.resources
+    if wanted.tasks_per_node > 1:
+        message = f"asks for {wanted.tasks_per_node} tasks a node; this backend starts 1 process in a pod"
+        yield _unsupported(message, "/resources/tasks_per_node")
+    if wanted.fabric is not Fabric.NONE and wanted.fabric.value not in options.fabrics:
+        message = f"asks for the fabric {wanted.fabric}; this backend has no table for it in its fabrics"
+        yield _unsupported(message, "/resources/fabric")
+    if spec.priority is not Priority.NORMAL and spec.priority.value not in options.priorities:
+        message = (
+            f"has the priority {spec.priority}; this backend has no PriorityClass for it in its priorities"
+        )
+        yield _unsupported(message, "/priority")
+
+
+def _groups(spec: JobSpec) -> Iterator[Refusal]:
+    if spec.array and spec.resources.nodes > 1:
+        yield _unsupported("is an array of jobs on several nodes; a Job has one index", "/resources/nodes")
+    if spec.is_service and spec.resources.nodes > 1:
+        yield _unsupported("is a service on several nodes; a replica is one pod", "/resources/nodes")
+    if spec.array and spec.array.parameters and not spec.command and spec.script is None:
+        message = (
+            "has parameters and no command; they are handed over by a shell, which must know the command"
+        )
+        yield _unsupported(message, "/command")
+
+
+def _volumes(spec: JobSpec, options: Options) -> Iterator[Refusal]:
+    for number, volume in enumerate(spec.volumes):
+        try:
+            volumes.source_of(volume)
+        except volumes.CannotMount as error:
+            yield _unsupported(str(error), f"/volumes/{number}/source")
+        path = volume.mount_path.rstrip("/") or "/"
+        if path == "/" or any(path == own or path.startswith(f"{own}/") for own in volumes.OWN):
+            message = f"mounts something at {volume.mount_path}, which is the broker's"
+            yield _unsupported(message, f"/volumes/{number}/mount_path")
+    if spec.outputs and options.outputs_claim is None:
+        message = "has outputs; this backend keeps none (option outputs_claim)"
+        yield _unsupported(message, "/outputs")
+
+
+def _service(spec: JobSpec) -> Iterator[Refusal]:
+    if spec.service is None:
+        return
+    scale_on = spec.service.scale_on
+    if scale_on is not None and scale_on.metric not in ("cpu", "memory"):
+        message = f"scales by {scale_on.metric}; this backend scales by cpu and memory"
+        yield _unsupported(message, "/service/scale_on/metric")
+    if spec.time_limit_s is not None:
+        yield _unsupported("is a service with a time limit; it runs until it is cancelled", "/time_limit")
+
+
+def _tenancy(spec: JobSpec, options: Options) -> Iterator[Refusal]:
+    if names.namespace_of(spec.project or "", options) is None:
+        message = f"belongs to the project {spec.project}, which has no namespace here"
+        yield Refusal(Reason.NOT_ALLOWED, message, "/project")

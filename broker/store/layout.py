@@ -1,6 +1,7 @@
 """The layout of the store: every key there is.  A test holds it against what is really there.
 
-All keys begin with the prefix (``wb:`` unless set).  A key with expiry RETENTION is removed by the sweeper
+All keys begin with the prefix (``wb:`` unless set), and so do the channels ``said:<question>``, on which log
+readers answer and which keep nothing.  A key with expiry RETENTION is removed by the sweeper
 that long after the end of its job, and carries twice that as its own expiry as a net.
 """
 
@@ -50,6 +51,7 @@ KEYS: tuple[Key, ...] = (
     Key("lease:<name>",        "hash",   NEVER,      "holder, until, epoch (the fencing token)"),
     Key("slots:<name>",        "zset",   OWN,        "holder -> until when it may work"),
     Key("alive:<name>",        "zset",   OWN,        "<role>:<host>: pid -> until when it is alive"),
+    Key("asks:<name>",         "list",   OWN,        "a backend: questions to its log readers; seconds"),
     Key("hint:<name>",         "string", OWN,        "a Celery message is outstanding"),
     Key("token:<name>",        "hash",   OWN,        "the record of a bearer token"),
     Key("tokens",              "hash",   WHEN_EMPTY, "token id -> digest of its secret"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from api_spec.errors import InvalidConfiguration
 from broker.store.alive import Alive
 from broker.store.archive import Archive
+from broker.store.asks import Asks
 from broker.store.backends import Backends
 from broker.store.connection import (
     RECORD_VERSIONS,
@@ -71,6 +72,7 @@ class Store:
         self.leases = Leases(client, self.scripts, prefix, hint_ms, retention_ms)
         self.tokens = TokenRecords(client, prefix, self.events)
         self.alive = Alive(client, prefix)
+        self.asks = Asks(client, self.scripts, self.alive, prefix)
         self.clock = Clock(client)
         self._run_id = ""  # of the server, when it was last looked at
         self._incarnation_began = 0.0

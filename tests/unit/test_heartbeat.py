@@ -12,7 +12,7 @@ import pytest
 
 from api_spec.errors import StoreUnavailable
 from broker.controller import Controller
-from broker.heartbeat import Heartbeat, is_alive
+from broker.heartbeat import Heartbeat, is_alive, reads_logs
 from tests.helpers import wait_until
 from tests.store_kit import opened
 
@@ -53,6 +53,21 @@ def test_one_that_fell_silent_is_forgotten_and_so_is_its_key(store):
     store.alive.say("worker", HERE, 8, now_ms, 1)
 
     wait_until(lambda: not list(store.client.scan_iter(f"{store.prefix}alive:*")))
+
+
+def test_a_log_reader_is_known_by_its_backend_and_its_host(store):
+    mine = Heartbeat.of_log_reader(store, "hpc")
+    mine.beat()
+    store.alive.say("log-reader", "other", "elsewhere:1", int(store.now() * 1000), 60_000)
+
+    assert mine.name == f"{HERE}:{os.getpid()}"
+    assert reads_logs(store, "hpc", HERE)
+    assert not reads_logs(store, "hpc", HERE[:-1]), "a host whose name another's begins with"
+    assert not reads_logs(store, "other", HERE)
+    assert reads_logs(store, "other", "elsewhere")
+
+    mine.end()
+    assert not reads_logs(store, "hpc", HERE)
 
 
 class Listens:

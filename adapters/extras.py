@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from adapters.base import AttemptRef, LogPage, LogQuery
+from adapters.base import AttemptRef, Finding, LogPage, LogQuery
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 
@@ -15,6 +15,12 @@ from api_spec.jobs import JobSpec
 class ReadsLogs(Protocol):
     def logs(self, ref: AttemptRef, query: LogQuery) -> LogPage:
         """Raises ``BackendError`` with the reason where the log cannot be reached; never an empty page."""
+
+
+@runtime_checkable
+class ChecksFiles(Protocol):
+    def check_files(self) -> Sequence[Finding]:
+        """What of ``check`` depends on the log files that this process sees: a log reader is asked for it."""
 
 
 @runtime_checkable

@@ -119,6 +119,13 @@ class BackendUnavailable(BrokerError):
     code, http_status, title, retryable = "backend_unavailable", 503, "The backend does not answer", True
 
 
+class LogReaderUnavailable(BrokerError):
+    """The worker that alone sees the logs of this backend is not there or does not answer; the message says
+    what to do. The job is not concerned."""
+
+    code, http_status, title, retryable = "log_reader_unavailable", 503, "Nobody can read this log now", True
+
+
 class InvalidConfiguration(BrokerError):
     """A setting, a policy file or a backend's configuration is wrong; a process does not start with it."""
 

@@ -37,6 +37,7 @@ from adapters.extras import Usage
 from adapters.slurm import (
     capacity,
     checks,
+    checks_here,
     explain,
     folders,
     loading,
@@ -269,6 +270,9 @@ class SlurmAdapter:
         if not rows and ref.handle is None:
             raise BackendError("the backend does not know this attempt; it has no log")
         return logs.page(rows, ref, query, self.options)
+
+    def check_files(self) -> Sequence[Finding]:
+        return checks_here.about_files(self.options)
 
     def usage(self, since: float, until: float) -> Sequence[Usage]:
         with reading(self.name):

@@ -20,7 +20,12 @@ AT_MOST = 20  # users whose directories are looked at
 
 
 def findings(options: Options) -> Sequence[Finding]:
-    return [*_identity(options), *_logs(options), *_directories(options), *_secrets(options)]
+    return [*_identity(options), *about_files(options), *_secrets(options)]
+
+
+def about_files(options: Options) -> Sequence[Finding]:
+    """What a log reader is asked for where the logs are mounted there and not here."""
+    return [*_logs(options), *_directories(options)]
 
 
 def named_users(options: Options) -> set[str]:

@@ -25,10 +25,12 @@ from api_spec.views import (
 from broker.access import Principal, Scope
 from broker.auth import Tokens
 from broker.lifecycle import accept as accepting
-from broker.lifecycle import intents, reading
+from broker.lifecycle import intents, logs, reading
 from broker.lifecycle.context import UNPLACED, Context
 from broker.lifecycle.dispatch import drain
 from broker.lifecycle.forget import forget
+from broker.lifecycle.log_reading import answer_next
+from broker.lifecycle.log_relay import LogRelay
 from broker.lifecycle.observe import observe
 from broker.lifecycle.refresh import refresh
 from broker.lifecycle.release import release_dependants
@@ -66,6 +68,7 @@ class Broker:
         self.context = context
         self.store = context.store
         self.snapshots = Snapshots(context)
+        self.relay = LogRelay(context)
         self.tokens = Tokens(context.store.tokens, for_one_owner=_alone(context))
 
     # ---- submit --------------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ class Broker:
     def log(
         self, job_id: str, who: Principal, query: base.LogQuery, attempt: int | None = None
     ) -> base.LogPage:
-        return reading.log_page(self.context, job_id, who, query, attempt)
+        return logs.log_page(self.context, self.relay, job_id, who, query, attempt)
 
     # ---- act -----------------------------------------------------------------------------------------
 
@@ -212,10 +215,11 @@ class Broker:
         """Neither drained nor paused."""
         return self._flag(name, who, drained=False, paused=False)
 
+    @over_the_store
     def check_backend(self, name: str, who: Principal) -> Sequence[base.Finding]:
-        """Asks the backend from this very process; what does not answer is a finding."""
+        """Asks the backend from this very process, and its log reader; what does not answer is a finding."""
         who.need(Scope.BACKENDS_ADMIN)
-        return self.context.adapter(name).check()
+        return logs.check(self.context, self.relay, name)
 
     @over_the_store
     def _flag(self, name: str, who: Principal, **flags: bool) -> BackendView:
@@ -257,6 +261,11 @@ class Broker:
                 forget(self.context)
             else:
                 raise ValueError(f"{hint} is no hint")
+
+    @over_the_store
+    def answer_about_logs(self, backend: str, me: str, wait_s: float) -> bool:
+        """The next question of an API process to the log readers of the backend; False: there was none."""
+        return answer_next(self.context, backend, me, wait_s)
 
     @over_the_store
     def tick(self) -> int:

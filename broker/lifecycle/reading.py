@@ -1,21 +1,19 @@
-"""Reading: everything about jobs and backends, from the store alone.  Logs are the one exception."""
+"""Reading: everything about jobs and backends, from the store alone.  The one exception is in ``logs``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from adapters.base import BackendError, BadLogQuery, LogPage, LogQuery
-from adapters.extras import ReadsLogs
 from api_spec.decisions import Decision, Refusal
-from api_spec.errors import BackendUnavailable, Conflict, InvalidRequest, NotFound, NotSupported
+from api_spec.errors import Conflict, InvalidRequest, NotFound
 from api_spec.reasons import SENTENCES, Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import FINAL, JobState
 from api_spec.views import AttemptView, BackendView, JobQuery, JobSummary, JobView, Page, TaskView
 from broker.access import Principal, Scope, must_see
 from broker.lifecycle import tasks
-from broker.lifecycle.context import Context, ref_of
+from broker.lifecycle.context import Context
 from broker.lifecycle.views import attempt_view, backend_view, job_summary, job_view, task_view
 from broker.store.archive import Parts
 from broker.store.backends import BackendRecord
@@ -84,28 +82,6 @@ def task_page(
     rows = [table[index] for index in sorted(table) if index > after]
     items = tuple(task_view(row) for row in rows[:limit])
     return Page(items, str(items[-1].index) if len(rows) > limit else None)
-
-
-def log_page(context: Context, job_id: str, who: Principal, query: LogQuery, number: int | None) -> LogPage:
-    """The one call of a backend that the API makes itself."""
-    parts = visible(context, job_id, who)
-    wanted = number or parts.record.attempt
-    attempt = next((one for one in parts.attempts if one.number == wanted), None)
-    if attempt is None or attempt.handle is None:
-        if number is not None and number > parts.record.attempt:
-            raise NotFound(f"job {job_id} has no attempt {number}")
-        ended = parts.record.state in FINAL
-        note = "the job never reached a backend" if ended else "the job has not reached a backend yet"
-        return LogPage(data=b"", cursor=query.cursor or "", at_end=True, complete=ended, note=note)
-    adapter = context.adapter(attempt.backend)
-    if not isinstance(adapter, ReadsLogs):
-        raise NotSupported(f"the backend {attempt.backend} gives no logs")
-    try:
-        return adapter.logs(ref_of(parts.record, attempt), query)
-    except BadLogQuery as error:
-        raise InvalidRequest(str(error)) from error
-    except BackendError as error:
-        raise BackendUnavailable(str(error)) from error
 
 
 def pending(context: Context, job_id: str, who: Principal) -> tuple[Refusal, ...]:

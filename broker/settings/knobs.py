@@ -28,6 +28,10 @@ INSTANCE = validate.Regexp(
 BACKEND_NAME = validate.Regexp(
     r"[a-z][a-z0-9-]{0,30}\Z", error="must start with a letter and hold at most 31 of a-z, 0-9 and -"
 )
+WORKER_NAME = validate.Regexp(
+    r"[a-z0-9][a-z0-9.-]{0,62}\Z",
+    error="must start with a letter or digit and hold at most 63 of a-z, 0-9, . and -",
+)
 RATE = validate.Regexp(
     r"\d+ per (\d+ )?(second|minute|hour|day)s?\Z",
     error="must read like '600 per minute' or '20 per 5 seconds'",
@@ -57,6 +61,7 @@ class ConfiguredBackend(BackendConfig):
     max_drains: int | None = None
     max_submits_per_s: float | None = None
     max_live_jobs: int | None = None
+    log_reader: str | None = None  # None: the API reads the logs itself
 
 
 CAPS = tuple(field.name for field in dataclasses.fields(Caps))
@@ -82,7 +87,8 @@ class Settings:
     backends: tuple[ConfiguredBackend, ...] = knob(())
     """Where jobs can run: a list of tables with `name`, `type` (`local`, `slurm`, `kubernetes`) and
     `options`, which are the adapter's own. A table may also have `max_drains`, `max_submits_per_s` and
-    `max_live_jobs`, which go before the settings of these names. In the environment it is a JSON list."""
+    `max_live_jobs`, which go before the settings of these names, and `log_reader`, the name of the workers
+    that read its logs where API processes cannot see the files. In the environment it is a JSON list."""
 
     policy_file: Path | None = knob(None)
     """The placement rules; without it the default policy that ships with the broker."""
@@ -102,6 +108,10 @@ class Settings:
 
     worker_threads: int = knob(8, AT_LEAST_ONE)
     """Threads of a worker: backend calls that run at the same time."""
+
+    worker_name: str | None = knob(None, WORKER_NAME)
+    """The name of this worker; `broker worker --name` goes before it. A worker reads the logs of the backends
+    whose `log_reader` it is, beside its other work. Several may have one name: each reads for all."""
 
     allow_volatile: bool = knob(False)
     """Start with a Redis that does not persist what it holds. Accepted jobs can be lost; for tests."""
@@ -164,6 +174,16 @@ class Settings:
         table = next((one for one in self.backends if one.name == backend), None)
         own = {name: getattr(table, name, None) for name in CAPS}
         return Caps(**{name: getattr(self, name) if cap is None else cap for name, cap in own.items()})
+
+    def log_reader_of(self, backend: str) -> str | None:
+        """The name of the workers that alone see its logs; None: the API does."""
+        return next((one.log_reader for one in self.backends if one.name == backend), None)
+
+    def logs_read_by(self, worker_name: str | None) -> tuple[str, ...]:
+        """The backends whose log reader is called so."""
+        return tuple(
+            one.name for one in self.backends if one.log_reader is not None and one.log_reader == worker_name
+        )
 
     @property
     def listens_on_loopback(self) -> bool:

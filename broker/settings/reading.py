@@ -20,7 +20,7 @@ from environs import Env, EnvValidationError
 from marshmallow import Schema, fields, validate
 
 from api_spec.errors import Fault, InvalidConfiguration
-from broker.settings.knobs import BACKEND_NAME, CAPS, ConfiguredBackend, Settings
+from broker.settings.knobs import BACKEND_NAME, CAPS, WORKER_NAME, ConfiguredBackend, Settings
 
 PREFIX = "BROKER_"
 
@@ -32,6 +32,7 @@ FIELDS: dict[Any, Callable[..., fields.Field[Any]]] = {
     bool: partial(fields.Boolean, truthy={True}, falsy={False}),
     Path: fields.String,
     Path | None: fields.String,
+    str | None: fields.String,
 }
 PARSERS = {int: "int", float: "float", bool: "bool", tuple[ConfiguredBackend, ...]: "json"}  # environs' names
 TYPES = get_type_hints(Settings)
@@ -40,7 +41,7 @@ REQUIRED = {name for name, knob in KNOBS.items() if knob.default is dataclasses.
 
 
 class TableSchema(Schema):
-    """One backend, but for its caps."""
+    """One backend, but for its caps and its log reader."""
 
     name = fields.String(required=True, validate=BACKEND_NAME)
     type = fields.String(required=True, validate=validate.Length(min=1))
@@ -50,6 +51,7 @@ class TableSchema(Schema):
 # Unknown keys are errors, marshmallow's own default.
 BackendSchema = TableSchema.from_dict(
     {name: FIELDS[TYPES[name]](validate=KNOBS[name].metadata["check"]) for name in CAPS}
+    | {"log_reader": fields.String(validate=WORKER_NAME)}
 )
 FIELDS[tuple[ConfiguredBackend, ...]] = partial(fields.List, fields.Nested(BackendSchema))
 SettingsSchema = Schema.from_dict(

@@ -15,7 +15,13 @@ from flask import Response, request
 from flask_smorest import Blueprint
 
 from adapters.base import LogPage, LogQuery
-from api_spec.errors import BackendUnavailable, NotFound, NotSupported, TooManyStreams
+from api_spec.errors import (
+    BackendUnavailable,
+    LogReaderUnavailable,
+    NotFound,
+    NotSupported,
+    TooManyStreams,
+)
 from api_spec.schemas import views as shapes
 from broker.web.context import answer, broker, who
 from broker.web.describing import JSON, Says, operation
@@ -55,7 +61,7 @@ Read = Callable[[LogQuery], LogPage]
     ],
     query=LogQuerySchema,
     headers={"Last-Event-ID": "Where a stream goes on: a cursor."},
-    fails=[NotFound, NotSupported, BackendUnavailable, TooManyStreams],
+    fails=[NotFound, NotSupported, BackendUnavailable, LogReaderUnavailable, TooManyStreams],
 )
 def read_log(job_id: str) -> Response:
     """Read or follow a job's log."""

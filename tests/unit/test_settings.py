@@ -127,6 +127,9 @@ def test_all_faults_are_told_at_once(write):
         pytest.param("sweep_s", "30", id="a sweep as long as the lease"),
         pytest.param("max_bundle_bytes", "2048", id="a bundle smaller than a body"),
         pytest.param("policy_file", "/no/such/file", id="a policy file that is not there"),
+        pytest.param("worker_name", "", id="a worker without a name"),
+        pytest.param("worker_name", "login 1", id="a worker's name with a blank"),
+        pytest.param("worker_name", "login:1", id="a worker's name with a colon"),
     ],
 )
 def test_a_wrong_value_is_refused(name, value):
@@ -163,9 +166,35 @@ def test_a_backend_has_the_caps_of_its_table_and_the_settings_where_that_is_sile
     assert settings.caps_of("gone") == Caps(max_drains=2, max_submits_per_s=20, max_live_jobs=500)
 
 
+def test_a_worker_reads_the_logs_of_the_backends_that_name_it(write):
+    path = write("""
+        [[backends]]
+        name = "hpc"
+        type = "slurm"
+        log_reader = "hpc-login.example"
+        [[backends]]
+        name = "here"
+        type = "local"
+    """)
+
+    settings = load_settings(path, REDIS | {"BROKER_WORKER_NAME": "hpc-login.example"})
+
+    assert settings.logs_read_by(settings.worker_name) == ("hpc",)
+    assert [settings.log_reader_of(name) for name in ("hpc", "here", "gone")] == [
+        "hpc-login.example",
+        None,
+        None,
+    ]
+    assert settings.logs_read_by("another") == load_settings(path, REDIS).logs_read_by(None) == ()
+
+
 @pytest.mark.parametrize(
     "table, key, said",
     [
+        ('{"log_reader": ""}', "log_reader", "must start with a letter or digit"),
+        ('{"log_reader": "Login"}', "log_reader", "must start with a letter or digit"),
+        ('{"log_reader": 7}', "log_reader", "Not a valid string"),
+        ('{"log_reader": null}', "log_reader", "null"),
         ('{"max_live_jobs": 0}', "max_live_jobs", "at least 1"),
         ('{"max_live_jobs": 1.5}', "max_live_jobs", "integer"),
         ('{"max_live_jobs": null}', "max_live_jobs", "null"),
@@ -179,7 +208,7 @@ def test_a_backend_has_the_caps_of_its_table_and_the_settings_where_that_is_sile
         ),
     ],
 )
-def test_a_wrong_cap_is_refused_by_the_name_of_its_backend_and_its_key(table, key, said):
+def test_a_wrong_key_is_refused_by_the_name_of_its_backend_and_its_key(table, key, said):
     """An index says nothing to who has ten backends."""
     backends = [{"name": "here", "type": "local"}, {"name": "hpc", "type": "slurm", **json.loads(table)}]
 

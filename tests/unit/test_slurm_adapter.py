@@ -64,3 +64,17 @@ def test_what_has_not_changed_is_told_as_before_and_what_has_is_told_anew():
 
     assert second["one"] is first["one"]
     assert (first["two"].state, second["two"].state) == (AttemptState.QUEUED, AttemptState.RUNNING)
+
+
+# ---- what another process sees -----------------------------------------------------------------------
+
+
+def test_what_a_check_says_of_files_can_be_asked_for_alone(tmp_path):
+    """A log reader is asked for it: the API process may see other files, or none."""
+    (tmp_path / "ana").write_text("no directory")
+    hpc = adapter(InMemory(), directory=f"{tmp_path}/{{user}}", users={"service": "ana"})
+
+    of_files = hpc.check_files()
+
+    assert [(one.subject, one.well) for one in of_files] == [("logs", True), ("directory", False)]
+    assert [one for one in hpc.check() if one.subject in ("logs", "directory")] == of_files

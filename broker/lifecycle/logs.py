@@ -1,0 +1,72 @@
+"""What a job printed, and who can see it: this process, or the log reader that the configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adapters.base import BackendError, BadLogQuery, Finding, LogPage, LogQuery
+from adapters.extras import ChecksFiles, ReadsLogs
+from api_spec.errors import BackendUnavailable, InvalidRequest, LogReaderUnavailable, NotFound, NotSupported
+from api_spec.states import FINAL
+from broker.access import Principal
+from broker.lifecycle.context import Context, ref_of
+from broker.lifecycle.log_relay import LogRelay
+from broker.lifecycle.reading import visible
+from broker.store.archive import Parts
+from broker.store.records import AttemptRecord
+
+READER = "log reader"
+
+
+def log_page(
+    context: Context, relay: LogRelay, job_id: str, who: Principal, query: LogQuery, number: int | None
+) -> LogPage:
+    """The one call of a backend that the API makes itself, unless a log reader makes it."""
+    parts = visible(context, job_id, who)
+    wanted = number or parts.record.attempt
+    attempt = next((one for one in parts.attempts if one.number == wanted), None)
+    if attempt is None or attempt.handle is None:
+        if number is not None and number > parts.record.attempt:
+            raise NotFound(f"job {job_id} has no attempt {number}")
+        ended = parts.record.state in FINAL
+        note = "the job never reached a backend" if ended else "the job has not reached a backend yet"
+        return LogPage(data=b"", cursor=query.cursor or "", at_end=True, complete=ended, note=note)
+    try:
+        return _page(context, relay, parts, attempt, query)
+    except BadLogQuery as error:
+        raise InvalidRequest(str(error)) from error
+    except BackendError as error:
+        raise BackendUnavailable(str(error)) from error
+
+
+def _page(
+    context: Context, relay: LogRelay, parts: Parts, attempt: AttemptRecord, query: LogQuery
+) -> LogPage:
+    adapter = context.adapter(attempt.backend)
+    if not isinstance(adapter, ReadsLogs):
+        raise NotSupported(f"the backend {attempt.backend} gives no logs")
+    if context.settings.log_reader_of(attempt.backend) is not None:
+        return relay.page(parts.job_id, attempt, query)
+    return adapter.logs(ref_of(parts.record, attempt), query)
+
+
+def check(context: Context, relay: LogRelay, backend: str) -> Sequence[Finding]:
+    """What this process finds at the backend, and of files what the log reader finds where there is one."""
+    adapter = context.adapter(backend)
+    found = adapter.check()
+    name = context.settings.log_reader_of(backend)
+    if name is None:
+        return found
+    seen_here = adapter.check_files() if isinstance(adapter, ChecksFiles) else ()
+    return [*(one for one in found if one not in seen_here), *_by_the_reader(relay, backend, name)]
+
+
+def _by_the_reader(relay: LogRelay, backend: str, name: str) -> Sequence[Finding]:
+    try:
+        seen = relay.findings(backend)
+    except LogReaderUnavailable as error:
+        return (Finding(subject=READER, well=False, message=str(error)),)
+    except BackendError as error:
+        return (Finding(subject=READER, well=False, message=f"{name} answers: {error}"),)
+    there = ", ".join(relay.there(backend))
+    return (Finding(subject=READER, well=True, message=f"{name} reads the logs ({there})"), *seen)

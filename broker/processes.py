@@ -17,8 +17,10 @@ from api_spec.errors import InvalidRequest
 from broker.controller import Controller
 from broker.heartbeat import Heartbeat
 from broker.lifecycle import points
+from broker.lifecycle.broker import Broker
 from broker.lifecycle.recover import Recovered
 from broker.lifecycle.recover import recover as recover_from_backends
+from broker.log_reader import LogReader
 from broker.logs import set_up_logs
 from broker.settings import Settings
 from broker.store import open_store
@@ -48,15 +50,30 @@ def run_worker(settings: Settings) -> None:
     heartbeat = Heartbeat(broker.store, "worker")
     register(app, broker)
     beat_while_it_listens(app, heartbeat.beat)
+    reader = log_reader(broker, settings)
     names = ",".join(queues([backend.name for backend in settings.backends]))
     log.info("the worker starts", extra={"queues": names, "threads": settings.worker_threads})
     options = ["--pool=threads", f"--concurrency={settings.worker_threads}", f"--queues={names}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
     leave_in_time()
+    reader.start()
     try:
         app.worker_main(["--quiet", "worker", *options, *quiet])  # its banner is no JSON
     finally:
         heartbeat.end()
+        reader.stop()
+
+
+def log_reader(broker: Broker, settings: Settings) -> LogReader:
+    reader = LogReader(broker, settings.worker_name)
+    if reader.backends:
+        log.info("the worker reads logs", extra={"worker": settings.worker_name, "of": reader.backends})
+    elif settings.worker_name is not None:
+        log.warning(
+            "no backend of the settings has the log_reader %s; this worker reads no logs for the API",
+            settings.worker_name,
+        )
+    return reader
 
 
 def recover(settings: Settings) -> Recovered:

@@ -93,6 +93,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def tables(*backends: BackendConfig) -> str:
+    """What ``BROKER_BACKENDS`` says of them; caps are the settings'."""
+    return json.dumps(
+        [
+            {"name": one.name, "type": one.type, "options": dict(one.options)}
+            | ({"log_reader": reader} if (reader := getattr(one, "log_reader", None)) else {})
+            for one in backends
+        ]
+    )
+
+
 # ---- what both have ----------------------------------------------------------------------------------
 
 
@@ -110,9 +121,7 @@ class Stack:
             **{name: value for name, value in os.environ.items() if not name.startswith("BROKER_")},
             **{f"BROKER_{name.upper()}": str(value) for name, value in values.items()},
             "BROKER_DATA_DIR": str(self.directory),
-            "BROKER_BACKENDS": json.dumps(
-                [{"name": one.name, "type": one.type, "options": dict(one.options)} for one in backends]
-            ),
+            "BROKER_BACKENDS": tables(*backends),
         }
         self._clients: list[Client] = []
 

@@ -28,20 +28,27 @@ check_option = click.option(
 )
 
 
-def read_settings(config: Path | None) -> Settings:
-    """Raises ``InvalidConfiguration`` with every fault.  Where nothing says which state is meant and a
-    ``broker dev`` runs, it is that one's, so that its tokens and its export need no settings."""
+def read_settings(config: Path | None, **options: str | None) -> Settings:
+    """``options`` are settings that the command line names; they go before all others.
+
+    Raises ``InvalidConfiguration`` with every fault.  Where nothing says which state is meant and a
+    ``broker dev`` runs, it is that one's, so that its tokens and its export need no settings.
+    """
     from broker.client.contexts import dev_path
     from broker.settings import load_settings
 
+    given = {f"BROKER_{name.upper()}": text for name, text in options.items() if text is not None}
+    hidden = {f"{name}_FILE" for name in given}
+    environ = {name: text for name, text in os.environ.items() if name not in hidden} | given
     said = config or any(os.environ.get(name) for name in STATE)
     if said or not dev_path(os.environ).exists():
-        return load_settings(config)
+        return load_settings(config, environ)
     from broker.embedded.dev import environment_for
     from broker.embedded.server import EmbeddedServer
 
     data_dir = dev_path(os.environ).parent
-    return load_settings(environ=environment_for(data_dir, EmbeddedServer(data_dir / "redis").url, None, {}))
+    here = environment_for(data_dir, EmbeddedServer(data_dir / "redis").url, None, {})
+    return load_settings(environ={name: text for name, text in here.items() if name not in hidden} | given)
 
 
 @click.command()
@@ -79,13 +86,15 @@ def api(config: Path | None) -> None:
 @click.command()
 @config_option
 @check_option
-def worker(config: Path | None, only_check: bool) -> None:
+@click.option("--name", metavar="NAME", help="Read the logs, too, of the backends whose log_reader is NAME.")
+def worker(config: Path | None, only_check: bool, name: str | None) -> None:
     """Run a worker: every call that changes something at a backend."""
+    settings = read_settings(config, worker_name=name)
     if only_check:
-        return say_whether_one_is_here("worker", config)
+        return say_whether_one_is_here("worker", settings)
     from broker.processes import run_worker
 
-    run_worker(read_settings(config))
+    run_worker(settings)
 
 
 @click.command()
@@ -93,29 +102,35 @@ def worker(config: Path | None, only_check: bool) -> None:
 @check_option
 def controller(config: Path | None, only_check: bool) -> None:
     """Run a controller: the sweeper and the observers, each under a lease."""
+    settings = read_settings(config)
     if only_check:
-        return say_whether_one_is_here("controller", config)
+        return say_whether_one_is_here("controller", settings)
     from broker.processes import run_controller
 
-    run_controller(read_settings(config))
+    run_controller(settings)
 
 
-def say_whether_one_is_here(role: str, config: Path | None) -> None:
+def say_whether_one_is_here(role: str, settings: Settings) -> None:
     """For health checks, whose engines know 1 for unwell and keep other codes to themselves."""
     import socket
 
     from api_spec.errors import StoreUnavailable
-    from broker.heartbeat import ALIVE_S, is_alive, store_to_ask
+    from broker.heartbeat import ALIVE_S, is_alive, reads_logs, store_to_ask
 
     host = socket.gethostname()
+    expected = settings.logs_read_by(settings.worker_name) if role == "worker" else ()
     try:
-        with store_to_ask(read_settings(config)) as store:
+        with store_to_ask(settings) as store:
             found = is_alive(store, role, host)
+            unread = [name for name in expected if not reads_logs(store, name, host)]
     except StoreUnavailable as error:
         raise click.ClickException(f"whether there is a {role} on {host} is unknown: {error}") from error
     if not found:
         raise click.ClickException(f"no {role} on {host} has done its round in the last {ALIVE_S:g} s")
-    click.echo(f"a {role} on {host} does its work")
+    if unread:
+        raise click.ClickException(f"no {role} on {host} reads the logs of {', '.join(unread)}")
+    reads = f", and reads the logs of {', '.join(expected)}" if expected else ""
+    click.echo(f"a {role} on {host} does its work{reads}")
 
 
 @click.command()

@@ -760,6 +760,28 @@ def test_wrong_settings_are_told_with_exit_code_2(run, monkeypatch):
     assert run("config", "check").exit_code == 2
 
 
+@pytest.mark.parametrize("words, name", [([], "by-variable"), (["--name", "login"], "login")])
+def test_a_worker_is_called_as_its_command_says_before_all_else(run, monkeypatch, tmp_path, words, name):
+    monkeypatch.setenv("BROKER_REDIS_URL", "redis://127.0.0.1/0")
+    monkeypatch.setenv("BROKER_WORKER_NAME_FILE", write(str(tmp_path / "name"), "by-variable"))
+    started = []
+    monkeypatch.setattr("broker.processes.run_worker", started.append)
+
+    result = run("worker", *words)
+
+    assert result.exit_code == 0, result.output
+    assert [settings.worker_name for settings in started] == [name]
+
+
+def test_a_worker_with_an_impossible_name_is_refused(run, monkeypatch):
+    monkeypatch.setenv("BROKER_REDIS_URL", "redis://127.0.0.1/0")
+
+    result = run("worker", "--name", "login node")
+
+    assert result.exit_code == 2
+    assert "worker_name: must start with a letter or digit" in result.output
+
+
 def test_commands_of_the_server_find_the_state_of_a_running_broker_dev(run, tmp_path, monkeypatch):
     """So that `broker token create` and `broker export` work beside `broker dev` without settings."""
     monkeypatch.setenv("BROKER_DATA_DIR", str(tmp_path))

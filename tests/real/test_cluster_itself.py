@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import wait_until
-from tests.real.slurm import accounts, ports
-from tests.real.slurm.daemons import processes_of
+from tests.real import ports
+from tests.real.daemons import processes_of
+from tests.real.slurm import accounts
 from tests.real.slurm.fixtures import KINDS
 
 pytestmark = pytest.mark.process

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.slurm.daemons import processes_of
+from tests.real.daemons import processes_of
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
 

@@ -10,9 +10,9 @@ import secrets
 import subprocess
 from collections.abc import Callable
 
+from tests.real.daemons import as_user
 from tests.real.slurm import conf
 from tests.real.slurm.conf import Layout
-from tests.real.slurm.daemons import as_user
 from tests.real.slurm.installs import Install
 from tests.real.slurm.parts import hand_over
 

@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import Self
 
 from tests.helpers import wait_until
+from tests.real import ports
+from tests.real.daemons import Daemon, as_user
+from tests.real.guard import Guard
 from tests.real.slurm import accounting as database
-from tests.real.slurm import accounts, parts, ports
+from tests.real.slurm import accounts, leftovers, parts
 from tests.real.slurm.conf import Options
-from tests.real.slurm.daemons import Daemon, as_user, end_processes_of, remove_directory
-from tests.real.slurm.guard import Guard
 from tests.real.slurm.installs import Install
 
 LONGEST_DIRECTORY = 60  # a socket's whole path has at most 107 bytes
@@ -74,7 +75,7 @@ class Machinery:
 
     def start_all(self) -> None:
         began, at = time.monotonic(), self.layout
-        self._guard = Guard(self.directory, self.roles.made)
+        self._guard = Guard(leftovers, str(self.directory), *self.roles.made)
         accounts.create(self.roles.made)
         parts.write_files(at, self.options)
         self._add("munged", parts.munged(at, self.install), self._munged_answers, user=at.controller_user)
@@ -159,9 +160,7 @@ class Machinery:
             self._guard.dismiss()
         for daemon in reversed(self.daemons.values()):
             daemon.kill()  # what it would save is removed anyway
-        end_processes_of(self.directory)
-        accounts.remove(self.roles.made)
-        remove_directory(self.directory)
+        leftovers.remove(self.directory, *self.roles.made)
 
     def __enter__(self) -> Self:
         return self

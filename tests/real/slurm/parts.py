@@ -8,7 +8,8 @@ import secrets
 import socket
 from pathlib import Path
 
-from tests.real.slurm import conf, ports
+from tests.real import ports
+from tests.real.slurm import conf
 from tests.real.slurm.accounts import Roles
 from tests.real.slurm.conf import Layout, Options, Ports
 from tests.real.slurm.installs import Install

@@ -13,6 +13,8 @@ from redis import Redis
 
 from broker.embedded.server import EmbeddedServer
 
+pytest_plugins = ["tests.real.kubernetes.fixtures"]
+
 
 def only_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
     if event != "socket.connect" or not isinstance(arguments[1], tuple):
@@ -40,14 +42,22 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def on_real_clusters(passed: list[Any]) -> list[str]:
-    """How many cases ran on which cluster: their ids begin with its kind."""
+    """How many cases ran on which cluster: Slurm's kind begins the id, others are told by ``ran_on``."""
     on_one = [
         report.nodeid for report in passed if report.nodeid.startswith(("tests/contract/", "tests/real/"))
     ]
     kinds = Counter(
-        found[1] for name in on_one if (found := re.search(r"\[(\d\d\.\d\d(-accounting)?)\b", name))
+        f"Slurm {found[1]}"
+        for name in on_one
+        if (found := re.search(r"\[(\d\d\.\d\d(-accounting)?)\b", name))
     )
-    return [f"{count} cases passed on a real Slurm {kind}" for kind, count in sorted(kinds.items())]
+    kinds.update(
+        value
+        for report in passed
+        for name, value in getattr(report, "user_properties", ())
+        if name == "ran_on"
+    )
+    return [f"{count} cases passed on a real {kind}" for kind, count in sorted(kinds.items())]
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,16 @@ from contextlib import ExitStack
 import pytest
 
 from tests.contract.fake_place import FakePlace
+from tests.contract.kubernetes_place import KUBERNETES_PLACES
 from tests.contract.local_place import LocalPlace
 from tests.contract.pyslurm_place import PYSLURM_PLACES
 from tests.contract.slurm_place import SLURM_PLACES, missing
+from tests.real.kubernetes.fixtures import marks_for
 from tests.real.slurm.fixtures import required
 
-PLACES = {kind.name: kind for kind in (FakePlace, LocalPlace, *SLURM_PLACES, *PYSLURM_PLACES)}
+PLACES = {
+    kind.name: kind for kind in (FakePlace, LocalPlace, *SLURM_PLACES, *PYSLURM_PLACES, *KUBERNETES_PLACES)
+}
 
 
 def pytest_generate_tests(metafunc):
@@ -34,6 +38,8 @@ def marked(values, of=str):
 
 def marks_of(name):
     kind = PLACES[name]
+    if kind in KUBERNETES_PLACES:
+        return marks_for({kind.fixture})
     if kind not in SLURM_PLACES:
         return ()
     lacks = None if required() else missing(kind)
@@ -42,22 +48,26 @@ def marks_of(name):
 
 
 @pytest.fixture(scope="session")
-def open_place(tmp_path_factory):
+def open_place(request, tmp_path_factory):
     """Each place is opened once, by the first test that needs it."""
     opened = {}
     with ExitStack() as stack:
 
         def open_once(name):
             if name not in opened:
-                opened[name] = PLACES[name](tmp_path_factory.mktemp(name), stack)
+                kind, folder = PLACES[name], tmp_path_factory.mktemp(name)
+                shared = [request.getfixturevalue(kind.fixture)] if kind in KUBERNETES_PLACES else []
+                opened[name] = kind(folder, stack, *shared)
             return opened[name]
 
         yield open_once
 
 
 @pytest.fixture
-def place(request, open_place):
+def place(request, open_place, record_property):
     place = open_place(request.param)
+    if isinstance(place, KUBERNETES_PLACES):
+        record_property("ran_on", place.title)
     yield place
     place.calm()
 

@@ -20,8 +20,9 @@ from adapters.base import (
     Capability,
     Observation,
     Observations,
+    OutcomeUnknown,
 )
-from api_spec.jobs import Array, JobSpec, Kind, Resources
+from api_spec.jobs import Array, JobSpec, Kind, Replicas, Resources, Service
 from api_spec.states import AttemptState
 from tests.fakes import INSTANCE
 from tests.helpers import wait_until
@@ -68,6 +69,15 @@ def new_ref(spec: JobSpec, **changes: Any) -> AttemptRef:
         replicas=spec.service.replicas.min if spec.service else None,
     )
     return replace(ref, **changes)
+
+
+def broken_spec(adapter: Adapter) -> JobSpec:
+    """Something that it takes while it is well; a service where it has them, since that can be updated."""
+    image = "registry.example/job:1" if adapter.type == "kubernetes" else None
+    if Capability.SERVICES not in adapter.capabilities:
+        return JobSpec(kind=Kind.BATCH, name="job", image=image, command=("true",), time_limit_s=60)
+    served = Service(port=1, replicas=Replicas(min=1, max=2))
+    return JobSpec(kind=Kind.INFERENCE, name="job", image=image, command=("true",), service=served)
 
 
 class Place(ABC):
@@ -128,6 +138,13 @@ class Place(ABC):
         ref = new_ref(spec, **changes)
         self._submitted.append(ref)
         return replace(ref, handle=self.adapter.submit(ref, spec))
+
+    def ends_unknown(self, ref: AttemptRef, spec: JobSpec) -> None:
+        try:
+            self.adapter.submit(ref, spec)
+        except OutcomeUnknown:
+            return
+        raise AssertionError("a lost answer was not noticed")
 
     def look(self, ref: AttemptRef) -> Observation:
         """What one complete pass says of one attempt."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +9,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from adapters.base import Adapter, AttemptRef, Observation, Observations, OutcomeUnknown
+from adapters.base import Adapter, AttemptRef, Observation, Observations
 from adapters.slurm.adapter import SlurmAdapter
 from adapters.slurm.live import DETAILS_AT_ONCE
 from api_spec.jobs import JobSpec, Kind, Resources
 from api_spec.states import AttemptState
+from tests.contract.answering import NONSENSE, answering
 from tests.contract.places import Fault, Place, RunsCommands
 from tests.helpers import wait_until
 from tests.real.slurm.fixtures import KINDS, boot_kind
@@ -30,15 +30,7 @@ class SlurmPlace(RunsCommands):
     shows = frozenset({*SlurmAdapter.capabilities, Fault.LOST_SUBMIT, Fault.LATE, Fault.HANGS, Fault.REQUEUE})
     unique_names = False
     resources = Resources(memory_per_node_mib=100)
-    breakages = ("dead", "closes", "HTML", "half of the JSON", "no object", "not UTF-8")
-
-    ANSWERS: ClassVar[dict[str, bytes]] = {
-        "closes": b"",
-        "HTML": b"<html><body><h1>502 Bad Gateway</h1></body></html>\n",
-        "half of the JSON": b'{"meta": {"Slurm": {"release": "22.05.8"}}, "paths": {"/slurm/v0.0.38/jo',
-        "no object": b"[]\n",
-        "not UTF-8": b"\xff\xfe\x00\n",
-    }
+    breakages = ("dead", *NONSENSE)
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         super().__init__()
@@ -91,7 +83,7 @@ class SlurmPlace(RunsCommands):
         if breakage == "dead":
             yield self._adapter("http://127.0.0.1:1")
             return
-        with answering(self.ANSWERS[breakage]) as url:
+        with answering(NONSENSE[breakage]) as url:
             yield self._adapter(url, answer_s=5)
 
     def look(self, ref: AttemptRef) -> Observation:
@@ -119,14 +111,7 @@ class SlurmPlace(RunsCommands):
     def submit_and_lose_the_answer(self, ref: AttemptRef, spec: JobSpec) -> None:
         self._submitted.append(ref)
         self.wire.loses_answers_to = "POST"
-        self._ends_unknown(ref, spec)
-
-    def _ends_unknown(self, ref: AttemptRef, spec: JobSpec) -> None:
-        try:
-            self.adapter.submit(ref, spec)
-        except OutcomeUnknown:
-            return
-        raise AssertionError("a lost answer was not noticed")
+        self.ends_unknown(ref, spec)
 
     def accept_late(self, seconds: float) -> Callable[[], None]:
         """The next submit; what is returned brings it in at once."""
@@ -177,21 +162,3 @@ SLURM_PLACES = (Slurm2205, Slurm2411, Slurm2205Accounting, Slurm2411Accounting)
 def missing(place: type[Place]) -> str | None:
     """What this machine lacks for it, as a sentence."""
     return KINDS[place.kind].missing if issubclass(place, SlurmPlace) else None
-
-
-@contextmanager
-def answering(body: bytes) -> Iterator[str]:
-    """An HTTP server that says the same to everybody; without a body it closes."""
-
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            self.request.recv(65536)
-            if body:
-                head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-                self.wfile.write(head % len(body) + body)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()

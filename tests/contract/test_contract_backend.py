@@ -9,9 +9,8 @@ from dataclasses import replace
 import pytest
 
 from adapters.base import BackendError, Busy, Capability, LogQuery, OutcomeUnknown
-from api_spec.jobs import JobSpec, Kind, Replicas, Service
 from api_spec.states import AttemptState
-from tests.contract.places import new_ref
+from tests.contract.places import broken_spec, new_ref
 
 # ---- inventory, load, check ------------------------------------------------------------------------
 
@@ -169,11 +168,3 @@ def test_the_check_of_a_broken_backend_finds_it_and_does_not_raise(broken_adapte
     findings = broken_adapter.check()
 
     assert [finding for finding in findings if not finding.well]
-
-
-def broken_spec(adapter):
-    """Something that it takes while it is well; a service where it has them, since that can be updated."""
-    if Capability.SERVICES not in adapter.capabilities:
-        return JobSpec(kind=Kind.BATCH, name="job", command=("true",), time_limit_s=60)
-    served = Service(port=1, replicas=Replicas(min=1, max=2))
-    return JobSpec(kind=Kind.INFERENCE, name="job", command=("true",), service=served)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from adapters.base import Busy, Found, Inventory, NodeShape, OutcomeUnknown, Rejected
-from api_spec.jobs import JobSpec, Kind, Resources
+from api_spec.jobs import Resources
 from api_spec.reasons import REFUSALS, Reason
-from tests.contract.places import Fault, needs, new_ref
+from tests.contract.places import Fault, broken_spec, needs, new_ref
 from tests.helpers import wait_until
 
 HUGE = Resources(nodes=1, cpus_per_task=100_000, memory_per_node_mib=1 << 40, gpus_per_node=1000)
@@ -39,7 +39,7 @@ def test_the_render_is_the_same_every_time(place):
 
 
 def test_the_render_and_the_refusals_need_no_backend(broken_adapter):
-    spec = JobSpec(kind=Kind.BATCH, name="job", command=("true",))
+    spec = broken_spec(broken_adapter)
 
     assert broken_adapter.render(spec, new_ref(spec))
     assert not broken_adapter.refusals(spec, None)

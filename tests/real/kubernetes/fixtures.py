@@ -59,17 +59,22 @@ def pytest_collection_modifyitems(items):
 
 
 def mark(item, used):
+    for one in marks_for(used):
+        item.add_marker(one)
+
+
+def marks_for(used):
     """Tests of one cluster stay in one process, where it is booted once."""
     on_node = "kubernetes_node" in used
-    item.add_marker(pytest.mark.real)
-    item.add_marker(pytest.mark.kubernetes)
-    item.add_marker(pytest.mark.xdist_group("kubernetes-node" if on_node else "kubernetes"))
+    group = pytest.mark.xdist_group("kubernetes-node" if on_node else "kubernetes")
+    marks = [pytest.mark.real, pytest.mark.kubernetes, group]
     if on_node:
-        item.add_marker(pytest.mark.kubernetes_as_root)
+        marks.append(pytest.mark.kubernetes_as_root)
     lacks = missing(used)
     only_root = on_node and os.geteuid() != 0
     if lacks and (only_root or existing() or not required()):
-        item.add_marker(pytest.mark.skip(lacks))
+        marks.append(pytest.mark.skip(lacks))
+    return marks
 
 
 def pytest_runtest_call(item):

@@ -1,11 +1,11 @@
 """What pods on fake nodes do, told by annotations of the pod (of the template, in a Job or Deployment).
 
-    broker-test.example.org/outcome   one of OUTCOMES; without it the pod of a Job succeeds, any other runs on
-    broker-test.example.org/start     how long until it runs, a Go duration; 100 ms by default
-    broker-test.example.org/run       how long until the outcome; 1 s by default
-    broker-test.example.org/stop      how long a deleted pod still lives; 100 ms by default
-    broker-test.example.org/exit      exit code of "fail"; 1 by default
-    broker-test.example.org/message   termination message of "fail" and "oom"
+    label.workload-broker/outcome   one of OUTCOMES; without it the pod of a Job succeeds, any other runs on
+    label.workload-broker/start     how long until it runs, a Go duration; 100 ms by default
+    label.workload-broker/run       how long until the outcome; 1 s by default
+    label.workload-broker/stop      how long a deleted pod still lives; 100 ms by default
+    label.workload-broker/exit      exit code of "fail"; 1 by default
+    label.workload-broker/message   termination message of "fail" and "oom"
 
 Each row becomes a Stage of kwok: a selector over the pod, a delay, and a template of the status that follows.
 They replace kwok's own stages of pods, one of which takes off finalizers, the one by which a Job counts too.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-PREFIX = "broker-test.example.org"
+PREFIX = "label.workload-broker"  # what a job of the broker calls outcome, its pods have by this name
 OUTCOMES = {
     "success": "phase Succeeded, exit code 0",
     "fail": "phase Failed",

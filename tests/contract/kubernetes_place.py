@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 from adapters.base import Adapter, AttemptRef, Capability
 from adapters.kubernetes.adapter import KubernetesAdapter
-from api_spec.jobs import JobSpec, Kind, Placement, Replicas, Resources, Service
+from api_spec.jobs import Health, JobSpec, Kind, Placement, Replicas, Resources, Service
 from tests.contract.answering import NONSENSE, answering
-from tests.contract.places import Fault, Place
+from tests.contract.places import Fault, Place, RunsCommands
 from tests.helpers import wait_until
+from tests.real.kubernetes.image import BUSYBOX
 from tests.real.kubernetes_kit import Tenant
 
 GATE = "broker-test.example.org/gate"
@@ -145,4 +146,33 @@ class KubernetesPlace(Place):
         return self._impatient
 
 
-KUBERNETES_PLACES = (KubernetesPlace,)
+class KubernetesNodePlace(KubernetesPlace, RunsCommands):
+    """A real node: jobs are commands in containers of busybox, services its HTTP server."""
+
+    name = fixture = "kubernetes_node"
+    shows = frozenset({*KubernetesAdapter.capabilities, Fault.LOST_SUBMIT, Fault.LATE, Fault.HANGS})
+
+    @property
+    def title(self) -> str:
+        return f"{super().title} with a real node"
+
+    def command(self, *words: str, **changes: Any) -> JobSpec:
+        native = Placement(kubernetes={"grace_s": 1})
+        return super().command(*words, image=BUSYBOX, project="vision", placement=native, **changes)
+
+    def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
+        return RunsCommands.job(self, runs=runs, exit_code=exit_code, signal=signal)
+
+    def job_that_says(self, text: str) -> JobSpec:
+        return RunsCommands.job_that_says(self, text)
+
+    def array(self, indices: str, failing: int | None = None, runs: bool = False) -> JobSpec:
+        return RunsCommands.array(self, indices, failing, runs)
+
+    def service(self, replicas: int) -> JobSpec:
+        served = Service(port=8000, replicas=Replicas(min=replicas, max=4), health=Health(path="/passwd"))
+        command = ("httpd", "-f", "-p", "8000", "-h", "/etc")
+        return self.command(*command, kind=Kind.INFERENCE, service=served)
+
+
+KUBERNETES_PLACES = (KubernetesPlace, KubernetesNodePlace)

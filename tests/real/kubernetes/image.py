@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.real.kubernetes.install import PATH
-from tests.real.kubernetes.stages import PREFIX
 
-BUSYBOX = f"{PREFIX}/busybox:1"
-PAUSE = f"{PREFIX}/pause:1"
+REGISTRY = "broker-test.example.org"
+BUSYBOX = f"{REGISTRY}/busybox:1"
+PAUSE = f"{REGISTRY}/pause:1"
 COMMANDS = {BUSYBOX: ["sh"], PAUSE: ["sleep", "1000000000"]}
 
 FOLDERS = {"bin": 0o755, "etc": 0o755, "tmp": 0o1777, "var": 0o755, "www": 0o755}

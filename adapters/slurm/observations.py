@@ -18,6 +18,8 @@ from api_spec.states import AttemptState, JobState
 A = AttemptState
 
 NO_OUTPUT_FILE = 53  # slurmd's "signal" when it cannot open the output files: nothing was started
+NEVER = "DependencyNeverSatisfied"
+DEPENDENCY = ("Dependency", NEVER)
 NEARLY = 0.98  # of its memory: the sampling misses the last moment before the kernel kills
 
 
@@ -182,11 +184,19 @@ def _waits(row: Job) -> str | None:
 
 def _cancelled(row: Job) -> _Told:
     """By somebody, or by Slurm itself, because what it waited for can no longer happen."""
-    reason = words.ENDINGS.get(row.reason or "")
-    if reason is Reason.DEPENDENCY_FAILED and not row.nodes:
-        return _Told(reason=reason, message="Slurm cancelled it: a dependency can never be met")
+    if _was_given_up(row):
+        message = "Slurm cancelled it: a dependency can never be met"
+        return _Told(reason=Reason.DEPENDENCY_FAILED, message=message)
     who = f"cancelled at Slurm by {row.cancelled_by}" if row.cancelled_by else None
     return _Told(reason=Reason.CANCELLED, message=who)
+
+
+def _was_given_up(row: Job) -> bool:
+    """The database keeps of the reason as much as the job waited for, or nothing, but nobody's name: whom it
+    names has cancelled a job that could still have started."""
+    if row.accounted:
+        return row.reason in (None, "None", *DEPENDENCY) and row.cancelled_by is None and not row.nodes
+    return row.reason == NEVER and not row.nodes
 
 
 def _failed(row: Job, word: Word) -> _Told:

@@ -121,7 +121,6 @@ FAMILIES = re.compile(r"QOS\w+|Assoc\w+|Max\w+Per(Account|User|Limit)")
 ENDINGS: dict[str, Reason] = {
     "JobLaunchFailure":         R.LAUNCH_FAILED,
     "DependencyNeverSatisfied": R.DEPENDENCY_FAILED,
-    "Dependency":               R.DEPENDENCY_FAILED,
     "OutOfMemory":              R.OUT_OF_MEMORY,
     "NodeDown":                 R.NODE_LOST,
     "SystemFailure":            R.NODE_LOST,

@@ -74,6 +74,31 @@ def test_who_cancelled_it_at_slurm_is_told():
     assert seen(row("CANCELLED", cancelled_by="root")).message == "cancelled at Slurm by root"
 
 
+GAVE_UP = (Reason.DEPENDENCY_FAILED, "Slurm cancelled it: a dependency can never be met")
+BY_ANA = (Reason.CANCELLED, "cancelled at Slurm by ana")
+
+
+@pytest.mark.parametrize(
+    "fields, expected",
+    [
+        ({"reason": "DependencyNeverSatisfied"}, GAVE_UP),
+        ({"reason": "Dependency"}, (Reason.CANCELLED, None)),
+        ({"reason": "Dependency", "cancelled_by": "ana"}, BY_ANA),
+        ({"reason": "Dependency", "accounted": True}, GAVE_UP),
+        ({"accounted": True}, GAVE_UP),
+        ({"reason": "Dependency", "accounted": True, "cancelled_by": "ana"}, BY_ANA),
+        ({"accounted": True, "cancelled_by": "ana"}, BY_ANA),
+        ({"accounted": True, "nodes": ("n1",)}, (Reason.CANCELLED, None)),
+    ],
+    ids=str,
+)
+def test_a_cancel_by_somebody_is_told_from_one_by_slurm_itself(fields, expected):
+    """What somebody cancels while it waits for another job keeps "Dependency" as its reason for ever."""
+    found = seen(row("CANCELLED", submitted_at=5.0, ended_at=9.0, **fields))
+
+    assert (found.reason, found.message) == expected
+
+
 def test_what_was_cancelled_in_the_queue_never_started():
     """Of a dependency that could not be met at its submission Slurm says that it started when it ended."""
     reason = "DependencyNeverSatisfied"

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 from api_spec.decisions import Refusal
-from api_spec.jobs import JobSpec
+from api_spec.jobs import JobSpec, When
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 
@@ -56,6 +56,10 @@ class OutcomeUnknown(BackendError):
     """The backend did not answer; whether it acted is unknown.  Look the marker up."""
 
 
+class CannotWait(BackendError):
+    """It did not act, or nothing is left of it: what ``AttemptRef.after`` names is not there, or is over."""
+
+
 # ---- what goes in ------------------------------------------------------------------------------------
 
 
@@ -80,6 +84,15 @@ class AttemptRef:
     task_indices: tuple[int, ...] = ()  # array jobs: the tasks this attempt runs
     revision: int = 1
     replicas: int | None = None  # services: how many are wanted now
+    after: tuple[Predecessor, ...] = ()  # NATIVE_DEPENDENCY: the backend starts it only after all of these
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predecessor:
+    """An attempt at the same backend that is to have ``SUCCEEDED`` or ``ENDED`` before another one starts."""
+
+    ref: AttemptRef
+    when: When
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +289,8 @@ class Adapter(Protocol):
         """Hand the attempt over.  Raises ``Rejected`` when this backend will never take it.
 
         Idempotent by ``ref.marker`` where the backend has unique names; elsewhere the caller looks the
-        marker up (``find``) before it calls again.
+        marker up (``find``) before it calls again.  With ``ref.after`` it raises ``CannotWait`` unless each
+        is there, live and what its handle says; what can never start then ends CANCELLED, DependencyFailed.
         """
 
     def find(self, marker: str, since: float) -> Found | Absent | Unsettled:

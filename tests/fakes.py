@@ -103,6 +103,10 @@ class Faults:
         """The job waits for this native reason until ``start``."""
         self._control("waits_for", marker=marker, why=why)
 
+    def hold_back(self, marker: str) -> None:
+        """It goes on waiting for other jobs, whatever becomes of them."""
+        self._control("hold_back", marker=marker)
+
     def start(self, marker: str) -> None:
         self._control("start", marker=marker)
 

@@ -1,7 +1,8 @@
 """The fake as a backend.  Tests only: its jobs are virtual, its marker is not unique and its ids are reused.
 
 Options: ``socket`` (path of the server's socket), ``settle_s`` (0.3: a request may still be on its way so
-long), ``timeout_s`` (2), ``refuses`` (fields of a spec that this one does not know).
+long), ``timeout_s`` (2), ``refuses`` (fields of a spec that this one does not know), ``native_dependencies``
+(false: the broker holds what waits for another job).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from adapters.base import (
     BackendError,
     BadLogQuery,
     Busy,
+    CannotWait,
     Capability,
     Finding,
     Found,
@@ -62,6 +64,8 @@ class FakeAdapter:
         try:
             self._settle_s = float(config.options.get("settle_s", 0.3))
             self._refused = tuple(config.options.get("refuses", ()))
+            if config.options.get("native_dependencies", False):
+                self.capabilities = self.capabilities | {Capability.NATIVE_DEPENDENCY}
             self._client = Client(str(config.options["socket"]), float(config.options.get("timeout_s", 2.0)))
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidConfiguration(f"backend {config.name}: bad or missing option: {error}") from error
@@ -78,9 +82,19 @@ class FakeAdapter:
 
     def submit(self, ref: AttemptRef, spec: JobSpec) -> Handle:
         """Not idempotent: a second call makes a second job."""
+        self._refuse_to_wait_in_vain(ref)
         answer = self._client.tell("submit", script=self.render(spec, ref)) or {}
         with readable(OutcomeUnknown):
             return observe.handle_of(answer)
+
+    def _refuse_to_wait_in_vain(self, ref: AttemptRef) -> None:
+        """The server takes any id to wait for, also one that it does not know or that is somebody else's."""
+        for one in ref.after:
+            answer = self._client.ask("find", marker=one.ref.marker)
+            with readable():
+                live = [int(row["id"]) for row in answer["jobs"] if row["ended_at"] is None]
+            if (one.ref.handle or {}).get("id") not in live:
+                raise CannotWait(f"{one.ref.marker} is not there to be waited for")
 
     def find(self, marker: str, since: float) -> Found | Absent | Unsettled:
         asked_at = self._clock()  # before the look-up: what arrives while it runs was not settled either

@@ -211,6 +211,7 @@ CONTROLS: dict[str, Callable[[Desk, Request], Answer | None]] = {
     "finish_task":   Desk.finish_task,
     "forget":        lambda desk, told: desk.note("forget", told),
     "has":           Desk.has,
+    "hold_back":     lambda desk, told: desk.note("hold_back", told),
     "ready_at_most": lambda desk, told: desk.note("ready_at_most", told, count=told["count"]),
     "requeue":       lambda desk, told: desk.note("requeue", told, start_s=told["start_s"]),
     "reset":         Desk.reset,

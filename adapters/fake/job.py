@@ -46,6 +46,7 @@ class FakeJob:
     word: str = "WAITING"
     says: str | None = None  # an unknown word, put over its own
     waits_for: str = "Begin"
+    held_back: bool = False  # it is not seen that what it waits for has happened
     restarts: int = 0
     started_at: float | None = None
     ended_at: float | None = None
@@ -57,6 +58,10 @@ class FakeJob:
     ready_before: int = 0  # while the newest change is not ready yet
     updated_before: int = 0
     ready_at_most: float = math.inf
+
+    @property
+    def after(self) -> list[tuple[int, str]]:
+        return [(id, when) for id, when in self.script.get("after", [])]
 
     @property
     def live(self) -> bool:
@@ -75,6 +80,13 @@ class FakeJob:
         run_s = min(self.plan.run_s, limit_s)
         self.tasks = self._tasks(now, run_s)
         self.end_due = max((task.ends_at for task in self.tasks.values()), default=now + run_s)
+
+    def hold(self, now: float, for_others: bool) -> None:
+        """``for_others``: it will still have to wait for those when it is released."""
+        self.word = "HELD"
+        if not for_others:
+            self.waits_for = "Begin"
+            self.start_due = now if self.start_due == math.inf else self.start_due
 
     def waiting_tasks(self) -> dict[int, Task]:
         return {index: Task(math.inf, math.inf) for index in self.script.get("tasks") or []}

@@ -5,6 +5,7 @@ Each entry has ``at`` (seconds since the epoch) and ``event``; most have ``id`` 
     accept  script      cancel                  hold, release       advance    seconds
     start   restart     requeue  start_s        update   script     reuse_ids  first
     finish  word ...    finish_task  index ...  forget              say        word
+    may_start   hold_back
 """
 
 from __future__ import annotations

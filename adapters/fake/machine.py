@@ -41,6 +41,7 @@ class Machine:
         self._due: list[tuple[float, int]] = []  # when to look at which job
         self._late: list[tuple[float, str]] = []  # accepted then; lost if the server is killed before
         self._ready: deque[int] = deque()  # may start as soon as there is a slot
+        self._waiting: set[int] = set()  # for other jobs
 
     # ---- what is asked
 
@@ -110,6 +111,7 @@ class Machine:
             job = self.jobs.get(heapq.heappop(self._due)[1])
             if job is not None:
                 self._step(job, now)
+        self._judge_what_waits()
         self._start_what_has_a_slot()
 
     def look_at(self, job: FakeJob, due: float) -> None:
@@ -124,6 +126,15 @@ class Machine:
             word, exit_code, signal = job.ending()
             self.record_for(job, "finish", word=word, exit_code=exit_code, signal=signal)
 
+    def _judge_what_waits(self) -> None:
+        """Of an id that it does not know it thinks that it has ended well, and one is as good as another."""
+        for job in [self.jobs[id] for id in sorted(self._waiting) if not self.jobs[id].held_back]:
+            known = [(self.jobs[id], when) for id, when in job.after if id in self.jobs]
+            if job.live and any(when == "succeeded" and not _may_succeed(one) for one, when in known):
+                self.record_for(job, "finish", word="IN_VAIN", exit_code=None, signal=None)
+            elif job.word == "WAITING" and not any(one.live for one, _ in known):
+                self.record_for(job, "may_start")
+
     def _start_what_has_a_slot(self) -> None:
         while self._ready and self.running < self._habits.slots:
             job = self.jobs.get(self._ready.popleft())
@@ -133,6 +144,7 @@ class Machine:
             while job.word == "ACTIVE" and job.end_due <= time.time():
                 self._step(job, time.time())
             self.look_at(job, job.end_due)
+            self._judge_what_waits()
 
     def _look_again(self) -> None:
         self._due = [(min(job.start_due, job.end_due), job.id) for job in self.jobs.values() if job.live]
@@ -155,7 +167,7 @@ class Machine:
         elif event == "reuse_ids":
             self._next_id = entry["first"]
         elif event == "reset":
-            self.jobs, self._by_marker = {}, {}
+            self.jobs, self._by_marker, self._waiting = {}, {}, set()
             self.running, self.live, self._next_id = 0, 0, 1
         else:
             self._apply_to(self.jobs[entry["id"]], entry)
@@ -171,12 +183,16 @@ class Machine:
         self.jobs[job.id] = job
         self._by_marker.setdefault(job.marker, []).append(job.id)
         self._next_id, self.live = job.id + 1, self.live + 1
+        if job.after:
+            job.start_due, job.waits_for = math.inf, "After"
+            self._waiting.add(job.id)
         self.look_at(job, job.start_due)
 
     def _forget(self, job: FakeJob) -> None:
         self.running -= job.word == "ACTIVE"
         self.live -= job.live
         del self.jobs[job.id]
+        self._waiting.discard(job.id)
         self._by_marker[job.marker].remove(job.id)
 
     def _apply_to(self, job: FakeJob, entry: Entry) -> None:
@@ -184,11 +200,18 @@ class Machine:
         ran, lived = job.word == "ACTIVE", job.live
         if event == "start":
             job.begin(at)
+        elif event == "may_start":
+            self._waiting.discard(job.id)
+            job.start_due, job.waits_for = at + job.plan.start_s, "Begin"
+            self.look_at(job, job.start_due)
         elif event == "finish":
+            self._waiting.discard(job.id)
             job.end(at, entry["word"], entry["exit_code"], entry["signal"])
         elif event == "requeue":
             job.requeue(at, entry["start_s"])
             self.look_at(job, job.start_due)
+        elif event == "adjust":
+            job.script = {**job.script, "time_limit_s": entry["time_limit_s"]}
         elif event == "forget":
             self._forget(job)
             return
@@ -200,17 +223,16 @@ class Machine:
     def _change(self, job: FakeJob, entry: Entry) -> None:
         event, at = entry["event"], entry["at"]
         if event == "hold" and job.word == "WAITING":
-            job.word, job.waits_for = "HELD", "Begin"
-            job.start_due = at if job.start_due == math.inf else job.start_due
+            job.hold(at, for_others=job.id in self._waiting)
         elif event == "release" and job.word == "HELD":
             job.word = "WAITING"
             self.look_at(job, job.start_due)
         elif event == "update":
             job.scale(at, entry["replicas"], entry["revision"])
-        elif event == "adjust":
-            job.script = {**job.script, "time_limit_s": entry["time_limit_s"]}
         elif event == "say":
             job.says = entry["word"]
+        elif event == "hold_back":
+            job.held_back = True
         elif event == "wait_for":
             job.waits_for, job.start_due = entry["why"], math.inf
         elif event == "ready_at_most":
@@ -219,3 +241,7 @@ class Machine:
             task = job.tasks[entry["index"]]
             task.ends_at, task.exit_code, task.word = at, entry["exit_code"], word_of(entry["exit_code"])
             job.end_due = max(task.ends_at for task in job.tasks.values())
+
+
+def _may_succeed(job: FakeJob) -> bool:
+    return job.live or job.word == "DONE"

@@ -12,7 +12,7 @@ from api_spec.jobs import JobSpec
 
 def render(spec: JobSpec, ref: AttemptRef) -> str:
     body = spec.script if spec.script is not None else shlex.join([*spec.command, *spec.arguments])
-    return write_script({**identity(ref), **wishes(spec, ref)}, body)
+    return write_script({**identity(ref), **wishes(spec, ref), **order(ref)}, body)
 
 
 def identity(ref: AttemptRef) -> dict[str, Any]:
@@ -29,6 +29,12 @@ def identity(ref: AttemptRef) -> dict[str, Any]:
         "revision": ref.revision,
         "replicas": ref.replicas,
     }
+
+
+def order(ref: AttemptRef) -> dict[str, Any]:
+    """What is to happen first: pairs of an id of the fake's and "succeeded" or "ended"."""
+    after = [[(one.ref.handle or {}).get("id"), one.when.value] for one in ref.after]
+    return {"after": after} if after else {}
 
 
 def wishes(spec: JobSpec, ref: AttemptRef) -> dict[str, Any]:

@@ -27,11 +27,13 @@ STATES: dict[str, tuple[AttemptState, JobState | None, Reason | None]] = {
     "NO_IMAGE":  (A.ENDED,   J.FAILED,    R.IMAGE_ERROR),
     "NO_START":  (A.ENDED,   J.FAILED,    R.LAUNCH_FAILED),
     "STOPPED":   (A.ENDED,   J.CANCELLED, R.CANCELLED),
+    "IN_VAIN":   (A.ENDED,   J.CANCELLED, R.DEPENDENCY_FAILED),
 }
 
 WAITS_FOR: dict[str, Reason] = {
     "Limit":  R.QUOTA_EXCEEDED,
     "Hold":   R.HELD,
+    "After":  R.DEPENDENCY_NOT_MET,
     "Booked": R.RESERVATION,
     "Ahead":  R.PRIORITY,
     "Slots":  R.CAPACITY,

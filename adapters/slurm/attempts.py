@@ -97,6 +97,15 @@ class Attempts:
             return []
         return [row for row in rows if row.name == marker and not observations.is_over(row)]
 
+    def under_its_id(self, ref: AttemptRef) -> Sequence[Job]:
+        """What the controller has under the id of the handle, over or not, if the marker says the same."""
+        own = id_of(ref)
+        try:
+            rows = self._transport.job(own) if own is not None else ()
+        except NotKnown:
+            return ()
+        return _of(ref, [row for row in rows if row.name == ref.marker])
+
     def known(self, ref: AttemptRef) -> Sequence[Job]:
         """All rows of one attempt, asked for by its id where there is one."""
         own = id_of(ref)

@@ -149,6 +149,7 @@ READERS: Mapping[str, Reader] = {
     "gpu_types": partial(read.of_names, read.text), "mig_profiles": partial(read.of_names, read.text),
     "containers": read.choice("none", "pyxis"),
     "environment": read.variables, "secrets_directory": read.path,
+    "native_dependencies": read.truth,
     "guard": read.truth, "logs": read.truth, "log_roots": read.paths,
     "log_paths": partial(read.of_names, read.path),
 }

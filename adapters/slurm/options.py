@@ -104,6 +104,8 @@ class Options:
     """Of every job; {user} is replaced."""
     secrets_directory: str | None = None
     """``PROJECT/NAME/KEY`` below it is read at submit; it may not be open to other users."""
+    native_dependencies: bool = True
+    """What depends on one job of this cluster may wait in Slurm's queue; false: in the broker, always."""
     guard: bool = True
     """A second copy of an attempt ends itself by an atomic claim in ``directory``."""
     logs: bool = True

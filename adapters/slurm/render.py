@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters import carried
 from adapters.base import AttemptRef, Rejected
-from adapters.slurm import environment, native
+from adapters.slurm import environment, native, waiting
 from adapters.slurm.identity import slurm_user
 from adapters.slurm.native_values import minutes
 from adapters.slurm.options import Options
@@ -93,11 +93,11 @@ def gpus(spec: JobSpec, options: Options) -> str | None:
 
 def schedule(spec: JobSpec, ref: AttemptRef, own: Mapping[str, Any]) -> dict[str, Any]:
     """``singleton`` delays a second copy; it holds back neither the tasks of one array nor a requeue."""
-    after = own.get("dependency")
+    after = ("singleton", own.get("dependency"), waiting.dependency(ref.after))
     return {
         "time_limit_min": None if spec.time_limit_s is None else minutes(spec.time_limit_s),
         "array": array(spec, ref),
-        "dependency": f"singleton,{after}" if after else "singleton",
+        "dependency": ",".join(filter(None, after)),
         "requeue": bool(own.get("requeue", True)) and not ENDS_BY_ITSELF.intersection(spec.retry.on),
         "hold": spec.hold,
     }

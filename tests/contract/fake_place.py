@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from adapters.base import Adapter, AttemptRef, OutcomeUnknown
+from adapters.base import Adapter, AttemptRef, Capability, OutcomeUnknown
 from adapters.fake.adapter import FakeAdapter
 from api_spec.jobs import Array, JobSpec, Kind, Replicas, Service
 from tests.contract.places import Fault, Place
@@ -19,7 +19,7 @@ from tests.fakes import running_fake
 
 class FakePlace(Place):
     name = "fake"
-    shows = frozenset({*FakeAdapter.capabilities, *Fault})
+    shows = frozenset({*FakeAdapter.capabilities, Capability.NATIVE_DEPENDENCY, *Fault})
     unique_names = False
     breakages = ("dead", "closes", "HTML", "half of the JSON", "another form", "no object", "not UTF-8")
 
@@ -36,13 +36,16 @@ class FakePlace(Place):
         super().__init__()
         self._folder = folder
         self.fake = stack.enter_context(running_fake(folder))
-        self.adapter = self.fake.adapter()
+        self.adapter = self.fake.adapter(native_dependencies=True)
 
     def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
         environment = {"FAKE_RUN_S": "forever" if runs else "0", "FAKE_EXIT": str(exit_code)}
         if signal is not None:
             environment["FAKE_SIGNAL"] = str(signal)
         return JobSpec(kind=Kind.BATCH, name="job", command=("true",), environment=environment)
+
+    def short_job(self, exit_code: int = 0) -> JobSpec:
+        return replace(self.job(), environment={"FAKE_RUN_S": "0.5", "FAKE_EXIT": str(exit_code)})
 
     def job_that_says(self, text: str) -> JobSpec:
         return replace(self.job(), environment={"FAKE_LOG": text})

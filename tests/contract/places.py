@@ -95,6 +95,10 @@ class Place(ABC):
         """It ends at once, or ``runs`` until it is cancelled."""
 
     @abstractmethod
+    def short_job(self, exit_code: int = 0) -> JobSpec:
+        """It runs long enough for another one to be sent meanwhile."""
+
+    @abstractmethod
     def job_that_says(self, text: str) -> JobSpec: ...
 
     @abstractmethod
@@ -179,6 +183,9 @@ class RunsCommands(Place):
         if signal is not None:
             return self.command("sh", "-c", f"kill -{signal} $$")
         return self.command("sh", "-c", f"exit {exit_code}")
+
+    def short_job(self, exit_code: int = 0) -> JobSpec:
+        return self.command("sh", "-c", f"sleep 3; exit {exit_code}")
 
     def job_that_says(self, text: str) -> JobSpec:
         return self.command("printf", "%s", text)

@@ -118,11 +118,13 @@ def fake_kit(
     tmp_path: Path,
     fake_options: dict[str, Any] | None = None,
     names: tuple[str, ...] = ("fake",),
+    backend_options: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Iterator[Kit]:
     """A broker with one fake backend, under one or several names."""
     with running_fake(tmp_path, **(fake_options or {})) as fake:
-        kit = make_kit(settings_for(url, tmp_path, *map(fake.config, names), **changes), fake)
+        backends = [fake.config(name, **(backend_options or {})) for name in names]
+        kit = make_kit(settings_for(url, tmp_path, *backends, **changes), fake)
         try:
             yield kit
         finally:

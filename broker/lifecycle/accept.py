@@ -27,6 +27,7 @@ from api_spec.schemas import dump_spec, pack_document, unpack_spec
 from api_spec.states import JobState
 from api_spec.views import Accepted, JobView
 from broker.access import Principal, Scope
+from broker.lifecycle import native
 from broker.lifecycle.context import SUBMIT, UNPLACED, Context
 from broker.lifecycle.intents import CHANGED, must_have
 from broker.lifecycle.points import point
@@ -124,7 +125,7 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
     point("accept_decided")
     documents = tuple(dump_spec(spec) for spec in specs)
     new = [
-        _new_job(job_id, spec, document, decision, who, submission.resubmit_of)
+        _natively(context, spec, _new_job(job_id, spec, document, decision, who, submission.resubmit_of))
         for job_id, spec, document, decision in zip(ids, specs, documents, decisions, strict=True)
     ]
     answer = context.store.jobs.accept(new, _idempotency(submission, who), submission.unchanged)
@@ -288,6 +289,12 @@ def _new_job(
         deps=tuple((d.job or "", str(d.when)) for d in spec.depends_on),
         event=_encode(event),
     )
+
+
+def _natively(context: Context, spec: JobSpec, job: NewJob) -> NewJob:
+    if not native.may_wait_there(spec) or not native.backends(context):
+        return job
+    return replace(job, fields={**job.fields, "natively": True})
 
 
 def _view(job: NewJob, spec: JobSpec, at: float, waits: bool) -> JobView:

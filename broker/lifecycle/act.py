@@ -7,6 +7,7 @@ from dataclasses import replace
 from adapters.base import BackendError, Busy, OutcomeUnknown, Rejected
 from adapters.extras import Adjusts, Holds, Updates
 from api_spec.states import AttemptState, JobState
+from broker.lifecycle import native
 from broker.lifecycle.context import ACT, Context, ref_of
 from broker.lifecycle.health import failed, wait_s
 from broker.lifecycle.points import point
@@ -22,10 +23,10 @@ LATER_S = 2.0
 
 def act(context: Context, claim: Claim) -> None:
     record, attempt = claim.record, claim.attempt
-    if attempt is None or not (record.cancel or record.act):
-        context.store.jobs.move(record.id, Guard(epoch=record.epoch), Change(quiet=True, no_due=True))
-    elif record.cancel:
+    if attempt is not None and (record.cancel or (not record.act and native.is_stranded(record, attempt))):
         _withdraw(context, record, attempt)
+    elif attempt is None or not record.act:
+        context.store.jobs.move(record.id, Guard(epoch=record.epoch), Change(quiet=True, no_due=True))
     else:
         _carry_out(context, claim, attempt)
 

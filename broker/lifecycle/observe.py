@@ -10,7 +10,7 @@ from adapters.extras import Explains, PlacesOutputs
 from api_spec.errors import StoreUnavailable
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
-from broker.lifecycle import tasks
+from broker.lifecycle import native, tasks
 from broker.lifecycle.context import Context, log, ref_of
 from broker.lifecycle.health import answered, failed
 from broker.lifecycle.keeping import Kept, kept
@@ -159,6 +159,9 @@ class _Pass:
         point("observation_applied")
         if written is Written.STALE:
             self.lease.lost = True
+        if written is Written.OK and step.change.judged:
+            point("taken_back")
+            native.hint(self.context)
         if written is Written.OK and (step.ends or step.change.wake):
             self.context.hint("release")
         if written is Written.OK and step.change.due:

@@ -11,13 +11,14 @@ from api_spec.quantities import compact_indices
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
+from broker.lifecycle import native
 from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.submit import Order, look_up, send
 from broker.store.changes import Change, Guard, Live
 from broker.store.jobs import Claim, Written
-from broker.store.records import AttemptRecord, JobRecord
+from broker.store.records import After, AttemptRecord, JobRecord
 from policies.engine import decide, why_waiting, with_options
 from policies.records import pack
 
@@ -32,6 +33,8 @@ def place(context: Context, snapshots: Snapshots, backend: str, claim: Claim) ->
     facts = snapshots.facts(spec, record.owner, frozenset(record.groups), record.excluded)
     decision = decide(spec, facts, context.policy, binding=True, attempt=number)
     chosen = decision.chosen
+    if record.waits:
+        return _place_to_wait(context, snapshots, backend, claim, decision)
     if chosen is None:
         return _no_backend(context, record, decision)
     if chosen != backend and record.reroutes >= REROUTES and _is_eligible(decision, backend):
@@ -40,6 +43,21 @@ def place(context: Context, snapshots: Snapshots, backend: str, claim: Claim) ->
         return _reroute(context, record, chosen)
     snapshots.assigned(decision.chosen or backend)
     return _begin(context, claim, spec, decision)
+
+
+def _place_to_wait(
+    context: Context, snapshots: Snapshots, backend: str, claim: Claim, decision: Decision
+) -> None:
+    """Its predecessors are at this backend.  It waits there too if that is where it would be placed now."""
+    elsewhere = f"it would now be placed at {decision.chosen or 'no backend'}"
+    after: tuple[After, ...] | str = f"{elsewhere}, and its predecessors are at {backend}"
+    if decision.chosen == backend:
+        after = native.predecessors(context, claim.record, backend)
+    if isinstance(after, str):
+        return native.hold_on(context, claim.record, decision, after)
+    snapshots.assigned(backend)
+    summary = f"{decision.summary}; {backend} itself waits for {native.in_words(after)}"
+    return _begin(context, claim, unpack_spec(claim.spec), replace(decision, summary=summary), after)
 
 
 def _is_eligible(decision: Decision, backend: str) -> bool:
@@ -62,9 +80,11 @@ def _as_read(record: JobRecord) -> Guard:
 
 
 def _look_again(context: Context, record: JobRecord, written: Written) -> None:
-    """Somebody changed the job since it was claimed: it is decided anew, as it is now, and at once."""
+    """Somebody changed the job since it was claimed: it is decided anew, as it is now, and at once.  One that
+    waits may have a predecessor that has gone on: judged anew."""
     if written is Written.CHANGED and record.queue is not None:
-        change = Change(quiet=True, due=(record.queue, 0))
+        due = Change(quiet=True, due=(record.queue, 0))
+        change = Change(quiet=True, no_due=True, look_again=True) if record.waits else due
         context.store.jobs.move(record.id, Guard(epoch=record.epoch, states=(JobState.ACCEPTED,)), change)
         point("step_done")
 
@@ -96,7 +116,9 @@ def _no_backend(context: Context, record: JobRecord, decision: Decision) -> None
     _look_again(context, record, context.store.jobs.move(record.id, _as_read(record), change))
 
 
-def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) -> None:
+def _begin(
+    context: Context, claim: Claim, spec: JobSpec, decision: Decision, after: tuple[After, ...] = ()
+) -> None:
     """Attempt, marker and time are written before the backend is called."""
     record, backend = claim.record, decision.chosen or ""
     resolved = resolve_inputs(context, spec)
@@ -108,8 +130,10 @@ def _begin(context: Context, claim: Claim, spec: JobSpec, decision: Decision) ->
         submitted_at=round(context.store.now(), 3),
         inputs={item.name: item.uri or "" for item in resolved.inputs},
         task_indices=record.next_tasks or _every_task(spec),
+        after=after,
     )
-    guard = changed(_as_read(record), below=(backend, context.settings.caps_of(backend).max_live_jobs))
+    most = (backend, context.settings.caps_of(backend).max_live_jobs)
+    guard = changed(_as_read(record), below=most, after=after)
     written = context.store.jobs.move(record.id, guard, _intent(context, attempt, decision))
     point("intent_written")
     if written is Written.FULL:
@@ -132,7 +156,7 @@ def _intent(context: Context, attempt: AttemptRecord, decision: Decision) -> Cha
         "state": JobState.SUBMITTING,
         "backend": attempt.backend,
         "attempt": attempt.number,
-        **dict.fromkeys(("reason", "message", "reroutes", "patience", "next_queue")),
+        **dict.fromkeys(("reason", "message", "reroutes", "patience", "next_queue", "natively")),
     }
     return Change(
         set=fields,

@@ -12,13 +12,14 @@ from api_spec.jobs import JobSpec
 from api_spec.quantities import compact_indices
 from api_spec.reasons import Reason
 from api_spec.states import ATTEMPT_MOVES, AttemptState, JobState, may_move
-from broker.lifecycle import tasks
+from broker.lifecycle import native, tasks
 from broker.lifecycle.context import SUBMIT, UNPLACED
 from broker.store.changes import Change, Event, Live
 from broker.store.records import AttemptRecord, JobRecord
 
 RETRY_AFTER_S = 1.0  # before the next attempt; doubles with each
 RETRY_MAX_S = 300.0
+MET: Event = ("dependencies_met", {})
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,11 @@ def _moved(seen: Seen) -> Step:
         if target is JobState.RUNNING and record.started is None:
             fields["started"] = _ms(observation.started_at) or record.updated
             wake = True
+        if target is JobState.RUNNING and record.waits:  # its backend saw first that it may
+            fields["waits"] = None
+            events.append(MET)
     waiting = observation.reason if target is JobState.QUEUED or record.cancel else None
-    fields |= {"reason": waiting, "message": observation.message if waiting else None}
+    fields |= {"reason": waiting, "message": _message(seen) if waiting else None}
     if observation.service is not None:
         service_fields, ready_changed = _service(record, observation.service)
         fields |= service_fields
@@ -106,6 +110,14 @@ def _moved(seen: Seen) -> Step:
             wake=wake,
         )
     )
+
+
+def _message(seen: Seen) -> str | None:
+    """Why it waits.  A predecessor has a name of ours, and at the backend one that no user has seen."""
+    natively = seen.record.waits and seen.attempt.after
+    if natively and seen.observation.reason is Reason.DEPENDENCY_NOT_MET:
+        return native.sentence(seen.attempt)
+    return seen.observation.message
 
 
 def _move_event(seen: Seen, target: JobState) -> Event:
@@ -171,6 +183,8 @@ def _live(seen: Seen) -> tuple[str, Live]:
 
 def _ended(seen: Seen) -> Step:
     record, observation = seen.record, seen.observation
+    if native.came_to_nothing(seen.attempt, observation) and not record.cancel:
+        return Step(native.taken_back(record, _unrun(seen), observation.message or UNRUN))
     outcome, reason = _outcome(record, observation)
     attempt = replace(
         _attempt(seen),
@@ -191,6 +205,13 @@ def _ended(seen: Seen) -> Step:
     if table is not None and outcome is not JobState.COMPLETED:
         table = _closed(table, outcome, reason)
     return Step(_end_change(seen, attempt, table), ends=True)
+
+
+UNRUN = "its backend has ended it unrun"
+
+
+def _unrun(seen: Seen) -> AttemptRecord:
+    return replace(_attempt(seen), ended_at=seen.observation.ended_at)
 
 
 def _closed(table: tasks.Table, outcome: JobState, reason: Reason) -> tasks.Table:
@@ -215,7 +236,7 @@ def _outcome(record: JobRecord, observation: Observation) -> tuple[JobState, Rea
     """What was cancelled and then died of a signal was cancelled; what completed first has completed."""
     outcome = observation.outcome or JobState.FAILED
     reason = observation.reason or _DEFAULT_REASON[outcome]
-    if record.cancel and reason in (Reason.SIGNALLED, Reason.LOST):
+    if record.cancel and reason in (Reason.SIGNALLED, Reason.LOST, Reason.DEPENDENCY_FAILED):
         return JobState.CANCELLED, Reason.CANCELLED
     return outcome, reason
 
@@ -232,12 +253,17 @@ def _is_retried(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -
     if (
         attempt.outcome is not JobState.FAILED
         or seen.record.cancel
-        or seen.attempt.number >= retry.max_attempts
+        or seen.attempt.number - seen.record.withdrawn >= retry.max_attempts
     ):
         return False
     if table is None or not seen.observation.tasks:
         return attempt.reason in retry.on
     return bool(tasks.failed_for(table, [Reason(name) for name in retry.on]))
+
+
+def _met_before(seen: Seen) -> tuple[Event, ...]:
+    """It has run at a backend that waited for its predecessors, whose ends the broker has still to see."""
+    return (MET,) if seen.record.waits and seen.observation.started_at is not None else ()
 
 
 def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Step:
@@ -252,6 +278,7 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Ste
         "service": None,
         "act": None,
         "before": None,
+        "waits": None,  # it has run, whatever was seen first
     }
     if table is not None:
         fields |= {"next_tasks": _tasks_to_run_again(seen, table), "tasks": tasks.counts(table)}
@@ -262,7 +289,7 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Ste
             tasks=tasks.pack_table(table) if table is not None else None,
             not_live=attempt.backend,
             due=(f"{SUBMIT}:{UNPLACED}", delay_s),
-            events=(("retried", {"attempt": attempt.number, "reason": attempt.reason}),),
+            events=(*_met_before(seen), ("retried", {"attempt": attempt.number, "reason": attempt.reason})),
         )
     )
 
@@ -298,7 +325,7 @@ def _end_change(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -
         set=fields,
         attempt=attempt,
         tasks=tasks.pack_table(table) if table is not None else None,
-        events=((outcome.lower(), {name: value for name, value in data.items() if value is not None}),),
+        events=(*_met_before(seen), (outcome.lower(), {n: v for n, v in data.items() if v is not None})),
     )
 
 

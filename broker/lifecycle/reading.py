@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from api_spec.decisions import Decision, Refusal
@@ -12,7 +12,7 @@ from api_spec.schemas import unpack_spec
 from api_spec.states import FINAL, JobState
 from api_spec.views import AttemptView, BackendView, JobQuery, JobSummary, JobView, Page, TaskView
 from broker.access import Principal, Scope, must_see
-from broker.lifecycle import tasks
+from broker.lifecycle import native, tasks
 from broker.lifecycle.context import Context
 from broker.lifecycle.views import attempt_view, backend_view, job_summary, job_view, task_view
 from broker.store.archive import Parts
@@ -86,20 +86,24 @@ def task_page(
 
 def pending(context: Context, job_id: str, who: Principal) -> tuple[Refusal, ...]:
     """Why it is not running, the best reason first; empty for a job that runs or has ended."""
-    record = visible(context, job_id, who).record
+    parts = visible(context, job_id, who)
+    record = parts.record
     if record.state in FINAL or record.state is JobState.RUNNING:
         return ()
     if record.waits and not record.held:
-        edges = ", ".join(f"{job} to have {when}" for job, when in record.deps)
-        return (Refusal(Reason.DEPENDENCY_NOT_MET, f"waits for {edges}"),)
-    known = _known_of(context, record.backend)
-    told = []
-    if known is not None and known.reachable is False:
-        told.append(Refusal(Reason.BACKEND_DOWN, known.message or SENTENCES[Reason.BACKEND_DOWN]))
+        told = [Refusal(Reason.DEPENDENCY_NOT_MET, native.waits_for(record, parts.attempts))]
+        return (*told, *_silence_of(context, record.backend))
+    told = [*_silence_of(context, record.backend)]
     reason = record.reason or Reason.STARTING
     if not told or reason is not Reason.BACKEND_DOWN:
         told.append(Refusal(reason, record.message or SENTENCES[reason]))
     return tuple(told)
+
+
+def _silence_of(context: Context, backend: str | None) -> Iterator[Refusal]:
+    known = _known_of(context, backend)
+    if known is not None and known.reachable is False:
+        yield Refusal(Reason.BACKEND_DOWN, known.message or SENTENCES[Reason.BACKEND_DOWN])
 
 
 def backends(context: Context, who: Principal) -> tuple[BackendView, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker.lifecycle import native
 from broker.lifecycle.context import Context
 from broker.lifecycle.points import point
 
@@ -13,7 +14,7 @@ def release_dependants(context: Context) -> int:
     point("release_begun")
     total = 0
     while True:
-        looked_at, queues = context.store.jobs.release(CHUNK)
+        looked_at, queues = context.store.jobs.release(CHUNK, native.backends(context))
         point("released")
         for backend in {queue.partition(":")[2] for queue in queues}:
             context.hint(f"drain:{backend}")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from adapters.base import Absent, Busy, Found, Handle, OutcomeUnknown, Rejected
+from adapters.base import Absent, Busy, CannotWait, Found, Handle, OutcomeUnknown, Rejected
 from api_spec.frozen import changed
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
+from broker.lifecycle import native
 from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context, log, ref_of
 from broker.lifecycle.health import failed, wait_s
 from broker.lifecycle.points import point
@@ -81,7 +82,13 @@ def send(context: Context, order: Order) -> None:
         log.warning("%s was not sent: the lease of this worker is nearly over", attempt.marker)
         return None
     try:
-        handle = adapter.submit(ref_of(record, attempt), order.spec)
+        ref = native.with_predecessors(context, ref_of(record, attempt), attempt)
+        if attempt.after:
+            point("waits_there")
+        handle = adapter.submit(ref, order.spec)
+    except CannotWait as error:
+        point("submit_returned")
+        return _taken_back(context, record, attempt, error)
     except Rejected as error:
         point("submit_returned")
         return _rejected(context, record, attempt, error)
@@ -103,7 +110,8 @@ def _again(context: Context, order: Order) -> None:
         return _withdrawn(context, record, attempt)
     if context.store.backends.read(attempt.backend).paused:
         return _paused(context, record, attempt)
-    renewed = replace(attempt, sent=True, sent_by=None, submitted_at=round(context.store.now(), 3))
+    now, again = round(context.store.now(), 3), attempt.again or attempt.sent
+    renewed = replace(attempt, sent=True, sent_by=None, submitted_at=now, again=again)
     change = Change(
         attempt=renewed,
         set={"reason": None, "message": None},
@@ -111,8 +119,11 @@ def _again(context: Context, order: Order) -> None:
         keeps_claim=True,
         no_progress=True,
     )
-    written = context.store.jobs.move(record.id, _guard(record), change)
+    guard = changed(_guard(record), after=attempt.after)
+    written = context.store.jobs.move(record.id, guard, change)
     point("intent_written")
+    if written is Written.CHANGED:
+        return _taken_back(context, record, attempt, CannotWait("what it was to wait for has gone on"))
     if written is not Written.OK:
         return None
     return send(context, replace(order, attempt=renewed))
@@ -123,12 +134,19 @@ def _again(context: Context, order: Order) -> None:
 
 def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, handle: Handle) -> None:
     held = changed(attempt, state=AttemptState.QUEUED, handle=handle, sent=True)
+    waits = bool(attempt.after)
     change = Change(
-        set={"state": JobState.QUEUED, "reason": None, "message": None},
+        set={
+            "state": JobState.QUEUED,
+            "reason": Reason.DEPENDENCY_NOT_MET if waits else None,
+            "message": native.sentence(attempt) if waits else None,
+        },
         attempt=held,
         live=(attempt.backend, Live(attempt=attempt.number, handle=handle)),
         no_due=True,
         events=(("queued", {"attempt": attempt.number}),),
+        wake=attempt.backend in native.backends(context),  # its dependants may wait there, too
+        look_again=waits,
     )
     written = context.store.jobs.move(record.id, _guard(record), change)
     point("handle_written")
@@ -166,6 +184,15 @@ def _rejected(context: Context, record: JobRecord, attempt: AttemptRecord, error
     point("handle_written")
     if written is Written.OK:
         context.hint(f"drain:{UNPLACED}")
+
+
+def _taken_back(context: Context, record: JobRecord, attempt: AttemptRecord, error: CannotWait) -> None:
+    ended = replace(attempt, ended_at=context.store.now())
+    change = native.taken_back(record, ended, str(error))
+    written = context.store.jobs.move(record.id, _guard(record), change)
+    point("taken_back")
+    if written is Written.OK:
+        native.hint(context)
 
 
 def _wait(context: Context, record: JobRecord, attempt: AttemptRecord, error: Busy | OutcomeUnknown) -> None:

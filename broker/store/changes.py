@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api_spec.states import JobState
-from broker.store.records import AttemptRecord, dump_attempt, write_value
+from broker.store.records import After, AttemptRecord, dump_attempt, write_value
 
 Event = tuple[str, Mapping[str, Any]]  # (type, data)
 
@@ -25,6 +25,7 @@ class Guard:
     states: tuple[JobState, ...] = ()
     lease: tuple[str, int] | None = None  # name and epoch of the lease that the writer holds
     below: tuple[str, int] | None = None  # a backend, and how many live jobs it may have
+    after: tuple[After, ...] = ()  # each predecessor is at its backend with this attempt, and wanted
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -38,6 +39,8 @@ class Guard:
             out["lease"] = [self.lease[0], str(self.lease[1])]
         if self.below is not None:
             out["below"] = list(self.below)
+        if self.after:
+            out["after"] = [[job_id, str(number)] for job_id, _, number in self.after]
         return out
 
 
@@ -78,6 +81,8 @@ class Change:
     no_progress: bool = False  # the claim goes on counting as a try
     quiet: bool = False  # only due times or live entries change: the version stays
     wake: bool = False  # dependants, because something that they may wait for has happened
+    look_again: bool = False  # at this job as a dependant, because its backend has it now
+    judged: bool = False  # nothing came of a wait for others: they say what becomes of the job
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -104,6 +109,8 @@ class Change:
             "no_progress": self.no_progress,
             "quiet": self.quiet,
             "wake": self.wake,
+            "look_again": self.look_again,
+            "judged": self.judged,
         }
         return {**out, **{name: flag for name, flag in flags.items() if flag}}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,11 @@ IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000  # at most: a key does not outlive its job
 SEND_WITHIN = 0.5
 """A claim's holder may submit during this share of its lease.  Whoever claims the job next looks for it at
 the end of the lease; the rest of it is the time that a request may be on its way and still be found."""
+
+
+LATE_S = 300.0
+"""How long a backend may take to see that what a job there waits for has happened.  Why a job waits may be
+told a minute late, and by a busy cluster four."""
 
 
 class Written(StrEnum):
@@ -152,10 +157,12 @@ class Jobs:
             request["version"] = str(version)
         return _text(self.scripts.run("cancel", request))
 
-    def release(self, limit: int = 100) -> tuple[int, tuple[str, ...]]:
-        """Judge waiting dependants anew: how many were looked at, and the queues that got work."""
-        event = '{"reason":"DependencyFailed"}'
-        looked_at, *queues = self.scripts.run("release", {"limit": limit, "fail_event": event})
+    def release(self, limit: int = 100, native: Collection[str] = ()) -> tuple[int, tuple[str, ...]]:
+        """Judge waiting dependants anew: how many were looked at, and the queues that got work.  ``native``:
+        the backends that can wait for a predecessor themselves."""
+        able = dict.fromkeys(native, True)
+        request = {"limit": limit, "native": able, "late_ms": int(LATE_S * 1000)}
+        looked_at, *queues = self.scripts.run("release", request)
         return int(looked_at), tuple(_text(queue) for queue in queues)
 
     def _write(self, script: str, job_id: str, guard: Guard, change: Change) -> Written:

@@ -22,6 +22,7 @@ UPGRADES: dict[int, Callable[[dict[str, str]], dict[str, str]]] = {}
 HOLD, UPDATE = "hold", "update"  # held or released; replicas or spec
 
 Edge = tuple[str, str]  # (id of the predecessor, when)
+After = tuple[str, str, int]  # the same, and the attempt of the predecessor that a backend waits for itself
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=dict).encode
 
@@ -59,6 +60,8 @@ class JobRecord:
     before: str | None = None  # what the backend has while an UPDATE is: lifecycle.refusals
     waits: bool = False  # for a predecessor
     deps: tuple[Edge, ...] = ()
+    natively: bool = False  # a backend that has its predecessors may be asked to wait for them itself
+    withdrawn: int = 0  # attempts that a backend held back for a predecessor, and that came to nothing
     ready: bool = False
     revision: int = 1
     replicas: int | None = None
@@ -93,6 +96,8 @@ class AttemptRecord:
     submitted_at: float  # the last time a submit was about to be called; Redis' clock
     sent: bool = True  # False: proven that the backend has not acted
     sent_by: float | None = None  # when the last call of submit had surely been made; None: not known
+    again: bool = False  # sent once more after nobody knew: a late copy may turn up
+    after: tuple[After, ...] = ()  # what the backend itself waits for before it starts this one
     outcome: JobState | None = None
     reason: Reason | None = None
     message: str | None = None
@@ -122,8 +127,8 @@ def _edges(text: str) -> tuple[Edge, ...]:
 READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(["version", "epoch", "created", "updated", "started", "ended", "attempt"], int),
     **dict.fromkeys(["exit_code", "signal", "revision", "replicas", "tries", "patience", "reroutes"], int),
-    "lease": int,
-    **dict.fromkeys(["held", "waits", "ready", "recovered"], lambda text: text == "1"),
+    **dict.fromkeys(["lease", "withdrawn"], int),
+    **dict.fromkeys(["held", "waits", "natively", "ready", "recovered"], lambda text: text == "1"),
     **dict.fromkeys(["labels", "service", "tasks"], _json),
     "kind": Kind,
     "state": JobState,
@@ -178,6 +183,7 @@ def read_attempt(job_id: str, number: int, text: str) -> AttemptRecord:
     raw["marker"] = marker(raw.pop("instance"), job_id, number)
     raw["state"] = AttemptState(raw["state"])
     raw["nodes"] = tuple(raw.get("nodes", ()))
+    raw["after"] = tuple((edge[0], edge[1], edge[2]) for edge in raw.get("after", ()))
     if "outcome" in raw:
         raw["outcome"] = JobState(raw["outcome"])
     if "reason" in raw:

@@ -36,7 +36,8 @@ class FakeGround:
             fake = self._start(str(case))
             case.scenario.fault(fake.faults)
         settle_s = 0.0 if case.mutant == "no settle time" else SETTLE_S
-        return (fake.config(settle_s=settle_s, timeout_s=2),)
+        native = case.scenario.native
+        return (fake.config(settle_s=settle_s, timeout_s=2, native_dependencies=native),)
 
     def environment(self, case: Case) -> dict[str, str]:
         return {}

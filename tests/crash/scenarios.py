@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from api_spec.jobs import Dependency, Health, JobSpec, Kind, Replicas, Service
+from api_spec.jobs import Dependency, Health, JobSpec, Kind, Replicas, Retry, Service
 from api_spec.states import FINAL, JobState
 from broker.lifecycle.broker import Broker
 from tests.builders import spec
@@ -31,9 +31,11 @@ class Scenario:
     jobs: Callable[[Environment], tuple[JobSpec, ...]]
     outcomes: tuple[JobState, ...]  # empty: nothing is left of the job in the end
     starts: int = 1  # of each attempt: replicas count
+    starts_of: tuple[int, ...] = ()  # of each job, whichever attempt it was; empty: the first, and no other
     prepare: Callable[[Broker, str], None] = nothing
     drive: Callable[[Broker, str], None] = nothing
     fault: Callable[[Faults], None] | None = None  # the backend has it before anything begins
+    native: bool = False  # what waits for another job may do so at the backend, and come back from there
     forgets: bool = False  # the backend is made to forget the first attempt once it runs
     afterwards_s: float = 0.2  # what comes late must not start anything either
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -51,6 +53,17 @@ def _job(name: str, environment: Environment, then: str = "true", **more: object
 
 def _two(given: Environment) -> tuple[JobSpec, ...]:
     return _job("first", given), _job("second", given, depends_on=(Dependency(name="first"),))
+
+
+def _second_after(**first: object) -> Callable[[Environment], tuple[JobSpec, ...]]:
+    """The first one runs for so long that the second one may wait for it at the backend."""
+    behaviour = {"FAKE_RUN_S": "1.0", "FAKE_EXIT": first.pop("exits", "0")}
+
+    def jobs(given: Environment) -> tuple[JobSpec, ...]:
+        second = _job("second", given, depends_on=(Dependency(name="first"),))
+        return _job("first", {**given, **behaviour}, **first), second
+
+    return jobs
 
 
 def _one(given: Environment) -> tuple[JobSpec, ...]:
@@ -109,6 +122,23 @@ SCENARIOS = {
             afterwards_s=1.5,
         ),
         Scenario(name="reroute", jobs=_one, outcomes=(S.COMPLETED,), prepare=_drain_the_first_choice),
+        Scenario(
+            name="native", jobs=_second_after(), outcomes=(S.COMPLETED,) * 2, native=True, starts_of=(1, 1)
+        ),
+        Scenario(
+            name="in vain",
+            jobs=_second_after(exits="3"),
+            outcomes=(S.FAILED,) * 2,
+            native=True,
+            starts_of=(1, 0),
+        ),
+        Scenario(
+            name="not natively",
+            jobs=_second_after(retry=Retry(max_attempts=2, on=("NodeLost",))),
+            outcomes=(S.COMPLETED,) * 2,
+            native=True,
+            starts_of=(1, 1),
+        ),
         Scenario(name="cancel", jobs=_endless, outcomes=(S.CANCELLED,), drive=_cancel_when_running),
         Scenario(name="scale", jobs=_service, outcomes=(S.CANCELLED,), starts=2, drive=_scale_then_cancel),
         Scenario(name="forget", jobs=_endless, outcomes=(S.FAILED,), forgets=True),
@@ -126,6 +156,9 @@ SCENARIOS = {
 PASSED_BY = {
     "looked_up": "lost request",
     "rerouted": "reroute",
+    "held_on": "not natively",
+    "waits_there": "native",
+    "taken_back": "in vain",
     "cancel_returned": "cancel",
     "update_returned": "scale",
     "absence_proven": "forget",
@@ -134,5 +167,6 @@ PASSED_BY = {
     "forget_begun": "archive",
     "forgotten": "archive",
 }
-# What a local process cannot be made to do: lose the answer of a call into a library, forget an attempt.
-ONLY_THE_FAKE = {"looked_up", "absence_proven"}
+# What a local process cannot be made to do: lose the answer of a call into a library, forget an attempt, wait
+# for another one.
+ONLY_THE_FAKE = {"looked_up", "absence_proven", "held_on", "waits_there", "taken_back"}

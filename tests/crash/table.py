@@ -183,16 +183,32 @@ class _Run:
     def _judge(self, broker: Broker) -> list[str]:
         scenario, faults = self.case.scenario, []
         ids = self._ids(broker)
+        if scenario.starts_of:
+            return [*self._judge_totals(broker, ids), *self._judge_ends(broker, ids)]
         for job_id in ids:
             starts = self.ground.starts(self.case, job_id, broker.context.marker(job_id, 1))
             if starts != scenario.starts:
                 faults.append(f"the first attempt of {job_id} was started {starts} times")
         if not scenario.outcomes:
             return faults
-        for job_id, wanted in zip(ids, scenario.outcomes, strict=True):
-            record = broker.store.jobs.read(job_id)
-            if record.state is not wanted:
-                faults.append(f"{record.name} is {record.state} ({record.reason}), not {wanted}")
-            if len(broker.attempts(job_id, ANA)) != 1:
-                faults.append(f"{record.name} has {record.attempt} attempts")
+        for job_id in ids:
+            if (count := len(broker.attempts(job_id, ANA))) != 1:
+                faults.append(f"{job_id} has {count} attempts")
+        return [*faults, *self._judge_ends(broker, ids)]
+
+    def _judge_ends(self, broker: Broker, ids: list[str]) -> list[str]:
+        records = [broker.store.jobs.read(job_id) for job_id in ids]
+        return [
+            f"{record.name} is {record.state} ({record.reason}), not {wanted}"
+            for record, wanted in zip(records, self.case.scenario.outcomes, strict=True)
+            if record.state is not wanted
+        ]
+
+    def _judge_totals(self, broker: Broker, ids: list[str]) -> list[str]:
+        faults = []
+        for job_id, wanted in zip(ids, self.case.scenario.starts_of, strict=True):
+            attempts = broker.attempts(job_id, ANA)
+            starts = sum(self.ground.starts(self.case, job_id, one.marker) for one in attempts)
+            if starts != wanted:
+                faults.append(f"{job_id} was started {starts} times, not {wanted}")
         return faults

@@ -49,8 +49,11 @@ def recording(redis_server, tmp_path_factory):
     total = Recording()
     for scenario in (one for one in SCENARIOS.values() if one.name != "very late request"):
         names = ("afake", "fake") if scenario.name == "reroute" else ("fake",)
+        native = {"native_dependencies": scenario.native}
         folder = tmp_path_factory.mktemp("points")
-        with fake_kit(redis_server, folder, {"run_s": 0.05}, names=names, **scenario.settings) as kit:
+        with fake_kit(
+            redis_server, folder, {"run_s": 0.05}, names=names, backend_options=native, **scenario.settings
+        ) as kit:
             if scenario.fault:
                 scenario.fault(kit.fake.faults)
             with recorded(kit.broker) as one:

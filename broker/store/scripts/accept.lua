@@ -63,7 +63,7 @@ for _, new in ipairs(request.jobs) do
   else
     redis.call('HSET', job_key(new.id), 'waits', '1')
     if not job.held then redis.call('HSET', job_key(new.id), 'reason', 'DependencyNotMet') end
-    if verdict == 'never' then
+    if verdict == 'never' or job.natively then
       redis.call('ZADD', P .. 'release', 'NX', now, new.id .. '!')
     end
   end

@@ -133,6 +133,10 @@ local function refusal(job, guard)
   if guard.epoch and job.epoch ~= guard.epoch then count('stale_writes'); return 'stale' end
   if guard.version and job.version ~= guard.version then return 'changed' end
   if guard.below and redis.call('HLEN', P .. 'live:' .. guard.below[1]) >= guard.below[2] then return 'full' end
+  for _, edge in ipairs(guard.after or {}) do
+    local p = redis.call('HMGET', job_key(edge[1]), 'state', 'attempt', 'cancel')
+    if (p[1] ~= 'QUEUED' and p[1] ~= 'RUNNING') or p[2] ~= edge[2] or p[3] then return 'changed' end
+  end
   if guard.states then
     for _, state in ipairs(guard.states) do if state == job.state then return nil end end
     return 'state'
@@ -205,6 +209,7 @@ local function write(job, change, now)
   end
   for _, event in ipairs(change.events or {}) do emit(job, event[1], event[2], now) end
   if change.wake then wake_dependants(job, now) end
+  if change.look_again then redis.call('ZADD', P .. 'release', 'NX', now, job.id .. '!') end
 end
 
 local PARTS = { 'job:', 'spec:', 'attempts:', 'decisions:', 'history:', 'tasks:' }
@@ -227,10 +232,11 @@ end
 
 -- The predecessor as far as dependants care: its record, or what is left of it once it is packed.
 local function read_predecessor(id)
-  local job = redis.call('HMGET', job_key(id), 'state', 'started', 'ready', 'project')
+  local job = redis.call('HMGET', job_key(id), 'state', 'started', 'ready', 'project', 'backend', 'cancel', 'waits')
   if not job[1] then job = redis.call('HMGET', P .. 'packed:' .. id, 'state', 'started', 'ready', 'project') end
   if not job[1] then return nil end
-  return { state = job[1], started = job[2], ready = job[3], project = job[4] }
+  return { state = job[1], started = job[2], ready = job[3], project = job[4],
+           backend = job[5], cancel = job[6], waits = job[7] }
 end
 
 local MET = {
@@ -254,4 +260,43 @@ local function judge(edges)
   end
   if waits then return 'waits', waits end
   return 'met', nil
+end
+
+-- What becomes of a dependant at no backend, as part of a change to it.
+local function fail_for(change, edge)
+  local message = 'waited for job ' .. edge[1] .. ' to have ' .. edge[2] .. ', which can no longer happen'
+  change.set.state, change.set.reason, change.set.message = 'FAILED', 'DependencyFailed', message
+  change.set.ended_by = 'broker'
+  change.events[#change.events + 1] = { 'failed', '{"reason":"DependencyFailed"}' }
+end
+
+local function let_go(job, change)
+  change.set.reason, change.set.message, change.set.waits = job.held and 'Held' or nil, nil, nil
+  for _, name in ipairs({ 'waits', 'message', not job.held and 'reason' or nil }) do
+    change.del[#change.del + 1] = name
+  end
+  change.no_due, change.due = nil, not job.held and { job.next_queue or 'submit:-', 0 } or nil
+  change.events[#change.events + 1] = { 'dependencies_met', '{}' }
+end
+
+-- What a backend can wait for itself.  One whose own start still hangs on others may end there unrun and be
+-- tried again, which is not its end.
+local NATIVE = {
+  succeeded = function() return true end,
+  ended     = function(p) return not p.waits end,
+}
+
+-- The one backend of all that is still to be waited for, if it can do that; nil: the broker has to.
+local function home_of(edges, native)
+  local home = nil
+  for _, edge in ipairs(edges) do
+    local p = read_predecessor(edge[1])
+    if not MET[edge[2]](p) then
+      local there = (p.state == 'QUEUED' or p.state == 'RUNNING') and not p.cancel and p.backend
+      if not there or not native[there] or (home and home ~= there) then return nil end
+      if not NATIVE[edge[2]] or not NATIVE[edge[2]](p) then return nil end
+      home = there
+    end
+  end
+  return home
 end

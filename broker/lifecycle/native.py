@@ -1,7 +1,7 @@
 """Natively: a dependant that waits in the queue of the backend that has its predecessors.
 
 The broker's own judgement stays the last word: what the backend ends unrun, or cannot take, is judged by the
-store, which fails the job, lets it go or holds it on (docs/decisions/0011).
+store, which fails the job, lets it go or holds it on (docs/decisions/0012).
 """
 
 from __future__ import annotations

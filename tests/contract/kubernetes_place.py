@@ -75,6 +75,10 @@ class KubernetesPlace(Place):
         code = 128 + signal if signal is not None else exit_code
         return self.pod("fail", exit=str(code)) if code else self.pod("success")
 
+    def short_job(self, exit_code: int = 0) -> JobSpec:
+        spec = self.job(exit_code=exit_code)
+        return replace(spec, labels={**spec.labels, "run": "3s"})
+
     def job_that_says(self, text: str) -> JobSpec:
         raise NotImplementedError("a fake pod says nothing of its own")
 
@@ -162,6 +166,9 @@ class KubernetesNodePlace(KubernetesPlace, RunsCommands):
 
     def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
         return RunsCommands.job(self, runs=runs, exit_code=exit_code, signal=signal)
+
+    def short_job(self, exit_code: int = 0) -> JobSpec:
+        return RunsCommands.short_job(self, exit_code)
 
     def job_that_says(self, text: str) -> JobSpec:
         return RunsCommands.job_that_says(self, text)

@@ -263,6 +263,7 @@ class Capability(StrEnum):
     USAGE = "usage"
     NATIVE_DEPENDENCY = "native_dependency"
     ARRAYS = "arrays"
+    CANCEL_TASKS = "cancel_tasks"
     SERVICES = "services"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -40,6 +40,16 @@ class Holds(Protocol):
     def hold(self, ref: AttemptRef) -> None: ...
 
     def release(self, ref: AttemptRef) -> None: ...
+
+
+@runtime_checkable
+class CancelsTasks(Protocol):
+    def cancel_tasks(self, ref: AttemptRef, indices: Collection[int]) -> Collection[int]:
+        """Ask for the end of these tasks of an array, and of no other; of an ended or absent one: nothing.
+
+        The caller asks again until it sees them ended, so one call may do a part of it.  The answer: those
+        of which the backend has nothing left, and will never say how they ended.
+        """
 
 
 @runtime_checkable

@@ -53,6 +53,7 @@ class FakeAdapter:
             Capability.ADJUST,
             Capability.HOLD,
             Capability.ARRAYS,
+            Capability.CANCEL_TASKS,
             Capability.SERVICES,
         }
     )
@@ -135,6 +136,11 @@ class FakeAdapter:
 
     def cancel(self, ref: AttemptRef) -> None:
         self._tell_all("cancel", ref)
+
+    def cancel_tasks(self, ref: AttemptRef, indices: Collection[int]) -> Collection[int]:
+        """It keeps a row of every task, so that there is none of which nothing is left."""
+        self._tell_all("cancel_tasks", ref, indices=list(indices))
+        return ()
 
     def cleanup(self, ref: AttemptRef) -> None:
         self._tell_all("purge", ref)

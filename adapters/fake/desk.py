@@ -86,6 +86,10 @@ class Desk:
         self.machine.cancel(self._job(request))
         return {}
 
+    def cancel_tasks(self, request: Request) -> Answer:
+        self.machine.cancel_tasks(self._job(request), request["indices"])
+        return {}
+
     def hold(self, request: Request) -> Answer:
         self.machine.record_for(self._job(request), "hold")
         return {}
@@ -194,8 +198,8 @@ def log_of(job: FakeJob, stream: str, task: int | None) -> str:
 OPS: dict[str, Callable[[Desk, Request], Answer]] = {
     method.__name__: method
     for method in (
-        Desk.submit, Desk.cancel, Desk.hold, Desk.release, Desk.update, Desk.adjust, Desk.purge, Desk.show,
-        Desk.scripts, Desk.shapes, Desk.load, Desk.logs, Desk.explain, Desk.ping,
+        Desk.submit, Desk.cancel, Desk.cancel_tasks, Desk.hold, Desk.release, Desk.update, Desk.adjust,
+        Desk.purge, Desk.show, Desk.scripts, Desk.shapes, Desk.load, Desk.logs, Desk.explain, Desk.ping,
     )
 }  # fmt: skip
 LISTS: dict[str, Callable[[Desk, Request], Iterable[FakeJob]]] = {

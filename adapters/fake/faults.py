@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-WRITES = frozenset({"submit", "cancel", "hold", "release", "update", "adjust", "purge"})
+WRITES = frozenset({"submit", "cancel", "cancel_tasks", "hold", "release", "update", "adjust", "purge"})
 LISTINGS = frozenset({"find", "list", "all"})
 SUBMIT = frozenset({"submit"})
 

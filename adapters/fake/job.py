@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,7 @@ class FakeJob:
     exit_code: int | None = None
     signal: int | None = None
     tasks: dict[int, Task] = field(default_factory=dict)
+    cancelled_tasks: dict[int, Task] = field(default_factory=dict)  # they stay so over a start and a requeue
     wanted: int = 0
     revision: int = 1
     ready_before: int = 0  # while the newest change is not ready yet
@@ -89,7 +90,19 @@ class FakeJob:
             self.start_due = now if self.start_due == math.inf else self.start_due
 
     def waiting_tasks(self) -> dict[int, Task]:
-        return {index: Task(math.inf, math.inf) for index in self.script.get("tasks") or []}
+        waiting = {index: Task(math.inf, math.inf) for index in self.script.get("tasks") or []}
+        return {**waiting, **self.cancelled_tasks}
+
+    def live_tasks(self, now: float) -> set[int]:
+        return {index for index, task in self.tasks.items() if task.ends_at > now}
+
+    def cancel_tasks(self, now: float, indices: Iterable[int]) -> None:
+        for index in indices:
+            starts_at = self.tasks[index].starts_at
+            self.cancelled_tasks[index] = Task(starts_at, now, None, "STOPPED")
+        self.tasks = {**self.tasks, **self.cancelled_tasks}
+        if self.word == "ACTIVE":
+            self.end_due = max(task.ends_at for task in self.tasks.values())
 
     def _tasks(self, now: float, run_s: float) -> dict[int, Task]:
         """``max_running`` at a time: those of the next wave start when the one before has ended."""
@@ -101,10 +114,12 @@ class FakeJob:
             starts_at = now + (wave * run_s if wave else 0)
             code = self.plan.task_exits.get(index, self.plan.exit_code)
             tasks[index] = Task(starts_at, starts_at + run_s, code, word_of(code))
-        return tasks
+        return {**tasks, **self.cancelled_tasks}
 
     def ending(self) -> tuple[str, int | None, int | None]:
         """Native word, exit code and signal of its natural end."""
+        if self.cancelled_tasks:
+            return "STOPPED", None, None
         if self.tasks:
             code = max((task.exit_code or 0 for task in self.tasks.values()), default=0)
             return word_of(code), code, None

@@ -92,6 +92,14 @@ class Machine:
             self.record_for(job, "cancel")
             self.finish(job, "STOPPED", None, 15)
 
+    def cancel_tasks(self, job: FakeJob, indices: Iterable[int]) -> None:
+        live = job.live_tasks(time.time()).intersection(indices)
+        if job.live and live:
+            self.record_for(job, "cancel_tasks", indices=sorted(live))
+            if not job.live_tasks(time.time()):
+                self.finish(job, *job.ending())
+            self.look_at(job, job.end_due)
+
     def finish(self, job: FakeJob, word: str, exit_code: int | None, signal: int | None) -> None:
         if job.live:
             self.record_for(job, "finish", word=word, exit_code=exit_code, signal=signal)
@@ -237,6 +245,8 @@ class Machine:
             job.waits_for, job.start_due = entry["why"], math.inf
         elif event == "ready_at_most":
             job.ready_at_most = math.inf if entry["count"] is None else entry["count"]
+        elif event == "cancel_tasks":
+            job.cancel_tasks(at, entry["indices"])
         elif event == "finish_task":
             task = job.tasks[entry["index"]]
             task.ends_at, task.exit_code, task.word = at, entry["exit_code"], word_of(entry["exit_code"])

@@ -45,6 +45,7 @@ from adapters.local import (
     machine,
     options,
     render,
+    single_tasks,
     words,
 )
 from adapters.local.paths import Home, is_a_safe_name
@@ -63,6 +64,7 @@ class LocalAdapter:
             Capability.UPDATE,
             Capability.HOLD,
             Capability.ARRAYS,
+            Capability.CANCEL_TASKS,
             Capability.SERVICES,
         }
     )
@@ -158,6 +160,13 @@ class LocalAdapter:
         with self._writing(ref) as connection:
             if connection is not None:
                 attempts.ask_for_the_end(connection, ref.marker)
+
+    def cancel_tasks(self, ref: AttemptRef, indices: Collection[int]) -> Collection[int]:
+        """The ledger has a row of every task that was cancelled, so that there is none without an end."""
+        with self._writing(ref) as connection:
+            if connection is not None:
+                single_tasks.ask_for_the_end(connection, ref.marker, indices)
+        return ()
 
     def cleanup(self, ref: AttemptRef) -> None:
         """Logs and working directory go; outputs stay where there are any, since they are the user's."""

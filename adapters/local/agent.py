@@ -89,14 +89,17 @@ class Agent:
 
     def _tasks(self, which: str) -> list[sqlite3.Row]:
         return self.connection.execute(
-            "SELECT t.*, a.marker, a.cancelled_at FROM tasks t JOIN attempts a ON a.seq = t.attempt"  # noqa: S608
-            f" WHERE {which}"  # text of ours
+            "SELECT t.*, a.marker, a.service, a.cancelled_at"  # noqa: S608
+            f" FROM tasks t JOIN attempts a ON a.seq = t.attempt WHERE {which}"  # text of ours
         ).fetchall()
 
     def _end_what_was_cancelled(self) -> float:
         """Level-triggered: a new agent tells them again, which does them no harm."""
         patience, now = HEARTBEAT_S, time.monotonic()
-        ending = self._tasks("t.state != 'ENDED' AND a.cancelled_at IS NOT NULL")
+        ending = self._tasks(
+            "t.state != 'ENDED' AND (a.cancelled_at IS NOT NULL"
+            " OR (t.retiring_at IS NOT NULL AND NOT a.service))"
+        )
         for task in ending:
             launch = task["launch"]
             if ledger.end_unclaimed(self.connection, launch, burial.CANCELLED):

@@ -37,10 +37,15 @@ def bury(connection: sqlite3.Connection, home: Home, task: sqlite3.Row, mine: Co
             log.error("processes of %s task %s do not die", task["marker"], task["idx"])
             return False
         crash.point("agent.leftovers_killed")
-        ending = recorded(home, task) or (CANCELLED if task["cancelled_at"] is not None else LOST)
+        ending = recorded(home, task) or (CANCELLED if _was_cancelled(task) else LOST)
     ledger.end(connection, task["launch"], ending)
     crash.point("agent.buried")
     return True
+
+
+def _was_cancelled(task: sqlite3.Row) -> bool:
+    """With its attempt, or alone; a replica that retires makes room for another one."""
+    return task["cancelled_at"] is not None or (task["retiring_at"] is not None and not task["service"])
 
 
 def recorded(home: Home, task: sqlite3.Row) -> Mapping[str, Any] | None:

@@ -27,8 +27,8 @@ def load(connection: sqlite3.Connection, options: Options) -> Load:
     unfinished = queue.unfinished(connection)
     left = slots.free(options, unfinished)
     (waiting,) = connection.execute(
-        "SELECT ifnull(sum(tasks - next), 0) FROM attempts WHERE state = 'LIVE' AND NOT service"
-        " AND cancelled_at IS NULL"
+        "SELECT ifnull(sum(tasks - (SELECT count(*) FROM tasks t WHERE t.attempt = seq)), 0) FROM attempts"
+        " WHERE state = 'LIVE' AND NOT service AND cancelled_at IS NULL"
     ).fetchone()
     running = sum(1 for task in unfinished if task["state"] == "RUNNING")
     shape = ShapeLoad(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from adapters.local import attempts
 from adapters.local.ledger import whole
 from adapters.local.options import Options
+from adapters.local.single_tasks import first_waiting
 from adapters.local.slots import Need, free
 
 WAITING = (
@@ -68,9 +69,9 @@ def take(connection: sqlite3.Connection, row: sqlite3.Row, gpus: tuple[int, ...]
     launch = secrets.token_hex(16)
     with whole(connection):
         moved = connection.execute(
-            "UPDATE attempts SET next = next + 1 WHERE seq = ? AND next = ? AND state = 'LIVE' AND NOT held"
+            "UPDATE attempts SET next = ? WHERE seq = ? AND next = ? AND state = 'LIVE' AND NOT held"
             " AND cancelled_at IS NULL",
-            (row["seq"], row["next"]),
+            (first_waiting(connection, row, row["next"] + 1), row["seq"], row["next"]),
         )
         if moved.rowcount != 1:
             return None

@@ -100,23 +100,25 @@ def is_over(record: Record) -> bool:
 
 
 def batch_state(record: Record) -> dict[str, Any]:
-    row, states = record.attempt, {one["state"] for one in record.tasks}
+    row = record.attempt
+    begun = [one for one in record.tasks if one["outcome"] != "CANCELLED" or one["started_at"] is not None]
+    states = {one["state"] for one in begun}
     if is_over(record):
         return {"state": A.ENDED, **ending(record)}
     if "RUNNING" in states or "ENDED" in states:
         return {"state": A.RUNNING}
-    if row["held"] and not record.tasks:
+    if row["held"] and not begun:
         return {"state": A.QUEUED, "reason": Reason.HELD}
-    return {"state": A.QUEUED, "reason": Reason.STARTING if record.tasks else Reason.CAPACITY}
+    return {"state": A.QUEUED, "reason": Reason.STARTING if begun else Reason.CAPACITY}
 
 
 def ending(record: Record) -> dict[str, Any]:
-    """Of the whole attempt: cancelled if that was asked for and had an effect, else the first failure."""
+    """Of the whole attempt: cancelled if a task was, or never started for that; else the first failure."""
     rows = sorted(record.tasks, key=lambda one: (one["ended_at"] or 0.0, one["idx"]))
     missing = record.attempt["tasks"] - len(rows)
     cut = [one for one in rows if one["outcome"] == "CANCELLED"]
     failed = [one for one in rows if one["outcome"] == "FAILED"]
-    if record.attempt["cancelled_at"] is not None and (missing or cut or record.attempt["service"]):
+    if cut or (record.attempt["cancelled_at"] is not None and (missing or record.attempt["service"])):
         return _cancelled(record, cut)
     if failed:
         worst = failed[0]
@@ -127,8 +129,6 @@ def ending(record: Record) -> dict[str, Any]:
             "exit_code": worst["exit_code"],
             "signal": worst["signal"],
         }
-    if cut:  # by somebody who signalled the supervisor and not by us
-        return _cancelled(record, cut)
     return {"outcome": JobState.COMPLETED, "reason": Reason.COMPLETED, "exit_code": 0}
 
 

@@ -47,6 +47,7 @@ from adapters.slurm import (
     observations,
     refusals,
     render,
+    single_tasks,
     transports,
     usage,
     waiting,
@@ -74,6 +75,7 @@ class SlurmAdapter:
             Capability.HOLD,
             Capability.ADJUST,
             Capability.ARRAYS,
+            Capability.CANCEL_TASKS,
             Capability.USAGE,
             Capability.NATIVE_DEPENDENCY,
         }
@@ -85,6 +87,8 @@ class SlurmAdapter:
         self.options = loading.load(config.options, config.name)
         if not self.options.native_dependencies:
             self.capabilities = self.capabilities - {Capability.NATIVE_DEPENDENCY}
+        if self.options.transport == "pyslurm":
+            self.capabilities -= {Capability.CANCEL_TASKS}  # it cancels by a job's own number alone
         self._prefix = f"wb-{config.instance}-"
         self._given = transport
         self._told: Mapping[str, tuple[Job, Observation]] = {}  # of single jobs, by the row, in the last pass
@@ -249,6 +253,15 @@ class SlurmAdapter:
                 with suppress(NotKnown):
                     self.transport.cancel(str(group), rows[0].user)
                 self._queue.changed(group)
+
+    def cancel_tasks(self, ref: AttemptRef, indices: Collection[int]) -> Collection[int]:
+        gone = []
+        with writing(self.name):
+            for group in self._attempts.live(ref):
+                rows = self._attempts.of_group(group, ref.marker)
+                gone.append(single_tasks.cancel(self.transport, rows, indices))
+                self._queue.changed(group)
+        return frozenset.intersection(*gone) if gone else ()
 
     def hold(self, ref: AttemptRef) -> None:
         self._change(ref, Changes(hold=True))

@@ -90,12 +90,16 @@ class Attempts:
         return {group: rows for group, rows in found.items() if rows}
 
     def _live(self, group: int, marker: str) -> list[Job]:
-        """Ids are reused: a row under another name is somebody else's."""
+        return [row for row in self.of_group(group, marker) if not observations.is_over(row)]
+
+    def of_group(self, group: int, marker: str) -> list[Job]:
+        """What the controller has of it, ended tasks included.  Ids are reused: a row under another name is
+        somebody else's."""
         try:
             rows = self._transport.job(group)
         except NotKnown:
             return []
-        return [row for row in rows if row.name == marker and not observations.is_over(row)]
+        return [row for row in rows if row.name == marker]
 
     def under_its_id(self, ref: AttemptRef) -> Sequence[Job]:
         """What the controller has under the id of the handle, over or not, if the marker says the same."""

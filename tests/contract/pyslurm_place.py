@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from adapters.base import Adapter, AttemptRef, BackendConfig
+from adapters.base import Adapter, AttemptRef, BackendConfig, Capability
 from adapters.slurm import loading
 from adapters.slurm.adapter import SlurmAdapter
 from adapters.slurm.pyslurm_driver import PyslurmTransport
@@ -80,7 +80,7 @@ class Counted:
 
 class PyslurmPlace(SlurmPlace):
     name = kind = "pyslurm"
-    shows = frozenset({*SlurmAdapter.capabilities, Fault.REQUEUE})
+    shows = frozenset({*SlurmAdapter.capabilities, Fault.REQUEUE} - {Capability.CANCEL_TASKS})
     breakages = ("dead", "no slurm.conf")
     # The listing, which the database's rows are joined with for each 100 names, and what the cluster is.
     trips_per_pass = 2 + 2 * 5

@@ -71,6 +71,8 @@ def test_an_adapter_has_the_methods_of_its_capabilities(place):
     for capability, names in methods.items():
         for name in names:
             assert hasattr(place.adapter, name) is (capability in place.adapter.capabilities)
+    # Of one type of backend some can and some cannot, by how they are reached.
+    assert hasattr(place.adapter, "cancel_tasks") or Capability.CANCEL_TASKS not in place.adapter.capabilities
 
 
 # ---- what the broker's state can be rebuilt from -----------------------------------------------------
@@ -115,7 +117,9 @@ REF_WRITES = {
     "release": lambda adapter, ref, spec: adapter.release(ref),
     "update": lambda adapter, ref, spec: adapter.update(ref, spec),
     "adjust": lambda adapter, ref, spec: adapter.adjust(ref, spec),
+    "cancel_tasks": lambda adapter, ref, spec: adapter.cancel_tasks(ref, [0]),
 }
+OPTIONAL_WRITES = (Capability.UPDATE, Capability.ADJUST, Capability.CANCEL_TASKS)
 READS = {
     "find": lambda adapter, ref, spec: adapter.find(ref.marker, 0),
     "observe": lambda adapter, ref, spec: adapter.observe([ref]),
@@ -137,7 +141,7 @@ def test_reading_from_a_broken_backend_is_busy(broken_adapter, call):
 def test_a_write_to_a_broken_backend_raises_an_error_of_ours(broken_adapter, call):
     """What it does not have at all is no question of being broken."""
     spec = broken_spec(broken_adapter)
-    optional = {REF_WRITES[one.value]: one for one in (Capability.UPDATE, Capability.ADJUST)}
+    optional = {REF_WRITES[one.value]: one for one in OPTIONAL_WRITES}
     if optional.get(call, Capability.HOLD) not in broken_adapter.capabilities:
         return
 

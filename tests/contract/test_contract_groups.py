@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import BackendError, BadLogQuery, Capability, LogQuery
+from adapters.base import BackendError, BadLogQuery, Capability, LogQuery, OutcomeUnknown
+from api_spec.jobs import Array
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
-from tests.contract.places import needs, new_ref
+from tests.contract.places import Fault, needs, new_ref
 from tests.helpers import wait_until
 
 # ---- arrays ----------------------------------------------------------------------------------------
@@ -57,6 +58,120 @@ def test_an_array_that_is_cancelled_ends_in_all_its_tasks(place):
     seen = place.until(ref, AttemptState.ENDED)
     assert seen.outcome is JobState.CANCELLED
     assert {task.state for task in seen.tasks.values()} <= {AttemptState.ENDED}
+
+
+# ---- single tasks of an array ------------------------------------------------------------------------
+
+
+def cancelled_alone(place, ref, *indices):
+    """Asked for again and again, as a worker does, until each was seen to end or the backend has nothing
+    left of it.  Its observation then."""
+
+    def over():
+        gone = place.adapter.cancel_tasks(ref, indices)
+        seen = place.look(ref).tasks
+        return all(i in gone or (i in seen and seen[i].outcome is JobState.CANCELLED) for i in indices)
+
+    wait_until(over, 30, why=f"tasks {indices} are cancelled")
+    return place.look(ref)
+
+
+def one_after_the_other(place, indices):
+    """An array whose first task runs for ever, so that the others wait."""
+    return replace(place.array(indices, runs=True), array=Array(indices=indices, max_running=1))
+
+
+@needs(Capability.CANCEL_TASKS)
+def test_a_running_task_is_cancelled_and_the_others_go_on(place):
+    ref = place.submit(place.array("0-2", runs=True))
+    wait_until(lambda: {one.state for one in place.look(ref).tasks.values()} == {AttemptState.RUNNING})
+
+    seen = cancelled_alone(place, ref, 1)
+
+    assert seen.state is AttemptState.RUNNING
+    assert seen.tasks[1].reason is Reason.CANCELLED
+    assert [seen.tasks[index].state for index in (0, 2)] == [AttemptState.RUNNING] * 2
+
+
+@needs(Capability.CANCEL_TASKS)
+def test_waiting_tasks_are_cancelled_and_never_start(place):
+    ref = place.submit(one_after_the_other(place, "3-9:2"))
+    wait_until(lambda: place.look(ref).tasks[3].state is AttemptState.RUNNING)
+
+    seen = cancelled_alone(place, ref, 5, 9)
+
+    assert (seen.tasks[3].state, seen.tasks[7].state) == (AttemptState.RUNNING, AttemptState.QUEUED)
+    place.adapter.cancel(ref)
+    place.until(ref, AttemptState.ENDED)
+    assert place.starts(ref.marker) == 1
+
+
+@needs(Capability.CANCEL_TASKS)
+def test_an_array_whose_tasks_are_all_cancelled_one_by_one_is_over(place):
+    ref = place.submit(one_after_the_other(place, "0-2"))
+    wait_until(lambda: place.look(ref).tasks[0].state is AttemptState.RUNNING)
+
+    cancelled_alone(place, ref, 1)
+    place.adapter.cancel_tasks(ref, [0, 2])
+
+    assert place.until(ref, AttemptState.ENDED).outcome is JobState.CANCELLED
+    assert place.starts(ref.marker) == 1
+
+
+@needs(Capability.CANCEL_TASKS)
+def test_cancelling_tasks_that_have_ended_changes_nothing(place):
+    ref = place.submit(place.array("0-2"))
+    before = place.until(ref, AttemptState.ENDED)
+
+    gone = place.adapter.cancel_tasks(ref, [0, 1])
+
+    assert not gone
+    assert place.look(ref) == before
+    assert before.outcome is JobState.COMPLETED
+
+
+@needs(Capability.CANCEL_TASKS)
+def test_tasks_that_the_array_does_not_have_and_arrays_that_are_not_there_do_no_harm(place):
+    ref = place.submit(place.array("0-1", runs=True))
+    wait_until(lambda: {one.state for one in place.look(ref).tasks.values()} == {AttemptState.RUNNING})
+
+    place.adapter.cancel_tasks(ref, [7])
+    place.adapter.cancel_tasks(new_ref(place.array("0-1")), [0])
+
+    assert {one.state for one in place.look(ref).tasks.values()} == {AttemptState.RUNNING}
+
+
+@needs(Capability.CANCEL_TASKS)
+def test_tasks_are_not_cancelled_behind_a_handle_that_belongs_to_somebody_else(place):
+    stranger = place.submit(place.array("0-1", runs=True))
+    wait_until(lambda: {one.state for one in place.look(stranger).tasks.values()} == {AttemptState.RUNNING})
+    before = place.look(stranger)
+
+    place.adapter.cancel_tasks(new_ref(place.array("0-1"), handle=stranger.handle), [0])
+
+    assert place.look(stranger) == before
+
+
+@needs(Capability.CANCEL_TASKS)
+def test_single_tasks_of_what_is_no_array_are_none(place):
+    ref = place.submit(place.job(runs=True))
+    place.until(ref, AttemptState.RUNNING)
+
+    assert not place.adapter.cancel_tasks(ref, [0])
+
+    assert place.look(ref).state is AttemptState.RUNNING
+
+
+@needs(Capability.CANCEL_TASKS, Fault.LOST_WRITE)
+def test_a_cancel_of_tasks_whose_answer_was_lost_can_be_repeated(place):
+    ref = place.submit(place.array("0-1", runs=True))
+    place.until(ref, AttemptState.RUNNING)
+    place.lose_next_answer()
+
+    with pytest.raises(OutcomeUnknown):
+        place.adapter.cancel_tasks(ref, [0])
+
+    assert cancelled_alone(place, ref, 0).state is AttemptState.RUNNING
 
 
 # ---- services --------------------------------------------------------------------------------------

@@ -265,6 +265,36 @@ def test_a_job_whose_supervisor_dies_after_its_cancel_is_cancelled(local):
     assert local.ended(ref).outcome is JobState.CANCELLED
 
 
+def test_a_task_whose_supervisor_dies_after_its_cancel_is_cancelled(local):
+    ref = local.shell("trap '' TERM; while true; do sleep 0.1; done", array=Array(indices="0-1"))
+    local.until(ref, lambda seen: {one.state for one in seen.tasks.values()} == {AttemptState.RUNNING})
+    local.kill_agent()
+    supervisors = local.supervisors()
+    local.change("UPDATE tasks SET retiring_at = 1 WHERE idx = 1")
+
+    for pid in supervisors:
+        kill(pid)
+
+    ends = {index: one.reason for index, one in local.ended(ref).tasks.items()}
+    assert ends == {0: Reason.LOST, 1: Reason.CANCELLED}
+
+
+def test_a_cancel_of_tasks_that_came_while_no_agent_ran_is_carried_out_by_the_next(local):
+    ref = local.submit("sleep", "600", array=Array(indices="0-2", max_running=2))
+    local.until(ref, lambda seen: seen.tasks[1].state is AttemptState.RUNNING)
+    local.kill_agent()
+
+    local.adapter.cancel_tasks(ref, (0, 2))
+
+    seen = local.until(ref, lambda seen: seen.tasks[0].state is AttemptState.ENDED)
+    assert [seen.tasks[index].outcome for index in (0, 1, 2)] == [
+        JobState.CANCELLED,
+        None,
+        JobState.CANCELLED,
+    ]
+    assert local.starts(ref) == 2
+
+
 def test_a_supervisor_that_does_not_act_on_a_cancel_is_killed(local):
     ref = local.submit("sleep", "600")
     local.running(ref)

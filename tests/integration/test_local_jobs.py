@@ -469,6 +469,22 @@ def test_each_set_of_parameters_is_a_task(local):
     assert [local.output(ref, task_index=index) for index in (0, 1)] == ["0.1 true\n", "0.01 false\n"]
 
 
+def test_tasks_that_are_cancelled_while_they_wait_are_passed_over(local):
+    text = "test $BROKER_TASK_INDEX != 0 || exec sleep 600"
+    ref = local.shell(text, array=Array(indices="0-9", max_running=1))
+    local.until(ref, lambda seen: seen.tasks[0].state is AttemptState.RUNNING)
+    assert local.adapter.load().queued_count == 9
+
+    local.adapter.cancel_tasks(ref, (1, 2, 4, 5, 7, 8, 9))
+    assert local.adapter.load().queued_count == 2
+    local.adapter.cancel_tasks(ref, (0,))
+
+    end = local.ended(ref)
+    completed = [index for index, one in end.tasks.items() if one.outcome is JobState.COMPLETED]
+    assert (end.outcome, completed) == (JobState.CANCELLED, [3, 6])
+    assert local.starts(ref) == 3
+
+
 def test_an_array_runs_no_more_at_once_than_it_allows(local, tmp_path):
     text = f"mkdir {tmp_path}/alone || exit 9; sleep 0.05; rmdir {tmp_path}/alone"
     ref = local.shell(text, array=Array(indices="0-4", max_running=1))

@@ -89,6 +89,68 @@ def test_tasks_that_somebody_cancels_end_alone(bench):
     assert end.tasks[3].outcome is vanished
 
 
+def told_until(bench, ref, indices, condition):
+    """As a worker does: asked for again until it is seen; what Slurm has nothing left of, and its answer."""
+    gone = set()
+
+    def so():
+        gone.update(bench.adapter.cancel_tasks(ref, indices))
+        return condition(bench.look(ref), gone)
+
+    wait_until(so, 40, why=f"tasks {indices} are cancelled")
+    return gone
+
+
+@both
+def test_single_tasks_are_cancelled_through_the_adapter(bench):
+    """Those that run are seen to end; of those that wait Slurm keeps nothing, and says so if asked again."""
+    two_at_once = Resources(cpus_per_task=8, nodes=2, memory_per_node_mib=100)
+    ref = bench.submit(job(array="0-5", resources=two_at_once))
+    bench.until(ref, lambda seen: states(seen)[1] is A.RUNNING)
+
+    gone = told_until(
+        bench, ref, (1, 4, 5), lambda seen, gone: {4, 5} <= gone and states(seen).get(1) is A.ENDED
+    )
+
+    seen = bench.until(ref, lambda seen: states(seen)[2] is A.RUNNING)
+    assert gone == {4, 5}
+    assert (seen.tasks[1].outcome, seen.tasks[1].reason) == (JobState.CANCELLED, Reason.CANCELLED)
+    assert {4, 5}.isdisjoint(seen.tasks)
+    bench.adapter.cancel(ref)
+    bench.ended(ref)
+    wait_until(lambda: len(set(batch_starts(bench, ref))) == 3, why="those that waited never started")
+
+
+@both
+def test_tasks_behind_the_end_of_a_list_that_is_cut_are_cancelled_as_the_others(bench):
+    """Slurm cuts the list of those that wait after 64 characters; asked for one by its number, it tells."""
+    kept = {index for index in range(80) if index % 7 in (0, 1, 3)}
+    cancelled = tuple(sorted(set(range(80)) - kept))
+    ref = bench.submit(job("true", array="0-79", hold=True))
+    bench.until(ref, lambda seen: len(states(seen)) == 80)
+
+    bench.adapter.cancel_tasks(ref, cancelled)
+    gone = bench.adapter.cancel_tasks(ref, cancelled)
+
+    [waiting] = bench.adapter.transport.job(int(native_id(ref)))
+    assert waiting.waiting_tasks.endswith("...")
+    assert gone == set(cancelled)
+    bench.adapter.release(ref)
+    bench.ended(ref)
+    wait_until(lambda: len(batch_starts(bench, ref)) == len(kept))
+
+
+@both
+def test_a_task_that_is_not_the_arrays_or_has_ended_is_left_alone(bench):
+    ref = bench.submit(job('[ "$BROKER_TASK_INDEX" = 0 ] || sleep 1000', array="0-1"))
+    before = bench.until(ref, lambda seen: states(seen) == {0: A.ENDED, 1: A.RUNNING})
+
+    assert set(bench.adapter.cancel_tasks(ref, (0, 7))) <= {7}
+
+    seen = bench.look(ref)
+    assert (states(seen), seen.tasks[0]) == ({0: A.ENDED, 1: A.RUNNING}, before.tasks[0])
+
+
 @both
 def test_an_array_that_waits_is_cancelled_as_one(bench):
     ref = bench.submit(job(array="0-9", hold=True))

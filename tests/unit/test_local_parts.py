@@ -288,6 +288,7 @@ def seen(connection):
 
 
 DONE = {"outcome": "COMPLETED", "reason": "Completed", "exit_code": 0, "started_at": 1.0, "ended_at": 2.0}
+CUT = {"outcome": "CANCELLED", "reason": "Cancelled", "ended_at": 4.0}
 BAD = {
     "outcome": "FAILED",
     "reason": "NonZeroExit",
@@ -307,6 +308,11 @@ BAD = {
         ([("ENDED", DONE), ("STARTING", {})], AttemptState.RUNNING, None),
         ([("ENDED", DONE), ("ENDED", DONE)], AttemptState.ENDED, Reason.COMPLETED),
         ([("ENDED", DONE), ("ENDED", BAD)], AttemptState.ENDED, Reason.NON_ZERO_EXIT),
+        ([("ENDED", CUT)], AttemptState.QUEUED, Reason.CAPACITY),
+        ([("ENDED", CUT), ("STARTING", {})], AttemptState.QUEUED, Reason.STARTING),
+        ([("ENDED", CUT), ("RUNNING", {})], AttemptState.RUNNING, None),
+        ([("ENDED", CUT), ("ENDED", DONE)], AttemptState.ENDED, Reason.CANCELLED),
+        ([("ENDED", BAD), ("ENDED", CUT)], AttemptState.ENDED, Reason.CANCELLED),
     ],
 )
 def test_the_state_of_an_array_follows_from_its_tasks(connection, tasks, state, reason):

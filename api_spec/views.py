@@ -120,6 +120,17 @@ class TaskView:
     signal: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    cancel_requested: bool = False  # and it is not over yet
+    cancelled_by: str | None = None  # who asked the broker for its end; None: nobody did
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCancel:
+    """What became of a cancel of single tasks; index lists, None for no task."""
+
+    job: JobView
+    requested: str | None  # they end, or never run
+    ended_before: str | None  # nothing was done to them
 
 
 @dataclass(frozen=True, kw_only=True)

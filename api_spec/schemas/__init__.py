@@ -31,6 +31,7 @@ from api_spec.schemas.writing import (
     dump_refusal,
     dump_summary,
     dump_task,
+    dump_task_cancel,
 )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "dump_spec",
     "dump_summary",
     "dump_task",
+    "dump_task_cancel",
     "load_spec",
     "pack_document",
     "pack_spec",

@@ -16,7 +16,7 @@ from marshmallow.validate import Length
 from api_spec.decisions import Outcome
 from api_spec.jobs import Kind
 from api_spec.reasons import Reason
-from api_spec.schemas.fields import Number, Options, Whole, about
+from api_spec.schemas.fields import Indices, Number, Options, Whole, about
 from api_spec.schemas.oneof import JobSpecSchema
 from api_spec.schemas.strict import Strict
 from api_spec.states import AttemptState, JobState
@@ -166,6 +166,19 @@ class JobSchema(Shape):
     resubmit_of = TextOrNull()
 
 
+class TaskCancelSchema(Shape):
+    requested = TextOrNull(metadata=about("They end, or never run.", example="3,5-7"))
+    ended_before = TextOrNull(metadata=about("They had ended, and stay as they ended.", example="8-9"))
+
+
+class CancelledJobSchema(JobSchema):
+    """The job, and what became of a cancel that named tasks."""
+
+    task_cancel = fields.Nested(
+        TaskCancelSchema, required=True, allow_none=True, metadata=about("null: the whole job was meant.")
+    )
+
+
 class AttemptSchema(Shape):
     number = Count()
     marker = Text()
@@ -198,6 +211,10 @@ class TaskSchema(Shape):
     signal = CountOrNull()
     started_at = TimeOrNull()
     ended_at = TimeOrNull()
+    cancel_requested = Truth(metadata=about("And it is not over yet."))
+    cancelled_by = TextOrNull(
+        metadata=about("Who asked the broker for its end; null: nobody did.", example="user:ana")
+    )
 
 
 class EventSchema(Shape):
@@ -254,6 +271,12 @@ class JobPatchSchema(Strict):
 
     replicas = Whole(1, 10_000)
     spec = Options(metadata=about("A merge patch (RFC 7396) of the spec; it makes a new revision."))
+
+
+class CancelSchema(Strict):
+    """What a cancel may take; without ``tasks`` the whole job is meant."""
+
+    tasks = Indices(metadata=about("Tasks of an array job, as in array.indices.", example="3,5-9"))
 
 
 class LogPageSchema(Shape):

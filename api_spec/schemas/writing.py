@@ -21,6 +21,7 @@ from api_spec.views import (
     JobView,
     Page,
     ServiceView,
+    TaskCancel,
     TaskView,
 )
 
@@ -125,7 +126,13 @@ def dump_task(task: TaskView) -> Document:
         "signal": task.signal,
         "started_at": _time(task.started_at),
         "ended_at": _time(task.ended_at),
+        "cancel_requested": task.cancel_requested,
+        "cancelled_by": task.cancelled_by,
     }
+
+
+def dump_task_cancel(done: TaskCancel) -> Document:
+    return {"requested": done.requested, "ended_before": done.ended_before}
 
 
 def dump_event(event: EventView) -> Document:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from adapters.base import BackendError, Busy, OutcomeUnknown, Rejected
 from adapters.extras import Adjusts, Holds, Updates
 from api_spec.states import AttemptState, JobState
-from broker.lifecycle import native
+from broker.lifecycle import cancel_tasks, native
 from broker.lifecycle.context import ACT, Context, ref_of
 from broker.lifecycle.health import failed, wait_s
 from broker.lifecycle.points import point
@@ -15,7 +15,7 @@ from broker.lifecycle.refusals import in_force, taken_back
 from broker.lifecycle.submit import as_decided
 from broker.store.changes import Change, Guard
 from broker.store.jobs import Claim, Written
-from broker.store.records import HOLD, UPDATE, AttemptRecord, JobRecord
+from broker.store.records import HOLD, TASKS, UPDATE, AttemptRecord, JobRecord
 
 INSIST_S = 5.0  # between two calls of cancel, until the backend says that it is gone
 LATER_S = 2.0
@@ -54,6 +54,14 @@ def _withdraw(context: Context, record: JobRecord, attempt: AttemptRecord) -> No
 def _carry_out(context: Context, claim: Claim, attempt: AttemptRecord) -> None:
     """One intent; with another one beside it the job is due again at once."""
     record = claim.record
+    if TASKS in record.act:
+        # First: nobody waits for an end because a change is refused or put off.
+        try:
+            gone = cancel_tasks.tell(context, record, attempt)
+        except BackendError as error:
+            return _later(context, record, attempt, error)
+        if record.act == (TASKS,):
+            return cancel_tasks.told(context, claim, attempt, gone)
     what = UPDATE if UPDATE in record.act else HOLD
     try:
         _tell(context, claim, attempt, what)
@@ -81,7 +89,7 @@ def _tell(context: Context, claim: Claim, attempt: AttemptRecord, what: str) -> 
 
 def _without(record: JobRecord, what: str) -> tuple[str, ...] | None:
     """What is left to be carried out."""
-    return (HOLD,) if what == UPDATE and HOLD in record.act else None
+    return tuple(one for one in record.act if one != what) or None
 
 
 def _done(context: Context, claim: Claim, what: str) -> None:
@@ -117,7 +125,12 @@ def _refused(context: Context, claim: Claim, what: str, error: Rejected) -> None
 def _later(context: Context, record: JobRecord, attempt: AttemptRecord, error: BackendError) -> None:
     failed(context, attempt.backend, error)
     due = (f"{ACT}:{attempt.backend}", wait_s(record, error, LATER_S))
-    change = Change(quiet=True, due=due, unless_cancelled=record.cancel is None)
+    change = Change(
+        quiet=True,
+        due=due,
+        unless_cancelled=record.cancel is None,
+        unless_tasks_cancelled=TASKS not in record.act,
+    )
     context.store.jobs.move(record.id, _guard(record), change)
 
 

@@ -20,11 +20,13 @@ from api_spec.views import (
     JobSummary,
     JobView,
     Page,
+    TaskCancel,
     TaskView,
 )
 from broker.access import Principal, Scope
 from broker.auth import Tokens
 from broker.lifecycle import accept as accepting
+from broker.lifecycle import cancel_tasks as cancelling
 from broker.lifecycle import intents, logs, reading
 from broker.lifecycle.context import UNPLACED, Context
 from broker.lifecycle.dispatch import drain
@@ -168,6 +170,15 @@ class Broker:
     def cancel(self, job_id: str, who: Principal, *, if_version: int | None = None) -> JobView:
         intents.cancel(self.context, job_id, who, if_version)
         return self.get(job_id, who)
+
+    @over_the_store
+    def cancel_tasks(
+        self, job_id: str, indices: str, who: Principal, *, if_version: int | None = None
+    ) -> TaskCancel:
+        """``indices`` as in ``Array``; raises ``InvalidSpec`` for those that the array does not have."""
+        done = cancelling.cancel_tasks(self.context, job_id, indices, who, if_version)
+        job = self.get(job_id, who)
+        return TaskCancel(job=job, requested=done.requested, ended_before=done.ended_before)
 
     @over_the_store
     def hold(self, job_id: str, who: Principal, *, if_version: int | None = None) -> JobView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from adapters.base import Busy, Rejected
 from api_spec.reasons import Reason
 from broker.lifecycle.context import UNPLACED, Context
-from broker.store.records import JobRecord
+from broker.store.records import TASKS, JobRecord
 
 CANCEL_AGAIN_S = 60.0  # at most: a busy backend is not left alone for longer with a cancel
 
@@ -38,4 +38,4 @@ def says_that_it_is_down(error: Exception) -> bool:
 def wait_s(record: JobRecord, error: Exception, otherwise_s: float) -> float:
     """How long the backend is left alone with this job.  ``otherwise_s``: when it does not say."""
     asked_for_s = error.retry_after_s if isinstance(error, Busy) else otherwise_s
-    return min(asked_for_s, CANCEL_AGAIN_S) if record.cancel else asked_for_s
+    return min(asked_for_s, CANCEL_AGAIN_S) if record.cancel or TASKS in record.act else asked_for_s

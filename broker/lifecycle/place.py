@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from api_spec.decisions import Decision, Outcome
 from api_spec.frozen import changed
@@ -11,14 +12,14 @@ from api_spec.quantities import compact_indices
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
-from broker.lifecycle import native
+from broker.lifecycle import arrays, native
 from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.submit import Order, look_up, send
 from broker.store.changes import Change, Guard, Live
 from broker.store.jobs import Claim, Written
-from broker.store.records import After, AttemptRecord, JobRecord
+from broker.store.records import TASKS, After, AttemptRecord, JobRecord
 from policies.engine import decide, why_waiting, with_options
 from policies.records import pack
 
@@ -29,6 +30,8 @@ PATIENCE_MAX_S = 30.0
 
 def place(context: Context, snapshots: Snapshots, backend: str, claim: Claim) -> None:
     record, spec = claim.record, unpack_spec(claim.spec)
+    if spec.array is not None and not arrays.to_run(record, spec):
+        return _nothing_to_run(context, record)
     number = record.attempt + 1
     facts = snapshots.facts(spec, record.owner, frozenset(record.groups), record.excluded)
     decision = decide(spec, facts, context.policy, binding=True, attempt=number)
@@ -58,6 +61,13 @@ def _place_to_wait(
     snapshots.assigned(backend)
     summary = f"{decision.summary}; {backend} itself waits for {native.in_words(after)}"
     return _begin(context, claim, unpack_spec(claim.spec), replace(decision, summary=summary), after)
+
+
+def _nothing_to_run(context: Context, record: JobRecord) -> None:
+    """Every task that was left has been cancelled, and whoever asked did not come to end the job as well."""
+    if context.store.jobs.cancel(record.id, next(iter(record.cancel_tasks), "broker")) == "ended":
+        point("step_done")
+        context.hint("release")
 
 
 def _is_eligible(decision: Decision, backend: str) -> bool:
@@ -129,12 +139,12 @@ def _begin(
         state=AttemptState.SUBMITTING,
         submitted_at=round(context.store.now(), 3),
         inputs={item.name: item.uri or "" for item in resolved.inputs},
-        task_indices=record.next_tasks or _every_task(spec),
+        task_indices=compact_indices(arrays.to_run(record, spec)) or None,
         after=after,
     )
     most = (backend, context.settings.caps_of(backend).max_live_jobs)
     guard = changed(_as_read(record), below=most, after=after)
-    written = context.store.jobs.move(record.id, guard, _intent(context, attempt, decision))
+    written = context.store.jobs.move(record.id, guard, _intent(context, record, attempt, decision))
     point("intent_written")
     if written is Written.FULL:
         return _full(context, record, backend)
@@ -147,17 +157,15 @@ def _begin(
     return send(context, order)
 
 
-def _every_task(spec: JobSpec) -> str | None:
-    return compact_indices(spec.array.task_indices) if spec.array else None
-
-
-def _intent(context: Context, attempt: AttemptRecord, decision: Decision) -> Change:
-    fields = {
+def _intent(context: Context, record: JobRecord, attempt: AttemptRecord, decision: Decision) -> Change:
+    fields: dict[str, Any] = {
         "state": JobState.SUBMITTING,
         "backend": attempt.backend,
         "attempt": attempt.number,
         **dict.fromkeys(("reason", "message", "reroutes", "patience", "next_queue", "natively")),
     }
+    if record.cancel_tasks:
+        fields["act"] = (TASKS,)  # a worker sees that all of them have ended, or tells the backend
     return Change(
         set=fields,
         attempt=attempt,

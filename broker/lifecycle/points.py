@@ -31,6 +31,7 @@ POINTS: dict[str, str] = {
     "handle_written": "the handle is written",
     "step_done": "one claimed job is done with",
     "cancel_returned": "the backend was told to cancel, nothing is written",
+    "tasks_cancel_returned": "the backend was told to cancel tasks, nothing is written",
     "update_returned": "the backend was told what is wanted, nothing is written",
     "drain_left": "all is done, the slot is left",
     "observe_begun": "the hint is taken, no lease yet",

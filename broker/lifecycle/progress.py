@@ -12,7 +12,7 @@ from api_spec.jobs import JobSpec
 from api_spec.quantities import compact_indices
 from api_spec.reasons import Reason
 from api_spec.states import ATTEMPT_MOVES, AttemptState, JobState, may_move
-from broker.lifecycle import native, tasks
+from broker.lifecycle import arrays, native, tasks
 from broker.lifecycle.context import SUBMIT, UNPLACED
 from broker.store.changes import Change, Event, Live
 from broker.store.records import AttemptRecord, JobRecord
@@ -149,7 +149,8 @@ def _service_json(service: ServiceObservation) -> dict[str, Any]:
 def _tasks(seen: Seen, fields: Mapping[str, Any]) -> tuple[bytes | None, dict[str, Any]]:
     if seen.table is None or not seen.observation.tasks:
         return None, dict(fields)
-    table = tasks.apply(seen.table, seen.attempt.number, seen.observation.tasks)
+    unwanted = seen.record.unwanted
+    table = arrays.applied(seen.table, seen.attempt.number, seen.observation.tasks, unwanted)
     return tasks.pack_table(table), {**fields, "tasks": tasks.counts(table)}
 
 
@@ -195,15 +196,14 @@ def _ended(seen: Seen) -> Step:
         ended_at=observation.ended_at,
         outputs=observation.outputs,
     )
-    table = seen.table
-    if table is not None and observation.tasks:
-        table = tasks.apply(table, attempt.number, observation.tasks)
-        table = _closed(table, outcome, Reason.LOST)
-        attempt = _as_the_whole_array(attempt, table)
-    if _is_retried(seen, attempt, table):
-        return _retry(seen, attempt, table)
-    if table is not None and outcome is not JobState.COMPLETED:
-        table = _closed(table, outcome, reason)
+    table = None if seen.table is None else _array_over(seen, attempt, seen.table)
+    again = None if table is None else _tasks_to_run_again(seen, table)
+    if _is_retried(seen, attempt, again):
+        return _retry(seen, attempt, table, again)
+    if table is not None:
+        if outcome is not JobState.COMPLETED:
+            table = arrays.closed(table, outcome, reason)
+        attempt = arrays.as_the_whole(attempt, table)
     return Step(_end_change(seen, attempt, table), ends=True)
 
 
@@ -214,22 +214,12 @@ def _unrun(seen: Seen) -> AttemptRecord:
     return replace(_attempt(seen), ended_at=seen.observation.ended_at)
 
 
-def _closed(table: tasks.Table, outcome: JobState, reason: Reason) -> tasks.Table:
-    """A backend may have forgotten a task before anybody saw how it ended."""
-    if outcome is JobState.CANCELLED:
-        return tasks.closed(table, JobState.CANCELLED, Reason.CANCELLED)
-    return tasks.closed(table, JobState.FAILED, reason)
-
-
-def _as_the_whole_array(attempt: AttemptRecord, table: tasks.Table) -> AttemptRecord:
-    """The last attempt ran some tasks only; one that failed earlier and was not retried counts as well."""
-    if attempt.outcome is not JobState.COMPLETED:
-        return attempt
-    failed = next((row for _, row in sorted(table.items()) if row.state is JobState.FAILED), None)
-    if failed is None:
-        return attempt
-    message = f"task {failed.index} failed"
-    return replace(attempt, outcome=JobState.FAILED, reason=failed.reason, message=message)
+def _array_over(seen: Seen, attempt: AttemptRecord, table: tasks.Table) -> tasks.Table:
+    """Nothing of the attempt runs any more, and what nobody saw end will not be seen to."""
+    observed, unwanted = seen.observation.tasks, seen.record.unwanted
+    table = arrays.applied(table, attempt.number, observed, unwanted)
+    table = arrays.over(table, attempt, unwanted)
+    return arrays.closed(table, attempt.outcome or JobState.FAILED, Reason.LOST) if observed else table
 
 
 def _outcome(record: JobRecord, observation: Observation) -> tuple[JobState, Reason]:
@@ -248,17 +238,15 @@ _DEFAULT_REASON = {
 }
 
 
-def _is_retried(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> bool:
+def _is_retried(seen: Seen, attempt: AttemptRecord, again: list[int] | None) -> bool:
+    """``again``: of an array, the tasks that another attempt would run."""
     retry = seen.spec.retry
-    if (
-        attempt.outcome is not JobState.FAILED
-        or seen.record.cancel
-        or seen.attempt.number - seen.record.withdrawn >= retry.max_attempts
-    ):
+    tries = seen.attempt.number - seen.record.withdrawn
+    if seen.record.cancel or tries >= retry.max_attempts or again == []:
         return False
-    if table is None or not seen.observation.tasks:
-        return attempt.reason in retry.on
-    return bool(tasks.failed_for(table, [Reason(name) for name in retry.on]))
+    if again and seen.observation.tasks:
+        return True
+    return attempt.outcome is JobState.FAILED and attempt.reason in retry.on
 
 
 def _met_before(seen: Seen) -> tuple[Event, ...]:
@@ -266,8 +254,16 @@ def _met_before(seen: Seen) -> tuple[Event, ...]:
     return (MET,) if seen.record.waits and seen.observation.started_at is not None else ()
 
 
-def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Step:
+def _tasks_to_run_again(seen: Seen, table: tasks.Table) -> list[int]:
+    reasons = [Reason(name) for name in seen.spec.retry.on]
+    lost = not seen.observation.tasks
+    return arrays.to_run_again(table, reasons, seen.record.unwanted, lost)
+
+
+def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None, again: list[int] | None) -> Step:
     """The attempt is over, the job is not: another attempt follows after a while."""
+    if table is not None and again:
+        attempt = arrays.as_the_first_failure(attempt, table, again)
     delay_s = min(RETRY_MAX_S, RETRY_AFTER_S * 2 ** (attempt.number - 1))
     fields: dict[str, Any] = {
         "state": JobState.ACCEPTED,
@@ -281,7 +277,7 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Ste
         "waits": None,  # it has run, whatever was seen first
     }
     if table is not None:
-        fields |= {"next_tasks": _tasks_to_run_again(seen, table), "tasks": tasks.counts(table)}
+        fields |= {"next_tasks": compact_indices(again or ()), "tasks": tasks.counts(table)}
     return Step(
         Change(
             set=fields,
@@ -294,23 +290,17 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Ste
     )
 
 
-def _tasks_to_run_again(seen: Seen, table: tasks.Table) -> str:
-    """The attempt as a whole was lost: all that have not completed.  Otherwise those that failed."""
-    if not seen.observation.tasks:
-        return compact_indices(tasks.not_completed(table))
-    return compact_indices(tasks.failed_for(table, [Reason(name) for name in seen.spec.retry.on]))
-
-
 def _end_change(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -> Change:
     record, observation = seen.record, seen.observation
     outcome = attempt.outcome or JobState.FAILED
-    by = record.cancel if outcome is JobState.CANCELLED and record.cancel else f"backend:{attempt.backend}"
+    asked = record.cancel or (arrays.who_cancelled(table, record.unwanted) if table else None)
+    by = asked if outcome is JobState.CANCELLED and asked else f"backend:{attempt.backend}"
     fields: dict[str, Any] = {
         "state": outcome,
         "reason": attempt.reason,
-        "message": observation.message[:500] if observation.message else None,
-        "exit_code": observation.exit_code,
-        "signal": observation.signal,
+        "message": attempt.message[:500] if attempt.message else None,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
         "ended_by": by,
         "ready": None,
     }
@@ -320,7 +310,7 @@ def _end_change(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -
         fields["service"] = _service_json(observation.service)
     if table is not None:
         fields["tasks"] = tasks.counts(table)
-    data = {"reason": attempt.reason, "exit_code": observation.exit_code, "signal": observation.signal}
+    data = {"reason": attempt.reason, "exit_code": attempt.exit_code, "signal": attempt.signal}
     return Change(
         set=fields,
         attempt=attempt,

@@ -12,7 +12,7 @@ from api_spec.schemas import unpack_spec
 from api_spec.states import FINAL, JobState
 from api_spec.views import AttemptView, BackendView, JobQuery, JobSummary, JobView, Page, TaskView
 from broker.access import Principal, Scope, must_see
-from broker.lifecycle import native, tasks
+from broker.lifecycle import arrays, native, tasks
 from broker.lifecycle.context import Context
 from broker.lifecycle.views import attempt_view, backend_view, job_summary, job_view, task_view
 from broker.store.archive import Parts
@@ -79,8 +79,12 @@ def task_page(
         if not cursor.isdecimal():
             raise InvalidRequest("the cursor is not one that this list gave out")
         after = int(cursor)
+    record = parts.record
+    if record.state in (JobState.FAILED, JobState.CANCELLED):  # perhaps before any task was seen
+        table = arrays.closed(table, record.state, record.reason or Reason.LOST)
     rows = [table[index] for index in sorted(table) if index > after]
-    items = tuple(task_view(row) for row in rows[:limit])
+    asked = record.unwanted
+    items = tuple(task_view(row, record, asked.get(row.index)) for row in rows[:limit])
     return Page(items, str(items[-1].index) if len(rows) > limit else None)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from adapters.base import Absent, Busy, CannotWait, Found, Handle, OutcomeUnknown, Rejected
 from api_spec.frozen import changed
 from api_spec.jobs import JobSpec
+from api_spec.quantities import compact_indices, expand_indices
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
@@ -106,12 +107,13 @@ def send(context: Context, order: Order) -> None:
 def _again(context: Context, order: Order) -> None:
     """Proven that the backend does not have it: the same attempt, with its intent written anew."""
     record, attempt = order.record, order.attempt
-    if record.cancel:
+    wanted = _still_wanted(record, attempt)
+    if record.cancel or wanted == "":
         return _withdrawn(context, record, attempt)
     if context.store.backends.read(attempt.backend).paused:
         return _paused(context, record, attempt)
     now, again = round(context.store.now(), 3), attempt.again or attempt.sent
-    renewed = replace(attempt, sent=True, sent_by=None, submitted_at=now, again=again)
+    renewed = replace(attempt, sent=True, sent_by=None, submitted_at=now, again=again, task_indices=wanted)
     change = Change(
         attempt=renewed,
         set={"reason": None, "message": None},
@@ -127,6 +129,14 @@ def _again(context: Context, order: Order) -> None:
     if written is not Written.OK:
         return None
     return send(context, replace(order, attempt=renewed))
+
+
+def _still_wanted(record: JobRecord, attempt: AttemptRecord) -> str | None:
+    """The tasks of an array that nobody has cancelled since the attempt was made."""
+    if attempt.task_indices is None or not record.cancel_tasks:
+        return attempt.task_indices
+    unwanted = record.unwanted
+    return compact_indices(i for i in expand_indices(attempt.task_indices) if i not in unwanted)
 
 
 # ---- what is written after an answer -----------------------------------------------------------------
@@ -252,7 +262,7 @@ def _withdrawn(context: Context, record: JobRecord, attempt: AttemptRecord) -> N
             "state": JobState.CANCELLED,
             "reason": Reason.CANCELLED,
             "message": None,
-            "ended_by": record.cancel,
+            "ended_by": record.cancel or next(iter(record.cancel_tasks)),
         },
         attempt=ended,
         events=(("cancelled", {"reason": Reason.CANCELLED}),),

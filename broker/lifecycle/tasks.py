@@ -10,7 +10,7 @@ import json
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from adapters.base import TaskObservation
@@ -76,23 +76,44 @@ def apply(table: Table, attempt: int, seen: Mapping[int, TaskObservation]) -> Ta
         row = out.get(index, TaskRow(index=index))
         if row.state in _ENDED and row.attempt >= attempt:
             continue
-        out[index] = replace(
-            row,
-            attempt=attempt,
-            state=_state(task),
-            reason=task.reason,
-            exit_code=task.exit_code,
-            signal=task.signal,
-            started_at=task.started_at,
-            ended_at=task.ended_at,
-        )
+        out[index] = _as_seen(row, attempt, task)
     return out
+
+
+def _as_seen(row: TaskRow, attempt: int, task: TaskObservation) -> TaskRow:
+    return replace(
+        row,
+        attempt=attempt,
+        state=_state(task),
+        reason=task.reason,
+        exit_code=task.exit_code,
+        signal=task.signal,
+        started_at=task.started_at,
+        ended_at=task.ended_at,
+    )
 
 
 def closed(table: Table, outcome: JobState, reason: Reason) -> Table:
     """With it an attempt is over: what was not seen to end did so in a way that nobody knows."""
     ends = {i: row for i, row in table.items() if row.state not in _ENDED}
     return {**table, **{i: replace(row, state=outcome, reason=reason) for i, row in ends.items()}}
+
+
+def open_rows(table: Table, running: Collection[int], attempt: int) -> set[int]:
+    """What has not ended, or is run again by this attempt, which runs ``running``."""
+    again = set(running)
+    return {
+        i for i, row in table.items() if row.state not in _ENDED or (i in again and row.attempt < attempt)
+    }
+
+
+def given_up(table: Table, indices: Iterable[int], at: float | None = None) -> Table:
+    """They were cancelled; ``at`` None: nobody knows when they ended."""
+    ends = {i: table[i] for i in indices if i in table}
+    end = TaskObservation(
+        state=AttemptState.ENDED, outcome=JobState.CANCELLED, reason=Reason.CANCELLED, ended_at=at
+    )
+    return {**table, **{i: _as_seen(row, row.attempt, end) for i, row in ends.items()}}
 
 
 def failed_for(table: Table, reasons: Iterable[Reason]) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 from adapters.base import Adapter
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
-from api_spec.states import FINAL
+from api_spec.states import FINAL, JobState
 from api_spec.views import AttemptView, BackendView, Caps, JobSummary, JobView, ServiceView, TaskView
 from broker.lifecycle.tasks import TaskRow
 from broker.store.backends import BackendRecord
@@ -113,8 +113,15 @@ def _native_id(handle: Mapping[str, Any] | None) -> str | None:
     return None if handle is None or "id" not in handle else str(handle["id"])
 
 
-def task_view(row: TaskRow) -> TaskView:
-    return TaskView(**asdict(row))
+def task_view(row: TaskRow, job: JobRecord, asked: str | None = None) -> TaskView:
+    """``asked``: who has cancelled this very task; the cancel of the whole job is one of every task."""
+    of_all = job.ended_by if job.state is JobState.CANCELLED else None
+    by = asked or job.cancel or (of_all if of_all and of_all.startswith("user:") else None)
+    return TaskView(
+        **asdict(row),
+        cancel_requested=by is not None and row.state not in FINAL,
+        cancelled_by=by if row.state is JobState.CANCELLED else None,
+    )
 
 
 def backend_view(record: BackendRecord, adapter: Adapter | None, live_jobs: int, caps: Caps) -> BackendView:

@@ -75,6 +75,7 @@ class Change:
     assigned: str | None = None  # a backend: one more placement since its snapshot
     due: tuple[str, float] | None = None  # queue, seconds from now
     unless_cancelled: bool = False  # ``due`` is for a job that is wanted: a cancel makes it due at once
+    unless_tasks_cancelled: bool = False  # the same of a cancel of single tasks
     no_due: bool = False
     events: tuple[Event, ...] = ()
     keeps_claim: bool = False  # the writer goes on with the job; otherwise the claim ends with the write
@@ -104,6 +105,7 @@ class Change:
             "not_live": self.not_live,
             "assigned": self.assigned,
             "unless_cancelled": self.unless_cancelled,
+            "unless_tasks_cancelled": self.unless_tasks_cancelled,
             "no_due": self.no_due,
             "keeps_claim": self.keeps_claim,
             "no_progress": self.no_progress,

@@ -13,13 +13,14 @@ from typing import Any
 from api_spec.frozen import quick
 from api_spec.ids import marker, parse_marker
 from api_spec.jobs import Kind
+from api_spec.quantities import expand_indices
 from api_spec.reasons import Reason
 from api_spec.states import FINAL, AttemptState, JobState
 
 VERSION = 1
 UPGRADES: dict[int, Callable[[dict[str, str]], dict[str, str]]] = {}
 
-HOLD, UPDATE = "hold", "update"  # held or released; replicas or spec
+HOLD, UPDATE, TASKS = "hold", "update", "tasks"  # held or released; replicas or spec; tasks to cancel
 
 Edge = tuple[str, str]  # (id of the predecessor, when)
 After = tuple[str, str, int]  # the same, and the attempt of the predecessor that a backend waits for itself
@@ -56,7 +57,8 @@ class JobRecord:
     ended_by: str | None = None
     cancel: str | None = None  # who asked
     held: bool = False
-    act: tuple[str, ...] = ()  # what is still to be carried out at the backend: HOLD, UPDATE
+    cancel_tasks: Mapping[str, str] = field(default_factory=dict)  # who asked -> which tasks of an array
+    act: tuple[str, ...] = ()  # what is still to be carried out at the backend: HOLD, UPDATE, TASKS
     before: str | None = None  # what the backend has while an UPDATE is: lifecycle.refusals
     waits: bool = False  # for a predecessor
     deps: tuple[Edge, ...] = ()
@@ -82,6 +84,11 @@ class JobRecord:
     @property
     def ended_for_good(self) -> bool:
         return self.state in FINAL
+
+    @property
+    def unwanted(self) -> dict[int, str]:
+        """The tasks that somebody has asked the end of, and who."""
+        return {index: who for who, text in self.cancel_tasks.items() for index in expand_indices(text)}
 
 
 @quick
@@ -129,7 +136,7 @@ READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(["exit_code", "signal", "revision", "replicas", "tries", "patience", "reroutes"], int),
     **dict.fromkeys(["lease", "withdrawn"], int),
     **dict.fromkeys(["held", "waits", "natively", "ready", "recovered"], lambda text: text == "1"),
-    **dict.fromkeys(["labels", "service", "tasks"], _json),
+    **dict.fromkeys(["labels", "service", "tasks", "cancel_tasks"], _json),
     "kind": Kind,
     "state": JobState,
     "reason": Reason,

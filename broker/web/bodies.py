@@ -46,6 +46,13 @@ def read_json(limit_bytes: int, types: tuple[str, ...] = JSON) -> Any:
     return parse(request.get_data(cache=False))
 
 
+def read_json_if_any(limit_bytes: int) -> Any:
+    """The document of this request, or an empty one where nothing was sent."""
+    request = this_request()
+    request.max_content_length = limit_bytes
+    return read_json(limit_bytes) if request.get_data() else {}
+
+
 def check_content_type(request: Request, types: tuple[str, ...]) -> None:
     if request.environ.get("CONTENT_TYPE") not in types:  # the usual case needs no parsing
         charset = request.mimetype_params.get("charset", "utf-8")

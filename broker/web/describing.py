@@ -59,6 +59,7 @@ class Takes:
     schema: Any
     examples: Sequence[str] = ()
     content_type: str = JSON
+    required: bool = True
 
 
 def operation(
@@ -76,7 +77,7 @@ def operation(
         note["responses"][str(said.status)] = response_of(said)
     if takes is not None:
         note["requestBody"] = {
-            "required": True,
+            "required": takes.required,
             "content": content_of({takes.content_type: takes.schema}, takes),
         }
     parameters = [{"in": "query", "schema": query}] if query is not None else []

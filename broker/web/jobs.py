@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from flask import Response, request
@@ -10,6 +11,7 @@ from flask_smorest import Blueprint
 
 from api_spec import schemas
 from api_spec.errors import (
+    BrokerError,
     Conflict,
     Fault,
     Gone,
@@ -25,10 +27,10 @@ from api_spec.jobs import JobSpec
 from api_spec.schemas import dump_spec, load_spec
 from api_spec.schemas import views as shapes
 from api_spec.states import FINAL
-from api_spec.views import JobQuery, JobView
+from api_spec.views import JobQuery, JobView, TaskCancel
 from broker.access import Principal
 from broker.web import etags, events, waiting
-from broker.web.bodies import MERGE_PATCH, read_json
+from broker.web.bodies import MERGE_PATCH, read_json, read_json_if_any
 from broker.web.context import answer, broker, web, who
 from broker.web.describing import JSON, Says, Takes, operation
 from broker.web.paging import answer_page
@@ -39,7 +41,7 @@ from broker.web.streaming import last_event_id, stream, wants_stream
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1", description="What is and was")
 
 LIST, DECISIONS, TASKS = JobListQuery(), DecisionQuery(), PageQuery()
-PATCH = shapes.JobPatchSchema()
+PATCH, CANCEL = shapes.JobPatchSchema(), shapes.CancelSchema()
 
 ETAG = {"ETag": "The version of the job."}
 FOR = {"Broker-Owner": "The person to act for; needs the scope jobs:act-as."}
@@ -201,19 +203,36 @@ def explain_pending(job_id: str) -> Response:
 IF_MATCH = {"If-Match": "412 when the job no longer has this ETag; nothing is done then."}
 
 
-def action(operation_id: str, *fails: Any) -> Any:
-    says = Says(
-        status=202, description="Stored; a worker does it", content=JOB, examples=["job"], headers=ETAG
-    )
-    refusals = [NotFound, Conflict, PreconditionFailed, *fails]
-    return operation(operation_id, [says], headers=IF_MATCH | FOR, fails=refusals)
+STORED = Says(status=202, description="Stored; a worker does it", content=JOB, examples=["job"], headers=ETAG)
+
+
+def action(
+    operation_id: str, *fails: type[BrokerError], says: Says = STORED, takes: Takes | None = None
+) -> Any:
+    refusals: list[type[BrokerError]] = [NotFound, Conflict, PreconditionFailed, *fails]
+    return operation(operation_id, [says], takes=takes, headers=IF_MATCH | FOR, fails=refusals)
 
 
 @blueprint.post("/jobs/<job_id>/cancel")
-@action("cancelJob")
+@action(
+    "cancelJob",
+    *BODY_ERRORS,
+    NotSupported,
+    says=replace(STORED, content={JSON: shapes.CancelledJobSchema}, examples=["cancelled_job"]),
+    takes=Takes(schema=shapes.CancelSchema, examples=["cancel_tasks"], required=False),
+)
 def cancel_job(job_id: str) -> Response:
-    """Ask for the end of a job; repeated, or after its end, it does nothing."""
-    return answer_job(broker().cancel(job_id, who(), if_version=etags.if_version()), 202)
+    """Ask for the end of a job, or of single tasks of an array; repeated, or later, it does nothing."""
+    asked = load_document(CANCEL, read_json_if_any(web().settings.max_body_bytes))
+    if "tasks" in asked:
+        done = broker().cancel_tasks(job_id, asked["tasks"], who(), if_version=etags.if_version())
+        return answer_cancelled(done.job, done)
+    return answer_cancelled(broker().cancel(job_id, who(), if_version=etags.if_version()))
+
+
+def answer_cancelled(job: JobView, done: TaskCancel | None = None) -> Response:
+    told = done and schemas.dump_task_cancel(done)
+    return answer({**schemas.dump_job(job), "task_cancel": told}, 202, {"ETag": etags.of(job)})
 
 
 @blueprint.post("/jobs/<job_id>/hold")

@@ -16,6 +16,7 @@ CALLS = {
     "observe",
     "list_ours",
     "cancel",
+    "cancel_tasks",
     "cleanup",
     "inventory",
     "load",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from api_spec.jobs import Dependency, Health, JobSpec, Kind, Replicas, Retry, Service
+from api_spec.jobs import Array, Dependency, Health, JobSpec, Kind, Replicas, Retry, Service
 from api_spec.states import FINAL, JobState
 from broker.lifecycle.broker import Broker
 from tests.builders import spec
@@ -86,6 +86,22 @@ def _cancel_when_running(broker: Broker, job_id: str) -> None:
         broker.cancel(job_id, ANA)
 
 
+def _array(given: Environment) -> tuple[JobSpec, ...]:
+    environment = {**given, "FAKE_RUN_S": "forever"}
+    return (_job("array", environment, "exec sleep 1000", array=Array(indices="0-2")),)
+
+
+def _cancel_one_task_and_then_all(broker: Broker, job_id: str) -> None:
+    """The rest goes only when the one task was seen to have gone, so that a lost wish is never over."""
+    if broker.get(job_id, ANA).state is not S.RUNNING:
+        return
+    states = [task.state for task in broker.tasks(job_id, ANA, None, 10).items]
+    if states == [S.RUNNING, S.RUNNING, S.RUNNING]:
+        broker.cancel_tasks(job_id, "1", ANA)
+    elif states == [S.RUNNING, S.CANCELLED, S.RUNNING]:
+        broker.cancel(job_id, ANA)
+
+
 def _scale_then_cancel(broker: Broker, job_id: str) -> None:
     job = broker.get(job_id, ANA)
     if job.state is not S.RUNNING or job.service is None or job.cancel_requested:
@@ -140,6 +156,13 @@ SCENARIOS = {
             starts_of=(1, 1),
         ),
         Scenario(name="cancel", jobs=_endless, outcomes=(S.CANCELLED,), drive=_cancel_when_running),
+        Scenario(
+            name="cancel a task",
+            jobs=_array,
+            outcomes=(S.CANCELLED,),
+            starts=3,
+            drive=_cancel_one_task_and_then_all,
+        ),
         Scenario(name="scale", jobs=_service, outcomes=(S.CANCELLED,), starts=2, drive=_scale_then_cancel),
         Scenario(name="forget", jobs=_endless, outcomes=(S.FAILED,), forgets=True),
         Scenario(
@@ -160,6 +183,7 @@ PASSED_BY = {
     "waits_there": "native",
     "taken_back": "in vain",
     "cancel_returned": "cancel",
+    "tasks_cancel_returned": "cancel a task",
     "update_returned": "scale",
     "absence_proven": "forget",
     "swept": "archive",

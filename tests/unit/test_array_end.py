@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from adapters.base import Observation, TaskObservation
 from api_spec.jobs import Array, Kind, Retry
 from api_spec.reasons import Reason
@@ -16,7 +18,7 @@ COMPLETED = TaskObservation(state=AttemptState.ENDED, outcome=J.COMPLETED, reaso
 RUNNING = TaskObservation(state=AttemptState.RUNNING)
 
 
-def step(observed, table=None, retry=None, cancel=None):
+def step(observed, table=None, retry=None, cancel=None, asked=None):
     """What an observation makes of an array of three that runs, after ``table`` has been seen."""
     wanted = spec(array=Array(indices="0-2"), retry=retry or Retry())
     known = tasks.table_of(wanted, None)
@@ -33,8 +35,16 @@ def step(observed, table=None, retry=None, cancel=None):
         updated=1,
         attempt=1,
         cancel=cancel,
+        cancel_tasks={"user:ana": asked} if asked else {},
     )
-    attempt = AttemptRecord(number=1, marker="m", backend="b", state=AttemptState.RUNNING, submitted_at=1.0)
+    attempt = AttemptRecord(
+        number=1,
+        marker="m",
+        backend="b",
+        state=AttemptState.RUNNING,
+        submitted_at=1.0,
+        task_indices="0-2",
+    )
     return progress(
         Seen(
             record=record,
@@ -83,3 +93,69 @@ def test_no_task_of_an_array_that_is_over_is_shown_as_running():
         (J.FAILED, Reason.LOST),
     ]
     assert states(step(lost("m"), cancel="ana"))[0] == (J.CANCELLED, Reason.CANCELLED)
+
+
+# ---- tasks that somebody has cancelled ---------------------------------------------------------------
+
+KILLED = TaskObservation(state=AttemptState.ENDED, outcome=J.FAILED, reason=Reason.SIGNALLED, signal=9)
+BAD = TaskObservation(state=AttemptState.ENDED, outcome=J.FAILED, reason=Reason.NON_ZERO_EXIT, exit_code=3)
+FORGOTTEN = TaskObservation(state=AttemptState.ENDED, outcome=J.FAILED, reason=Reason.LOST)
+CUT = TaskObservation(state=AttemptState.ENDED, outcome=J.CANCELLED, reason=Reason.CANCELLED)
+AGAIN = Retry(max_attempts=2, on=("NonZeroExit", "Lost"))
+
+
+@pytest.mark.parametrize("end", [KILLED, FORGOTTEN, CUT], ids=["a signal", "forgotten", "cancelled"])
+def test_a_task_that_was_to_be_cancelled_was_cancelled(end):
+    """Slurm without a database calls what it has forgotten lost."""
+    found = step(ended({0: end, 1: COMPLETED, 2: COMPLETED}, J.FAILED), asked="0")
+
+    assert states(found)[0] == (J.CANCELLED, Reason.CANCELLED)
+    assert (found.change.set["state"], found.change.set["reason"]) == (J.CANCELLED, Reason.CANCELLED)
+    assert found.change.set["message"] == "1 of 3 tasks were cancelled"
+    assert found.change.set["ended_by"] == "user:ana"
+
+
+def test_a_task_that_failed_or_completed_before_its_cancel_came_did_so():
+    found = step(ended({0: BAD, 1: COMPLETED, 2: COMPLETED}, J.FAILED), asked="0,1")
+
+    assert states(found)[:2] == [(J.FAILED, Reason.NON_ZERO_EXIT), (J.COMPLETED, Reason.COMPLETED)]
+    assert found.change.set["state"] is J.FAILED
+
+
+def test_a_task_whose_end_nobody_saw_was_cancelled_if_somebody_had_asked_for_it():
+    found = step(ended({1: COMPLETED, 2: COMPLETED}), asked="0")
+
+    assert states(found)[0] == (J.CANCELLED, Reason.CANCELLED)
+
+
+@pytest.mark.parametrize(
+    "observed, asked, again",
+    [
+        ({0: CUT, 1: BAD, 2: COMPLETED}, "0", "1"),
+        ({0: BAD, 1: BAD, 2: COMPLETED}, "0", "1"),
+        ({0: CUT, 1: BAD, 2: COMPLETED}, None, None),
+        ({0: BAD, 1: COMPLETED, 2: COMPLETED}, "0", None),
+    ],
+    ids=["another failed", "failed before its cancel", "by somebody at the backend", "nothing is left"],
+)
+def test_what_was_cancelled_is_not_run_again(observed, asked, again):
+    outcome = J.CANCELLED if CUT in observed.values() else J.FAILED
+
+    found = step(ended(observed, outcome), asked=asked, retry=AGAIN)
+
+    assert found.change.set.get("next_tasks") == again
+    assert found.ends is (again is None)
+
+
+def test_who_cancelled_is_said_only_where_all_was_cancelled_through_the_broker():
+    mixed = step(ended({0: CUT, 1: CUT, 2: COMPLETED}, J.CANCELLED), asked="0")
+
+    assert mixed.change.set["ended_by"] == "backend:b"
+
+
+def test_an_array_that_was_lost_with_a_cancelled_task_is_cancelled_by_the_same_rule():
+    found = step(lost("m"), asked="0")
+
+    assert [state for state, _ in states(found)] == [J.CANCELLED, J.FAILED, J.FAILED]
+    assert found.change.set["state"] is J.CANCELLED
+    assert found.change.set["message"] == "1 of 3 tasks were cancelled, 2 failed"

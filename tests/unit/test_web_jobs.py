@@ -1,6 +1,7 @@
 """Jobs over HTTP: submit, read, act; against a broker in memory."""
 
 import dataclasses
+import json
 import threading
 
 import pytest
@@ -266,6 +267,55 @@ def test_an_action_answers_the_job_as_it_is_then(ana, job, verb, member, value):
 
     assert (answer.status_code, answer.json[member]) == (202, value)
     assert answer.headers["ETag"] == '"2"'
+
+
+def test_a_cancel_may_name_tasks_and_says_what_became_of_them(api, ana, job):
+    answer = ana.post(f"/v1/jobs/{job['id']}/cancel", json={"tasks": "9,3,5-7"})
+
+    assert answer.status_code == 202
+    assert api.broker.calls[-1] == ("cancel_tasks", "3,5-7,9")
+    assert answer.json["task_cancel"] == {"requested": "3,5-7,9", "ended_before": None}
+    assert (answer.json["cancel_requested"], answer.headers["ETag"]) == (False, '"2"')
+
+
+@pytest.mark.parametrize("sent", [{}, {"json": {}}, {"data": b""}], ids=["nothing", "an object", "no bytes"])
+def test_a_cancel_that_names_no_tasks_means_the_whole_job(ana, job, sent):
+    answer = ana.post(f"/v1/jobs/{job['id']}/cancel", **sent)
+
+    assert (answer.status_code, answer.json["cancel_requested"]) == (202, True)
+    assert answer.json["task_cancel"] is None
+
+
+@pytest.mark.parametrize(
+    "body, status, pointer",
+    [
+        ({"tasks": ""}, 422, "/tasks"),
+        ({"tasks": None}, 422, "/tasks"),
+        ({"tasks": 3}, 422, "/tasks"),
+        ({"tasks": [3]}, 422, "/tasks"),
+        ({"tasks": "3-1"}, 422, "/tasks"),
+        ({"tasks": "99"}, 422, "/tasks"),
+        ({"task": "3"}, 422, "/task"),
+        ([], 422, ""),
+        (None, 422, ""),
+    ],
+    ids=str,
+)
+def test_a_cancel_that_cannot_be_read_cancels_nothing(api, ana, job, body, status, pointer):
+    """Least of all the whole job, where somebody meant one task of it."""
+    answer = ana.post(f"/v1/jobs/{job['id']}/cancel", data=json.dumps(body), content_type="application/json")
+
+    assert answer.status_code == status
+    assert [fault["pointer"] for fault in answer.json["errors"]] == [pointer]
+    assert api.broker.jobs[job["id"]].version == 1
+
+
+def test_a_body_of_a_cancel_that_is_no_json_is_refused(api, ana, job):
+    text = ana.post(f"/v1/jobs/{job['id']}/cancel", data="tasks=3")
+    broken = ana.post(f"/v1/jobs/{job['id']}/cancel", data="{", content_type="application/json")
+
+    assert (text.status_code, broken.status_code) == (415, 400)
+    assert api.broker.jobs[job["id"]].version == 1
 
 
 def test_a_resubmitted_job_is_a_new_one(ana, job):

@@ -13,7 +13,15 @@ from contextlib import contextmanager
 
 from adapters.base import Finding, LogPage
 from api_spec.decisions import Decision, Outcome, Refusal, ScorePart, Verdict
-from api_spec.errors import Gone, IdempotencyConflict, NotFound, NotSupported, PreconditionFailed
+from api_spec.errors import (
+    Fault,
+    Gone,
+    IdempotencyConflict,
+    InvalidSpec,
+    NotFound,
+    NotSupported,
+    PreconditionFailed,
+)
 from api_spec.ids import new_id
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
@@ -28,6 +36,7 @@ from api_spec.views import (
     JobSummary,
     JobView,
     Page,
+    TaskCancel,
     TaskView,
 )
 from broker.access import Scope, must_act_on, must_see
@@ -171,6 +180,14 @@ class StubBroker:
     def cancel(self, job_id, who, *, if_version=None):
         self.acted_on(job_id, who, if_version)
         return self.change(job_id, cancel_requested=True)
+
+    def cancel_tasks(self, job_id, indices, who, *, if_version=None):
+        self.acted_on(job_id, who, if_version)
+        self.calls.append(("cancel_tasks", indices))
+        if indices == "99":
+            message = "the array has no task 99"
+            raise InvalidSpec(message, faults=[Fault("/tasks", message)])
+        return TaskCancel(job=self.change(job_id), requested=indices, ended_before=None)
 
     def hold(self, job_id, who, *, if_version=None):
         self.acted_on(job_id, who, if_version)

@@ -198,7 +198,9 @@ local function write(job, change, now)
   if not change.keeps_claim then redis.call('HDEL', job_key(job.id), 'lease') end
   if change.due then
     -- The cancel may have come after the writer had taken the job: it knows of nothing but to wait.
-    local in_ms = (change.unless_cancelled and job.cancel) and 0 or change.due[2]
+    local tasks = job.act and string.find(job.act, 'tasks', 1, true)
+    local news = (change.unless_cancelled and job.cancel) or (change.unless_tasks_cancelled and tasks)
+    local in_ms = news and 0 or change.due[2]
     set_due(job, change.due[1], now + in_ms)
   elseif change.no_due then
     clear_due(job)

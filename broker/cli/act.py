@@ -60,18 +60,27 @@ def said(job_id: str, job: Json) -> str:
         return f"{job['job']['id']} {job['job']['state']} (from {job_id}): {job['decision']['summary']}"
     asked = ", cancel requested" if job.get("cancel_requested") and job["state"] in LIVE else ""
     held = ", held" if job.get("held") else ""
-    return f"{job_id} {job['state']}{asked}{held}"
+    return f"{job_id} {job['state']}{asked}{of_tasks(job.get('task_cancel') or {})}{held}"
+
+
+def of_tasks(done: Json) -> str:
+    requested = f", cancel of tasks {done['requested']} requested" if done.get("requested") else ""
+    before = f", tasks {done['ended_before']} had ended before" if done.get("ended_before") else ""
+    return requested + before
 
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[JOB]...")
+@click.option("--tasks", metavar="LIST", help="Only these tasks of one array JOB: 3,5-9 or 0-98:2.")
 @filter_options
 @yes_option
 @pass_session
-def cancel(session: Session, /, words: tuple[str, ...], **options: Any) -> None:
+def cancel(session: Session, /, words: tuple[str, ...], tasks: str | None, **options: Any) -> None:
     """Cancel each JOB (an ID, its beginning, or a name that one live job has), or all live ones that the
     filters leave."""
-    on_many(session, words, options, LIVE, lambda job_id: session.client.cancel(job_id))
+    if tasks is not None and len(words) != 1:
+        raise click.UsageError("--tasks are of one JOB, which has to be named")
+    on_many(session, words, options, LIVE, lambda job_id: session.client.cancel(job_id, tasks=tasks))
 
 
 @click.command()

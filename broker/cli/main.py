@@ -22,7 +22,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "wait":      ("wait:wait",           "Wait for jobs; their failure is the exit code."),
         "logs":      ("logs:logs",           "Print what a job wrote."),
         "events":    ("logs:events",         "Print what happened in the project, or to a job."),
-        "cancel":    ("act:cancel",          "Cancel jobs, named or selected."),
+        "cancel":    ("act:cancel",          "Cancel jobs, named or selected, or single tasks of an array."),
         "hold":      ("act:hold",            "Keep jobs from being started."),
         "release":   ("act:release",         "Let held jobs go on."),
         "resubmit":  ("act:resubmit",        "Submit the specs of jobs again, as new jobs."),

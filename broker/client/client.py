@@ -170,8 +170,14 @@ class Client:
 
     # With ``version`` only while the job has it: ``Refused`` with the code ``precondition_failed`` otherwise.
 
-    def cancel(self, job_id: str, *, version: int | None = None) -> Json:
-        return self._act(job_id, "cancel", version)
+    def cancel(
+        self, job_id: str, *, tasks: str | Iterable[int] | None = None, version: int | None = None
+    ) -> Json:
+        """``tasks``: single ones of an array, ``"3,5-9"`` or numbers; ``task_cancel`` says what was done."""
+        if tasks is None:
+            return self._act(job_id, "cancel", version)
+        named = tasks if isinstance(tasks, str) else ",".join(map(str, tasks))
+        return self._act(job_id, "cancel", version, {"tasks": named})
 
     def hold(self, job_id: str, *, version: int | None = None) -> Json:
         return self._act(job_id, "hold", version)
@@ -231,10 +237,12 @@ class Client:
         """For what is the same when it is done twice."""
         return self._json(Call(method="POST", path=path, json=body, params=params or {}, repeatable=True))
 
-    def _act(self, job_id: str, verb: str, version: int | None) -> Json:
+    def _act(self, job_id: str, verb: str, version: int | None, body: Json | None = None) -> Json:
         """Repeatable but with a version: the first one may have made another of it."""
         path, headers = f"/v1/jobs/{job_id}/{verb}", if_match(version)
-        return self._json(Call(method="POST", path=path, headers=headers, repeatable=version is None))
+        return self._json(
+            Call(method="POST", path=path, json=body, headers=headers, repeatable=version is None)
+        )
 
     def _patch(self, job_id: str, body: Json, version: int | None = None) -> Json:
         headers = if_match(version) | {"Content-Type": "application/merge-patch+json"}

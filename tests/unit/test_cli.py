@@ -437,6 +437,41 @@ def test_one_refusal_does_not_keep_the_others_from_being_cancelled(api, run):
 
 
 @pytest.mark.parametrize(
+    "done, said",
+    [
+        ({"requested": "3,5-7", "ended_before": None}, "RUNNING, cancel of tasks 3,5-7 requested"),
+        (
+            {"requested": "3", "ended_before": "8,9"},
+            "RUNNING, cancel of tasks 3 requested, tasks 8,9 had ended before",
+        ),
+        ({"requested": None, "ended_before": "8"}, "RUNNING, tasks 8 had ended before"),
+    ],
+)
+def test_single_tasks_are_cancelled_and_what_was_done_is_said(api, run, done, said):
+    api.on("POST", f"{JOB_PATH}/cancel", job(task_cancel=done))
+
+    result = run("cancel", JOB_ID, "--tasks", "3,5-9")
+
+    assert (result.exit_code, result.stdout) == (0, f"{JOB_ID} {said}\n")
+    assert api.body() == {"tasks": "3,5-9"}
+
+
+def test_an_empty_list_of_tasks_is_not_the_whole_job(api, run):
+    api.on("POST", f"{JOB_PATH}/cancel", problem(422, "invalid_spec", "/tasks is not an index or range"))
+
+    assert run("cancel", JOB_ID, "--tasks", "").exit_code == 3
+    assert api.body() == {"tasks": ""}
+
+
+@pytest.mark.parametrize("words", [[], ["-l", "x=y"], [JOB_ID, OTHER_ID]], ids=["none", "chosen", "two"])
+def test_single_tasks_are_of_one_job_that_is_named(api, run, words):
+    result = run("cancel", "--tasks", "3", *words)
+
+    assert (result.exit_code, api.requests) == (2, [])
+    assert "--tasks are of one JOB" in result.stderr
+
+
+@pytest.mark.parametrize(
     "words", [["cancel"], ["cancel", "a", "-l", "x=y"], ["wait"], ["get", "a", "--kind", "batch"]]
 )
 def test_jobs_are_named_or_chosen_never_both_or_neither(api, run, words):

@@ -146,6 +146,25 @@ def test_an_action_can_be_bound_to_a_version(api, client, verb):
     assert [request.headers.get("If-Match") for request in api.requests] == [None, '"3"']
 
 
+@pytest.mark.parametrize("tasks", ["3,5-9", (3, 5, 6), range(3), []], ids=str)
+def test_single_tasks_are_named_by_a_list_or_by_numbers(api, client, tasks):
+    """An empty list must not become a cancel of the whole job."""
+    api.on("POST", f"/v1/jobs/{JOB_ID}/cancel", job())
+
+    client.cancel(JOB_ID, tasks=tasks)
+
+    named = tasks if isinstance(tasks, str) else ",".join(str(one) for one in tasks)
+    assert api.body() == {"tasks": named}
+
+
+def test_a_cancel_of_the_whole_job_has_no_body(api, client):
+    api.on("POST", f"/v1/jobs/{JOB_ID}/cancel", job())
+
+    client.cancel(JOB_ID)
+
+    assert api.last.content == b""
+
+
 def test_nobody_there_says_what_to_do(api, client):
     api.on("GET", f"/v1/jobs/{JOB_ID}", httpx2.ConnectError("refused"))
 

@@ -206,3 +206,23 @@ def test_an_array_tells_which_of_its_tasks_failed_and_runs_those_again(house):
 
     assert (job["state"], job["tasks"]) == ("COMPLETED", {"COMPLETED": 4})
     assert [len(starts(house, job_id, number)) for number in (1, 2)] == [4, 1]
+
+
+def test_single_tasks_are_cancelled_from_the_command_line(house, broker):
+    """One that runs and one that waits; of the latter Slurm keeps nothing, and the job tells its end."""
+    job_id = submit(house, array={"indices": "0-3", "max_running": 2})
+
+    def states():
+        return [task["state"] for task in house.client.tasks(job_id)]
+
+    wait_until(lambda: states() == ["RUNNING", "RUNNING", "QUEUED", "QUEUED"], PATIENCE_S)
+    said = broker("cancel", job_id, "--tasks", "1,3")
+    wait_until(lambda: states() == ["RUNNING", "CANCELLED", "RUNNING", "CANCELLED"], PATIENCE_S)
+    broker("cancel", job_id, "--tasks", "0-3")
+    job = ended(house, job_id)
+
+    assert said == f"{job_id} RUNNING, cancel of tasks 1,3 requested\n"
+    assert (job["state"], job["tasks"]) == ("CANCELLED", {"CANCELLED": 4})
+    assert job["ended_by"].startswith("user:")
+    assert {task["cancelled_by"] for task in house.client.tasks(job_id)} == {job["ended_by"]}
+    assert len(starts(house, job_id)) == 3

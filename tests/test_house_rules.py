@@ -123,7 +123,7 @@ def test_only_an_outermost_loop_catches_everything():
 
 def test_no_file_knows_the_machine_it_was_written_on():
     """Nor where packages come from: a site may have a registry of its own."""
-    places = [str(ROOT), str(Path.home()), "pypi" + ".org", "python" + "hosted"]
+    places = [f"{ROOT}/", f"{Path.home()}/", "pypi" + ".org", "python" + "hosted"]
 
     found = [f"{name}: {place}" for name, text in house.text_files() for place in places if place in text]
 

@@ -19,7 +19,6 @@ from adapters.base import (
     BackendConfig,
     BackendError,
     Busy,
-    CannotWait,
     Capability,
     Finding,
     Found,
@@ -31,7 +30,6 @@ from adapters.base import (
     Observation,
     Observations,
     Ours,
-    OutcomeUnknown,
     Rejected,
     Unsettled,
 )
@@ -57,7 +55,7 @@ from adapters.slurm.errors import reading, writing
 from adapters.slurm.live import LiveQueue
 from adapters.slurm.observations import Reading
 from adapters.slurm.records import Changes, Job, Submission
-from adapters.slurm.transport import NotKnown, Refused, SlurmError, Transport
+from adapters.slurm.transport import NotKnown, SlurmError, Transport
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
@@ -133,29 +131,14 @@ class SlurmAdapter:
             waiting.expect_live(ref.after, self._attempts, cluster)
         with writing(self.name):
             folders.make(job.stdout, job.user, self.options)
-            job_id = self._hand_over(job, ref)
-        self._queue.changed()
+            try:
+                job_id = waiting.submit(job, ref.after, self.transport, self._attempts, self.name)
+            finally:
+                self._queue.changed()
         if cluster is None:
             with suppress(SlurmError, Busy):  # the job is there, whatever the cluster is called
                 cluster = self._named_by_its_jobs()
         return {"cluster": cluster, "id": job_id, "user": job.user}
-
-    def _hand_over(self, job: Submission, ref: AttemptRef) -> int:
-        """One that waits for what has just been taken away is withdrawn before anybody hears of it."""
-        try:
-            job_id = self.transport.submit(job)
-        except Refused as error:
-            if ref.after and error.code == waiting.PROBLEM:
-                raise CannotWait(f"{self.name} cannot wait for another job: {error}") from error
-            raise
-        if waiting.was_taken_away(ref.after, self._attempts):
-            self._queue.changed()
-            try:
-                self.transport.cancel(str(job_id), job.user)
-            except SlurmError as error:
-                raise OutcomeUnknown(f"{self.name} has a job that waits for a job that is gone") from error
-            raise CannotWait(f"{self.name} has forgotten a job that this one was to wait for")
-        return job_id
 
     def _with_secrets(self, job: Submission, spec: JobSpec, ref: AttemptRef) -> Submission:
         if not spec.secrets:

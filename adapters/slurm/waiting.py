@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from adapters.base import AttemptRef, CannotWait, Predecessor
+from adapters.base import AttemptRef, CannotWait, OutcomeUnknown, Predecessor
 from adapters.slurm import observations
 from adapters.slurm.attempts import Attempts
 from adapters.slurm.past import id_of
-from adapters.slurm.transport import SlurmError
+from adapters.slurm.records import Submission
+from adapters.slurm.transport import Refused, SlurmError, Transport
 from api_spec.jobs import When
 
 PROBLEM = 2038
@@ -55,3 +56,23 @@ def was_taken_away(after: Sequence[Predecessor], attempts: Attempts) -> bool:
         return not all(attempts.under_its_id(one.ref) for one in after)
     except SlurmError:
         return False
+
+
+def submit(
+    job: Submission, after: Sequence[Predecessor], transport: Transport, attempts: Attempts, name: str
+) -> int:
+    """Its id.  One that waits for what has just been taken away is withdrawn before anybody hears of it, with
+    ``CannotWait``."""
+    try:
+        job_id = transport.submit(job)
+    except Refused as error:
+        if after and error.code == PROBLEM:
+            raise CannotWait(f"{name} cannot wait for another job: {error}") from error
+        raise
+    if was_taken_away(after, attempts):
+        try:
+            transport.cancel(str(job_id), job.user)
+        except SlurmError as error:
+            raise OutcomeUnknown(f"{name} has a job that waits for a job that is gone") from error
+        raise CannotWait(f"{name} has forgotten a job that this one was to wait for")
+    return job_id

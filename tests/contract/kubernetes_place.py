@@ -165,7 +165,9 @@ class KubernetesNodePlace(KubernetesPlace, RunsCommands):
         return super().command(*words, image=BUSYBOX, project="vision", placement=native, **changes)
 
     def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
-        return RunsCommands.job(self, runs=runs, exit_code=exit_code, signal=signal)
+        """A container's first process cannot send itself a signal; how its shell tells of one, it can."""
+        code = 128 + signal if signal is not None else exit_code
+        return RunsCommands.job(self, runs=runs, exit_code=code)
 
     def short_job(self, exit_code: int = 0) -> JobSpec:
         return RunsCommands.short_job(self, exit_code)

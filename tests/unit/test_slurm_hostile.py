@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adapters import carried
 from adapters.base import Rejected
 from adapters.job_environment import local_path_or_uri
-from adapters.slurm import carried, native
+from adapters.slurm import native
 from adapters.slurm.refusals import refusals
 from api_spec.jobs import Array, Input, Output, Placement, Resources, SecretRef, Volume
 from broker.cli.sbatch import directives

@@ -5,7 +5,8 @@ mounts          below the cluster's directory
 network         the bridge and what hangs on it, kube-proxy's tables of rules, libcni's cache
 control groups  kubepods, k8s.io
 links           to logs, in /var/log/containers
-kernel          settings that kubelet and network plug-ins change; a file in the directory says what they were
+sockets         of containers and of the kubelet
+the machine     what ``before.py`` knows
 
 As any user it finds the processes alone, and there is nothing else.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from tests.helpers import wait_until
 from tests.real.daemons import end_processes_of, processes_of, remove_directory
+from tests.real.kubernetes import before
 from tests.real.kubernetes.install import PATH
 
 NETWORK = "broker-test"
@@ -29,18 +31,7 @@ TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
 CNI_CACHE = Path("/var/lib/cni/results")  # containerd offers no other place
 LOG_LINKS = Path("/var/log/containers")
 CGROUPS = Path("/sys/fs/cgroup")
-PROC_SYS, REMEMBERED = Path("/proc/sys"), "kernel-settings.json"
-SETTINGS = (
-    "kernel/keys/root_maxbytes",
-    "kernel/keys/root_maxkeys",
-    "kernel/panic",
-    "kernel/panic_on_oops",
-    "vm/overcommit_memory",
-    "vm/panic_on_oom",
-    "net/ipv4/ip_forward",
-    "net/ipv4/conf/all/route_localnet",
-    "net/ipv6/conf/all/forwarding",
-)
+SOCKETS = ("run/containerd/s/*", "var/lib/kubelet/device-plugins/kubelet.sock")
 GONE_WITHIN_S = 10.0
 
 
@@ -57,7 +48,7 @@ def everything(directory: Path) -> list[str]:
 
 def of_a_node() -> list[str]:
     """All traces of a node, in words; there is one at a time."""
-    return [*tables(), *interfaces(), *map(str, [*control_groups(), *cached_addresses()])]
+    return [*tables(), *interfaces(), *map(str, [*control_groups(), *cached_addresses(), *dead_sockets()])]
 
 
 def remove(directory: Path | str) -> None:
@@ -71,10 +62,10 @@ def remove(directory: Path | str) -> None:
             run("ip", "link", "delete", interface)
         for table in tables():
             run("nft", "delete", "table", *table.split())
-        for path in [*cached_addresses(), *links(directory)]:
+        for path in [*cached_addresses(), *links(directory), *dead_sockets()]:
             path.unlink(missing_ok=True)
         remove_control_groups()
-        restore_kernel_settings(directory)
+        before.restore(directory)
     if directory.exists():
         remove_directory(directory)
 
@@ -164,23 +155,11 @@ def links(directory: Path) -> list[Path]:
     return [link for link in logs if Path(os.readlink(link)).is_relative_to(directory)]
 
 
-# ---- settings of the kernel --------------------------------------------------------------------------
-
-
-def kernel_settings() -> dict[str, str]:
-    """Those that this kernel has."""
-    return {name: (PROC_SYS / name).read_text().strip() for name in SETTINGS if (PROC_SYS / name).exists()}
-
-
-def remember_kernel_settings(directory: Path) -> None:
-    (directory / REMEMBERED).write_text(json.dumps(kernel_settings()))
-
-
-def restore_kernel_settings(directory: Path) -> None:
-    now = kernel_settings()
-    for name, before in json.loads((directory / REMEMBERED).read_text()).items():
-        if now[name] != before:
-            (PROC_SYS / name).write_text(before)
+def dead_sockets() -> list[Path]:
+    """Of containers and of the kubelet, in the places that are built into them; nobody listens any more."""
+    listening = Path("/proc/net/unix").read_text()
+    found = [path for pattern in SOCKETS for path in Path("/").glob(pattern)]
+    return [path for path in found if path.is_socket() and f" {path}\n" not in listening]
 
 
 def run(*command: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.helpers import wait_until
-from tests.real.kubernetes import image, leftovers
+from tests.real.kubernetes import before, image, leftovers
 from tests.real.kubernetes.install import CNI, PATH, Install
 from tests.real.kubernetes.layout import NODE_NAME, PODS, SERVICES, Layout
 from tests.real.kubernetes.leftovers import BRIDGE, NETWORK
@@ -43,7 +43,7 @@ def write_files(at: Layout) -> None:
     """Raises ``RuntimeError`` where the machine is the node of another cluster."""
     if foreign := leftovers.in_use():
         raise RuntimeError(f"this machine is a Kubernetes node, or was one: {', '.join(foreign)}")
-    leftovers.remember_kernel_settings(at.directory)
+    before.remember(at.directory)
     for folder in ("cni", "containerd", "kubelet", "pod-logs"):
         (at.directory / folder).mkdir()
     (at.directory / "containerd/config.toml").write_text(containerd_config(at.directory))
@@ -73,6 +73,10 @@ state = "{home}/state"
     conf_dir = "{directory}/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        Root = "{home}/runc"
 """
 
 

@@ -39,14 +39,19 @@ def test_a_job_with_gpus_completes_on_a_fake_node(own_kubernetes, namespace, rec
 
 
 def test_an_indexed_job_gets_whole_nodes_with_gpus_and_fabric(own_kubernetes, namespace):
+    """All must run at once to show it: GPUs that another test has not given back yet come one by one."""
     api, wanted = own_kubernetes.api, {"nvidia.com/gpu": "8", "rdma/rdma_shared_device_a": "1"}
     indexed = {"completionMode": "Indexed", "completions": 4, "parallelism": 4}
-    api.create(job(namespace, "ring", pod_spec(requests=wanted), **indexed))
+    api.create(job(namespace, "ring", pod_spec(requests=wanted), told={"outcome": "hang"}, **indexed))
 
-    assert ended(api, namespace, "ring") == "Complete"
+    wait_until(lambda: phases(api, namespace) == ["Running"] * 4, 60, "all four run")
 
     nodes = [pod["spec"]["nodeName"] for pod in objects.pods(api, namespace)]
     assert sorted(nodes) == ["gpu-0", "gpu-1", "gpu-2", "gpu-3"]
+
+
+def phases(api, namespace):
+    return [pod["status"]["phase"] for pod in objects.pods(api, namespace)]
 
 
 def test_a_slice_of_a_gpu_is_on_the_node_that_has_slices(own_kubernetes, namespace):
@@ -116,11 +121,8 @@ def test_a_fake_pod_of_a_deployment_runs_on_and_can_be_unready(own_kubernetes, n
         made = objects.deployment(namespace, name, pod_spec(["serve"]), replicas=2)
         made["spec"]["template"]["metadata"]["annotations"] = {f"{objects.PREFIX}/outcome": outcome}
         api.create(made)
+    wait_until(lambda: phases(api, namespace) == ["Running"] * 4, 20, "all four run")
 
-    def running():
-        return [pod["status"]["phase"] for pod in objects.pods(api, namespace)] == ["Running"] * 4
-
-    wait_until(running, 20, "all four run")
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
     wait_until(lambda: api.get(f"{path}/good")["status"].get("readyReplicas") == 2, 20)
     assert not api.get(f"{path}/bad")["status"].get("readyReplicas")

@@ -145,12 +145,12 @@ class Machinery:
         """Ends all that runs and removes every trace; again: does nothing."""
         if not self.directory.exists():
             return
-        if self._guard:
-            self._guard.dismiss()
-        for daemon in reversed(self.daemons.values()):
-            daemon.kill()  # the API server takes a minute to end nicely while somebody watches
-        leftovers.remove(self.directory)
-        self._held.close()
+        with self._held:
+            if self._guard:
+                self._guard.dismiss()
+            for daemon in reversed(self.daemons.values()):
+                daemon.kill()  # the API server takes a minute to end nicely while somebody watches
+            leftovers.remove(self.directory)
 
     def __enter__(self) -> Self:
         return self

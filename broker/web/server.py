@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -24,6 +25,7 @@ SILENT_S = 60  # a process whose main loop says nothing for so long is replaced
 KEEPALIVE_S = 75  # above the idle time of common proxies, so that they and not we close
 REQUEST_LINE = 8190
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+METRICS_PREFIX = "broker-metrics-"
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -51,13 +53,22 @@ class OurLogs(Logger):  # type: ignore[misc]
 
 def run_api(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then lets requests end, and exits the process."""
-    directory = tempfile.mkdtemp(prefix="broker-metrics-")
-    os.environ[METRICS_DIR] = directory  # before prometheus-client is loaded, which decides by it
     arbiter = os.getpid()
+    forget_the_dead(Path(tempfile.gettempdir()))
+    directory = tempfile.mkdtemp(prefix=f"{METRICS_PREFIX}{arbiter}-")
+    os.environ[METRICS_DIR] = directory  # before prometheus-client is loaded, which decides by it
     try:
         Server(lambda: make_app(settings), options_for(settings)).run()
     finally:
         if os.getpid() == arbiter:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def forget_the_dead(parent: Path) -> None:
+    """Metrics of API processes that were killed; those of others are not ours to remove."""
+    for directory in parent.glob(f"{METRICS_PREFIX}*-*"):
+        pid = directory.name.removeprefix(METRICS_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
             shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ kwok=v0.7.0          # of its own libraries, as metrics-server: neither compiles
 metrics_server=v0.9.0
 out=${1:-${BROKER_TEST_KUBERNETES:-${XDG_CACHE_HOME:-$HOME/.cache}/workload-broker/kubernetes-1.34}}
 
+export PATH=$PATH:/usr/local/go/bin    # where its own installer puts it
 command -v go >/dev/null || { echo "go is missing: version 1.24 or newer from https://go.dev/dl (Debian 12 has 1.19)" >&2; exit 1; }
 mkdir -p "$out"
 out=$(cd "$out" && pwd)

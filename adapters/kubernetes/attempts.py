@@ -132,10 +132,11 @@ class Attempts:
                 wanted[str(space)].append(ref)
         found: dict[str, tuple[Root, Bundle]] = {}
         for namespace, some in wanted.items():
-            services = [ref.kind == Kind.INFERENCE.value for ref in some]
-            kinds = [*([JOBS] if not all(services) else []), *([DEPLOYMENTS] if any(services) else [])]
+            kinds = set().union(*map(_kinds_of, some))
             by_marker = {ref.marker: ref for ref in some}
-            for marker, pair in self.all_in(namespace, kinds).items():
+            for marker, pair in self.all_in(
+                namespace, [one for one in ROOTS.values() if one in kinds]
+            ).items():
                 if marker in by_marker and self._is_of(pair[0], by_marker[marker]):
                     found[marker] = pair
         return found
@@ -196,6 +197,15 @@ class Attempts:
         """Changes this very object; another one of its name raises ``Conflict``."""
         body: Manifest = {"metadata": {"uid": root.uid, "annotations": dict(annotations)}}
         self._client.merge(root.path, {**body, "spec": spec} if spec is not None else body)
+
+
+def _kinds_of(ref: AttemptRef) -> set[Resource]:
+    """Without a handle and a kind it may be either."""
+    if ref.handle:
+        return {ROOTS.get(str(ref.handle.get("kind")), JOBS)}
+    if not ref.kind:
+        return {JOBS, DEPLOYMENTS}
+    return {DEPLOYMENTS if ref.kind == Kind.INFERENCE.value else JOBS}
 
 
 def over(root: Root, bundle: Bundle) -> bool:

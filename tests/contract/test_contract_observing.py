@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import OutcomeUnknown
+from adapters.base import AttemptRef, Capability, OutcomeUnknown
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import Fault, needs, new_ref
@@ -41,6 +41,22 @@ def test_an_observation_carries_its_time(place):
     seen = place.adapter.observe([new_ref(place.job())])
 
     assert before - 1 <= seen.as_of <= time.time() + 1
+
+
+def test_marker_and_handle_are_all_that_a_pass_needs(place):
+    """The broker knows no more of an attempt while it looks at all of them."""
+    ref = place.submit(place.job(runs=True))
+    place.until(ref, AttemptState.RUNNING)
+
+    assert place.look(AttemptRef(marker=ref.marker, handle=ref.handle)).state is AttemptState.RUNNING
+
+
+@needs(Capability.SERVICES)
+def test_marker_and_handle_are_enough_for_a_service_too(place):
+    ref = place.submit(place.service(replicas=1))
+    place.until(ref, AttemptState.RUNNING)
+
+    assert place.look(AttemptRef(marker=ref.marker, handle=ref.handle)).service.ready == 1
 
 
 def test_an_unknown_marker_is_absent_and_not_failed(place):

@@ -50,10 +50,10 @@ class Bundle:
 
 
 def handle_of(root: Manifest) -> Handle:
-    """Names are used again, a uid never is."""
+    """Names are used again, a uid never is; ``id`` is what people look for."""
     metadata = member(root, "metadata")
     told = {key: member(metadata, key) for key in ("namespace", "name", "uid")}
-    return {"kind": member(root, "kind"), **told}
+    return {"id": f"{told['namespace']}/{told['name']}", "kind": member(root, "kind"), **told}
 
 
 def is_over(bundle: Bundle) -> bool:

@@ -1,0 +1,133 @@
+"""Through API, worker, controller and Redis to a real cluster, and back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from api_spec.states import FINAL
+from tests.helpers import wait_until
+from tests.real.kubernetes_kit import Tenant
+from tests.stack import Parts
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+PATIENCE_S = 60.0
+IMAGE = "registry.example/job:1"
+
+
+@pytest.fixture(scope="module")
+def house(kubernetes, tmp_path_factory):
+    """A broker of three processes that knows the cluster as ``k8s``, with the rights that we ask for."""
+    folder = tmp_path_factory.mktemp("house")
+    tenant = Tenant.on(kubernetes, folder)
+    with Parts(folder, tenant.config(), lease_s=5, poll_s=0.3) as parts:
+        parts.start("api", "worker", "controller")
+        house = SimpleNamespace(tenant=tenant, parts=parts, client=parts.client())
+        wait_until(lambda: house.client.backend("k8s")["reachable"], PATIENCE_S, "the cluster is known")
+        yield house
+
+
+def submit(house, outcome="success", **changes):
+    job = {"kind": "batch", "name": "job", "image": IMAGE, "labels": {"outcome": outcome, "run": "500ms"}}
+    (taken,) = house.client.submit([{**job, "resources": {"memory_per_node": "50MiB"}, **changes}])
+    return taken["job"]["id"]
+
+
+def until(house, job_id, condition):
+    def reached():
+        job = house.client.get(job_id)
+        return job if condition(job) else None
+
+    return wait_until(reached, PATIENCE_S, f"{job_id} gets there: {house.client.get(job_id)}")
+
+
+def ended(house, job_id):
+    return until(house, job_id, lambda job: job["state"] in FINAL)
+
+
+def service(house, **changes):
+    served = {"port": 8000, "replicas": {"min": 1, "max": 3}}
+    return submit(house, kind="inference", labels={}, service=served, **changes)
+
+
+def test_a_job_completes_in_one_pod(house):
+    job_id = submit(house)
+
+    job = ended(house, job_id)
+
+    assert (job["state"], job["reason"], job["exit_code"]) == ("COMPLETED", "Completed", 0)
+    [attempt] = house.client.attempts(job_id)
+    [made] = house.tenant.objects("jobs", attempt["marker"])
+    [pod] = house.tenant.objects("pods", attempt["marker"])
+    assert attempt["native_id"] == f"{house.tenant.namespace}/{attempt['marker']}"
+    assert pod["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
+
+
+def test_a_job_fails_as_its_container_did(house):
+    job = ended(house, submit(house, "fail", labels={"outcome": "fail", "exit": "42", "run": "100ms"}))
+
+    assert (job["state"], job["reason"], job["exit_code"]) == ("FAILED", "NonZeroExit", 42)
+
+
+def test_a_retry_is_another_job_of_the_cluster(house):
+    labels = {"outcome": "fail", "exit": "1", "run": "100ms"}
+    job_id = submit(house, labels=labels, retry={"max_attempts": 2, "on": ["NonZeroExit"]})
+
+    job = ended(house, job_id)
+
+    names = {attempt["marker"] for attempt in house.client.attempts(job_id)}
+    assert (job["state"], job["attempt"], len(names)) == ("FAILED", 2, 2)
+    assert all(len(house.tenant.objects("pods", name)) == 1 for name in names)
+
+
+def test_what_waits_says_why_in_the_schedulers_words(house):
+    # More than is free at once, not more than a node has.
+    blockers = [submit(house, "hang", resources={"cpus_per_task": 32}) for _ in range(8)]
+    waiting = until(
+        house,
+        blockers[-1],
+        lambda job: job["state"] == "RUNNING" or (job["reason"] == "Capacity" and job["message"]),
+    )
+    if waiting["state"] == "QUEUED":
+        assert "Insufficient cpu" in waiting["message"]
+    for job_id in blockers:
+        house.client.cancel(job_id)
+    assert {ended(house, job_id)["state"] for job_id in blockers} == {"CANCELLED"}
+
+
+def test_a_service_is_ready_scaled_updated_and_cancelled(house):
+    job_id = service(house)
+    ready = until(house, job_id, lambda job: job["state"] == "RUNNING")
+    assert ready["service"]["endpoint"].endswith(":8000")
+
+    house.client.update(job_id, replicas=3)
+    until(house, job_id, lambda job: job["service"]["ready"] == 3)
+    spec = {**house.client.get(job_id)["spec"], "environment": {"REVISION": "2"}}
+    house.client.update(job_id, spec=spec)
+    until(house, job_id, lambda job: job["service"]["revision"] == 2 and job["service"]["updated"] == 3)
+    until(house, job_id, lambda job: job["service"]["ready"] == 3)
+
+    house.client.cancel(job_id)
+    assert ended(house, job_id)["state"] == "CANCELLED"
+    assert not house.tenant.objects("pods", house.client.attempts(job_id)[0]["marker"])
+
+
+def test_nothing_fits_is_said_at_once_and_says_what_the_cluster_has(house):
+    from broker.client import Refused
+
+    with pytest.raises(Refused) as caught:
+        submit(house, resources={"cpus_per_task": 4000})
+
+    assert "the largest node has" in str(caught.value.problem)
+
+
+def test_a_worker_that_is_killed_starts_nothing_twice(house):
+    ids = [submit(house, name=f"job-{number}") for number in range(10)]
+    house.parts.kill("worker")
+    house.parts.start("worker")
+
+    assert {ended(house, job_id)["state"] for job_id in ids} == {"COMPLETED"}
+    for job_id in ids:
+        [attempt] = house.client.attempts(job_id)
+        assert len(house.tenant.objects("pods", attempt["marker"])) == 1

@@ -46,10 +46,9 @@ class Machinery:
 
     def start_all(self) -> None:
         """Again after ``close``: as new, with other keys."""
-        began, keeps = time.monotonic(), list[int]()
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        if self.options.real_node:
-            keeps.append(self._held.enter_context(node.lock()).fileno())
+        keeps = [self._held.enter_context(node.lock()).fileno()] if self.options.real_node else []
+        began = time.monotonic()
         self._guard = Guard(leftovers, str(self.directory), keeps=keeps)
         parts.write_files(self.layout)
         self.api = Api(self.kubeconfig)

@@ -194,7 +194,7 @@ def test_a_closed_node_leaves_nothing(the_only_node):
     the_only_node.kill("kubelet")
     the_only_node.kill("containerd")
     assert leftovers.mounts(the_only_node.directory)
-    assert before.settings()["vm/overcommit_memory"] == "1"  # the kubelet's doing
+    assert before.settings()["vm.overcommit_memory"] == "1"  # the kubelet's doing
 
     the_only_node.close()
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 FILE = "before.json"
 PROC_SYS = Path("/proc/sys")
-SETTINGS = (
-    "kernel/keys/root_maxbytes",
-    "kernel/keys/root_maxkeys",
-    "kernel/panic",
-    "kernel/panic_on_oops",
-    "vm/overcommit_memory",
-    "vm/panic_on_oom",
-    "net/ipv4/ip_forward",
-    "net/ipv4/conf/all/route_localnet",
-    "net/ipv6/conf/all/forwarding",
+SETTINGS = (  # as sysctl calls them
+    "kernel.keys.root_maxbytes",
+    "kernel.keys.root_maxkeys",
+    "kernel.panic",
+    "kernel.panic_on_oops",
+    "vm.overcommit_memory",
+    "vm.panic_on_oom",
+    "net.ipv4.ip_forward",
+    "net.ipv4.conf.all.route_localnet",
+    "net.ipv6.conf.all.forwarding",
 )
 FOLDERS = (  # what is inside comes first
     "/run/containerd/s",
@@ -35,7 +35,11 @@ FOLDERS = (  # what is inside comes first
 
 def settings() -> dict[str, str]:
     """Those that this kernel has."""
-    return {name: (PROC_SYS / name).read_text().strip() for name in SETTINGS if (PROC_SYS / name).exists()}
+    return {name: file(name).read_text().strip() for name in SETTINGS if file(name).exists()}
+
+
+def file(setting: str) -> Path:
+    return PROC_SYS / setting.replace(".", "/")
 
 
 def folders() -> list[str]:
@@ -51,7 +55,7 @@ def restore(directory: Path) -> None:
     before, now = json.loads((directory / FILE).read_text()), settings()
     for name, value in before["settings"].items():
         if now[name] != value:
-            (PROC_SYS / name).write_text(value)
+            file(name).write_text(value)
     for folder in folders():
         if folder not in before["folders"]:
             with suppress(OSError):  # it is not empty: somebody else uses it by now

@@ -101,10 +101,9 @@ def test_a_service_is_ready_scaled_updated_and_cancelled(house):
     ready = until(house, job_id, lambda job: job["state"] == "RUNNING")
     assert ready["service"]["endpoint"].endswith(":8000")
 
-    house.client.update(job_id, replicas=3)
+    house.client.scale(job_id, 3)
     until(house, job_id, lambda job: job["service"]["ready"] == 3)
-    spec = {**house.client.get(job_id)["spec"], "environment": {"REVISION": "2"}}
-    house.client.update(job_id, spec=spec)
+    house.client.update(job_id, {"environment": {"REVISION": "2"}})
     until(house, job_id, lambda job: job["service"]["revision"] == 2 and job["service"]["updated"] == 3)
     until(house, job_id, lambda job: job["service"]["ready"] == 3)
 

@@ -62,6 +62,9 @@ from api_spec.jobs import JobSpec
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
 
+RECENT_S = 5.0
+"""Why a job waits may be told from the pass that has just shown it waiting."""
+
 
 class KubernetesAdapter:
     type: ClassVar[str] = "kubernetes"
@@ -82,6 +85,7 @@ class KubernetesAdapter:
         self.options = loading.load(config.options, config.name)
         self._instance = config.instance
         self._given = client
+        self._last: tuple[float, Mapping[str, tuple[Root, Bundle]]] = (0.0, {})  # pass, and what it showed
 
     @cached_property
     def client(self) -> Client:
@@ -159,6 +163,7 @@ class KubernetesAdapter:
             seen = self._attempts.seen(refs)
             spaces = {root.namespace for root, _ in seen.values() if root.is_service}
             ports = self._attempts.ports(spaces)
+        self._last = as_of, seen
         by_marker = {ref.marker: ref for ref in refs}
         found = {}
         for marker, (root, bundle) in seen.items():
@@ -198,7 +203,7 @@ class KubernetesAdapter:
                 return
             spec = {"replicas": 0} if root.is_service else {"suspend": True}
             if member(root.object, "metadata", "annotations", names.CANCELLED) is None:
-                self._attempts.note(root, {names.CANCELLED: datetime.now(UTC).isoformat()}, spec)
+                self._note(root, {names.CANCELLED: datetime.now(UTC).isoformat()}, spec)
 
     def hold(self, ref: AttemptRef) -> None:
         """Only what has not started: to suspend a Job that runs would end its pods."""
@@ -207,7 +212,7 @@ class KubernetesAdapter:
             if root is None or root.is_service or self._attempts.is_over(root):
                 return
             if not any(map(observations.has_started, self._attempts.pods(root))):
-                self._attempts.note(root, {}, {"suspend": True})
+                self._note(root, {}, {"suspend": True})
 
     def release(self, ref: AttemptRef) -> None:
         with writing(self.name), suppress(NotThere, Conflict):
@@ -215,9 +220,14 @@ class KubernetesAdapter:
             if root is None or root.is_service:
                 return
             if member(root.object, "metadata", "annotations", names.CANCELLED) is None:
-                self._attempts.note(root, {}, {"suspend": False})
+                self._note(root, {}, {"suspend": False})
+
+    def _note(self, root: Root, annotations: Mapping[str, str | None], spec: Manifest) -> None:
+        self._last = (0.0, {})
+        self._attempts.note(root, annotations, spec)
 
     def update(self, ref: AttemptRef, spec: JobSpec) -> None:
+        self._last = (0.0, {})
         with writing(self.name), suppress(NotThere):
             root = self._attempts.root(ref)
             if root is None or member(root.object, "metadata", "annotations", names.CANCELLED) is not None:
@@ -298,14 +308,19 @@ class KubernetesAdapter:
 
     def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
         with reading(self.name):
-            root = self._attempts.root(ref)
-            if root is None:
+            passed_at, shown = self._last
+            known = shown.get(ref.marker) if time.time() - passed_at < RECENT_S else None
+            root, bundle = known or self._asked(ref)
+            if root is None or bundle is None:
                 return ()
-            bundle = self._attempts.bundle(root)
             seen = self._observation(root, bundle, ref, None)
             if seen.state is not observations.A.QUEUED:
                 return ()
             return explain.reasons(bundle, list(self._events(root, bundle)), ref.kind)
+
+    def _asked(self, ref: AttemptRef) -> tuple[Root | None, Bundle | None]:
+        root = self._attempts.root(ref)
+        return root, self._attempts.bundle(root) if root is not None else None
 
     def _events(self, root: Root, bundle: Bundle) -> Iterator[Manifest]:
         if not bundle.pods:

@@ -21,6 +21,10 @@ READY_WITHIN_S = 30.0
 ENDED_WITHIN_S = 10.0
 
 
+class EndedWhileStarting(AssertionError):
+    """A daemon did; its last words are in the message."""
+
+
 class Daemon:
     """One program that runs in the foreground; what it prints goes to ``log``."""
 
@@ -71,7 +75,7 @@ class Daemon:
     def wait_ready(self) -> None:
         def answers() -> bool:
             if not self.running:
-                raise AssertionError(f"{self.name} ended while it started:\n{tail(self.log)}")
+                raise EndedWhileStarting(f"{self.name} ended while it started:\n{tail(self.log)}")
             return bool(self.ready())
 
         wait_until(answers, READY_WITHIN_S, f"{self.name} is ready; its log ends with\n{tail(self.log)}")

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from adapters.kubernetes.names import MARKER
 from api_spec.ids import marker
 from api_spec.states import FINAL
 from tests.helpers import wait_until
@@ -84,7 +85,7 @@ def seed_of_today():
     return int(os.environ.get("BROKER_TEST_SEED", random.randrange(10**6)))
 
 
-def test_whatever_dies_each_attempt_is_one_job_with_one_pod(
+def test_whatever_dies_each_attempt_is_one_job_of_the_cluster(
     own_kubernetes, tmp_path, record_property, capsys
 ):
     """By the cluster's own objects, which stay until the broker cleans up."""
@@ -104,18 +105,21 @@ def test_whatever_dies_each_attempt_is_one_job_with_one_pod(
         took_s = time.monotonic() - began
         own_kubernetes.calm()
 
-        assert_each_attempt_was_one_job(tenant, parts, ids)
+        again = assert_each_attempt_was_one_job(tenant, parts, ids)
         said = ", ".join(f"{name} {times}" for name, times in sorted(chaos.happened.items()))
         title = f"chaos on Kubernetes {own_kubernetes.version}, seed {seed}"
-        record_property("summary", f"{title}: {JOBS} jobs in {took_s:.0f} s, {said}")
+        record_property("summary", f"{title}: {JOBS} jobs in {took_s:.0f} s, {said}; {again} pods twice")
 
 
 def assert_each_attempt_was_one_job(tenant, parts, ids):
+    """Returns of how many Jobs the Job controller itself made a second pod: the answer to its own request was
+    lost with the API server, and it asked again."""
     records = parts.store.jobs.read_many(ids)
     assert Counter((record.state, record.attempt) for record in records) == {("COMPLETED", 1): JOBS}
     expected = {marker(parts.settings.instance, record.id, 1) for record in records}
     jobs = tenant.objects("jobs")
     assert {one["metadata"]["name"] for one in jobs} == expected
     assert len(jobs) == JOBS
-    pods = Counter(one["metadata"]["labels"]["workload-broker/marker"] for one in tenant.objects("pods"))
-    assert pods == dict.fromkeys(expected, 1)
+    pods = Counter(one["metadata"]["labels"][MARKER] for one in tenant.objects("pods"))
+    assert set(pods) == expected
+    return sum(count > 1 for count in pods.values())

@@ -86,13 +86,14 @@ def _service(bundle: Bundle, port: int | None, domain: str) -> ServiceObservatio
     staying = [pod for pod in bundle.pods if pod.live and not pod.leaving]
     ready = sum(1 for pod in staying if pod.ready)
     wanted = wanted if isinstance(wanted, int) else 0
+    is_settled = ready == wanted and all(pod.revision == revision for pod in staying)
     return ServiceObservation(
         endpoint=f"http://{name}.{namespace}.svc.{domain}:{port}" if port is not None else None,
         wanted=wanted,
         updated=sum(1 for pod in staying if pod.revision == revision),
         ready=ready,
         revision=revision,
-        message=shortfall(bundle)[1] if ready != wanted else None,
+        message=None if is_settled else shortfall(bundle)[1],
     )
 
 

@@ -14,6 +14,7 @@ from adapters.kubernetes.options import FabricOptions, Options, Toleration
 from adapters.option_readers import Reader
 
 RESOURCE = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+LONGEST_DRAIN_S = 3600
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -44,6 +45,12 @@ def _resource(key: str, value: Any) -> str:
 def _user(key: str, value: Any) -> int:
     """0 would be root."""
     return read.whole(key, value)
+
+
+def _drain(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LONGEST_DRAIN_S:
+        raise ValueError(f"{key} is a whole number of seconds up to {LONGEST_DRAIN_S}, not {value!r}")
+    return value
 
 
 def _priorities(key: str, value: Any) -> dict[str, str]:
@@ -87,6 +94,7 @@ READERS: Mapping[str, Reader] = {
     "url": read.text, "ca_file": read.path, "token_file": read.path,
     "namespace": _namespace, "namespaces": partial(read.of_names, _namespace),
     "connect_s": read.seconds, "answer_s": read.seconds, "settle_s": read.seconds,
+    "drain_s": _drain,
     "service_account": _namespace, "image_pull_secrets": read.texts, "runtime_class": _namespace,
     "run_as_user": _user, "run_as_group": _user,
     "priorities": _priorities, "preemptible": _namespace, "tolerations": _tolerations,

@@ -85,6 +85,9 @@ class Options:
     """What ``fabric: rdma`` and ``gpudirect`` are here; one without a table is refused."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Of every job."""
+    drain_s: int = 5
+    """Seconds for which a replica that is told to go still answers, before SIGTERM: so long may a proxy take
+    to hear of it.  0 for clusters before 1.30, which cannot wait."""
     shared_memory_mib: int = 64
     """Size of ``/dev/shm``, which counts as memory of the job."""
     outputs_claim: str | None = None

@@ -57,7 +57,8 @@ def _pod(spec: JobSpec, ref: AttemptRef, options: Options, native: Native) -> Ma
             "fsGroup": options.run_as_group,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "terminationGracePeriodSeconds": native.grace_s,
+        # Kubernetes counts from the moment in which it is told to go.
+        "terminationGracePeriodSeconds": native.grace_s + (options.drain_s if spec.is_service else 0),
         "containers": [_container(spec, ref, options, native)],
         "volumes": volumes.of_pod(spec, ref, options, native.shared_memory_mib),
         "tolerations": list(_tolerations(spec, options)),
@@ -128,6 +129,8 @@ def _container(spec: JobSpec, ref: AttemptRef, options: Options, native: Native)
         found["workingDir"] = spec.working_directory
     if spec.service is not None:
         found |= _served(spec.service)
+        if options.drain_s:
+            found["lifecycle"] = {"preStop": {"sleep": {"seconds": options.drain_s}}}
     return found
 
 

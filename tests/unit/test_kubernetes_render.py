@@ -197,6 +197,23 @@ def test_a_service_is_a_deployment_with_what_belongs_to_it():
     assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container(service()))
 
 
+def test_a_replica_that_is_told_to_go_answers_until_every_proxy_knows():
+    """And has its whole time of grace after that."""
+    wanted = replace(service(), placement=Placement(kubernetes={"grace_s": 10}))
+    given = options(drain_s=7)
+
+    assert plan(wanted, options=given).root["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 17
+    assert container(wanted, options=given)["lifecycle"] == {"preStop": {"sleep": {"seconds": 7}}}
+    assert "lifecycle" not in container(wanted, options=options(drain_s=0))
+    assert "lifecycle" not in container(spec(), options=given)
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, True, "5", 3601])
+def test_how_long_a_replica_drains_is_whole_seconds(value):
+    with pytest.raises(ValueError, match="drain_s is a whole number of seconds up to 3600"):
+        options(drain_s=value)
+
+
 def test_an_autoscaler_owns_the_number_of_replicas():
     made = plan(service(scale_on=ScaleOn(metric="cpu", target=70)))
 

@@ -20,7 +20,6 @@ from adapters.base import (
     BackendConfig,
     BackendError,
     BadLogQuery,
-    Busy,
     Capability,
     Finding,
     Found,
@@ -38,6 +37,7 @@ from adapters.base import (
 from adapters.kubernetes import (
     capacity,
     checks,
+    cluster,
     explain,
     loading,
     logs,
@@ -47,15 +47,16 @@ from adapters.kubernetes import (
     refusals,
     render,
     serving,
+    submitting,
     volumes,
 )
 from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of
-from adapters.kubernetes.errors import Conflict, Forbidden, KubernetesError, NotThere, reading, writing
+from adapters.kubernetes.errors import Conflict, KubernetesError, NotThere, reading, writing
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.records import Pod
 from adapters.kubernetes.render import Plan
-from adapters.kubernetes.resources import EVENTS, NODES, PODS
+from adapters.kubernetes.resources import EVENTS, PODS
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 
@@ -125,26 +126,9 @@ class KubernetesAdapter:
             raise Rejected("; ".join(one.message for one in found), found[0].code)
         plan = self._plan(spec, ref)
         with writing(self.name):
-            root = self._created(plan, ref)
-            self._attempts.finish(root)
+            root = submitting.created(self.name, self.client, self._attempts, plan, ref)
+        self._finish(root)  # it is there and may run: from here on nothing is "not submitted"
         return observations.handle_of(root.object)
-
-    def _created(self, plan: Plan, ref: AttemptRef) -> Root:
-        """What already has the name is taken for ours only if it says so and is what we would send."""
-        path = plan.resource.path(plan.namespace)
-        try:
-            return Root(resource=plan.resource, object=self.client.create(path, plan.root))
-        except NotThere as error:
-            message = f"{self.name} has no namespace {plan.namespace}, where the project's jobs run"
-            raise Busy(message, 60.0) from error
-        except Conflict as error:
-            there = self._attempts.root(replace(ref, handle=None))
-            sent = member(plan.root, "metadata", "annotations", names.DIGEST)
-            if there is None or member(there.object, "metadata", "annotations", names.DIGEST) != sent:
-                raise Rejected(
-                    f"{self.name} has another {plan.resource.kind} of that name: {error}"
-                ) from error
-            return there
 
     def find(self, marker: str, since: float) -> Found | Absent | Unsettled:
         now = time.time()
@@ -167,8 +151,9 @@ class KubernetesAdapter:
         by_marker = {ref.marker: ref for ref in refs}
         found = {}
         for marker, (root, bundle) in seen.items():
-            self._finish(root)
-            found[marker] = self._observation(root, bundle, by_marker[marker], ports.get(marker))
+            fault = self._finish(root)
+            told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
+            found[marker] = _with_fault(told, fault) if fault else told
         return Observations(as_of=as_of, complete=True, found=found)
 
     def _observation(
@@ -178,10 +163,14 @@ class KubernetesAdapter:
             return serving.of_service(bundle, port, self.options.domain)
         return observations.of_job(bundle, tasks_of(ref, root.object))
 
-    def _finish(self, root: Root) -> None:
-        """Whoever submitted it may have died before all of it was made."""
-        with suppress(KubernetesError):  # the next pass tries again
+    def _finish(self, root: Root) -> str | None:
+        """Whoever submitted it may have died before all of it was made.  A fault is a sentence, and the next
+        pass tries again."""
+        try:
             self._attempts.finish(root)
+        except KubernetesError as error:
+            return f"what belongs to it has not been made yet: {error}"
+        return None
 
     def list_ours(self, since: float) -> Sequence[Ours]:
         out = []
@@ -197,49 +186,45 @@ class KubernetesAdapter:
         return out
 
     def cancel(self, ref: AttemptRef) -> None:
-        with writing(self.name), suppress(NotThere, Conflict):
+        with writing(self.name), suppress(NotThere):
             root = self._attempts.root(ref)
             if root is None or self._attempts.is_over(root):
                 return
-            spec = {"replicas": 0} if root.is_service else {"suspend": True}
-            if member(root.object, "metadata", "annotations", names.CANCELLED) is None:
-                self._note(root, {names.CANCELLED: datetime.now(UTC).isoformat()}, spec)
+            stops = {"replicas": 0} if root.is_service else {"suspend": True}
+            if not root.is_cancelled:
+                self._note(root, {names.CANCELLED: datetime.now(UTC).isoformat()}, stops)
+            elif any(member(root.object, "spec", key) != value for key, value in stops.items()):
+                self._note(root, {}, stops)  # somebody has started it again
 
     def hold(self, ref: AttemptRef) -> None:
         """Only what has not started: to suspend a Job that runs would end its pods."""
-        with writing(self.name), suppress(NotThere, Conflict):
+        with writing(self.name), suppress(NotThere):
             root = self._attempts.root(ref)
             if root is None or root.is_service or self._attempts.is_over(root):
                 return
             if not any(map(observations.has_started, self._attempts.pods(root))):
-                self._note(root, {}, {"suspend": True})
+                self._note(root, {}, {"suspend": True}, as_seen=True)
 
     def release(self, ref: AttemptRef) -> None:
-        with writing(self.name), suppress(NotThere, Conflict):
+        with writing(self.name), suppress(NotThere):
             root = self._attempts.root(ref)
             if root is None or root.is_service:
                 return
-            if member(root.object, "metadata", "annotations", names.CANCELLED) is None:
-                self._note(root, {}, {"suspend": False})
+            if not root.is_cancelled:  # nor in between
+                self._note(root, {}, {"suspend": False}, as_seen=True)
 
-    def _note(self, root: Root, annotations: Mapping[str, str | None], spec: Manifest) -> None:
+    def _note(
+        self, root: Root, annotations: Mapping[str, str | None], spec: Manifest, *, as_seen: bool = False
+    ) -> None:
         self._last = (0.0, {})
-        self._attempts.note(root, annotations, spec)
+        self._attempts.note(root, annotations, spec, as_seen=as_seen)
 
     def update(self, ref: AttemptRef, spec: JobSpec) -> None:
         self._last = (0.0, {})
         with writing(self.name), suppress(NotThere):
-            root = self._attempts.root(ref)
-            if root is None or member(root.object, "metadata", "annotations", names.CANCELLED) is not None:
-                return
-            newest = render.revised(root.object, self._plan(spec, ref), ref.revision)
-            if newest is None:
-                return
-            try:
-                there = Root(resource=root.resource, object=self.client.replace(root.path, newest))
-            except Conflict as error:  # somebody, the controller as well, has changed it since
-                raise Busy(f"{self.name}: {error}", 1.0) from error
-            self._attempts.finish(there)
+            there = submitting.updated(self.client, self._attempts, self._plan(spec, ref), ref)
+            if there is not None:
+                self._finish(there)
 
     def cleanup(self, ref: AttemptRef) -> None:
         with writing(self.name), suppress(NotThere, Conflict):
@@ -251,36 +236,16 @@ class KubernetesAdapter:
 
     def inventory(self) -> Inventory:
         with reading(self.name):
-            return capacity.inventory(self._nodes(), self._namespaces(), time.time())
+            client, options = self.client, self.options
+            return capacity.inventory(
+                cluster.nodes(client, options), cluster.namespaces(client, options), time.time()
+            )
 
     def load(self) -> Load:
         with reading(self.name):
-            return capacity.load(self._nodes(), self._all_pods(), self.options.gpu_resource, time.time())
-
-    def _nodes(self) -> list[capacity.Node]:
-        read = (capacity.node(one, self.options.gpu_resource) for one in self.client.items(NODES.path()))
-        return [one for one in read if one is not None]
-
-    def _namespaces(self) -> list[str] | None:
-        """Those of ours that there are; ``None``: the broker may not ask."""
-        found = []
-        for name in names.all_namespaces(self.options):
-            try:
-                self.client.get(f"/api/v1/namespaces/{name}")
-            except NotThere:
-                continue
-            except Forbidden:
-                return None
-            found.append(name)
-        return found
-
-    def _all_pods(self) -> list[Manifest]:
-        """Of everybody where the broker may see them, else of its own namespaces."""
-        try:
-            return self.client.items(PODS.path())
-        except Forbidden:
-            spaces = names.all_namespaces(self.options)
-            return [one for space in spaces for one in self.client.items(PODS.path(space))]
+            client, options = self.client, self.options
+            nodes, pods = cluster.nodes(client, options), cluster.pods(client, options)
+            return capacity.load(nodes, pods, options.gpu_resource, time.time())
 
     def check(self) -> Sequence[Finding]:
         return checks.findings(self.client, self.options)
@@ -323,9 +288,16 @@ class KubernetesAdapter:
         return root, self._attempts.bundle(root) if root is not None else None
 
     def _events(self, root: Root, bundle: Bundle) -> Iterator[Manifest]:
-        if not bundle.pods:
+        if len(bundle.pods) < observations.wanted_pods(bundle) or not bundle.pods:
             chosen = f"involvedObject.uid={root.uid}"
             yield from self.client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})
+
+
+def _with_fault(seen: Observation, fault: str) -> Observation:
+    if seen.state is observations.A.ENDED:
+        return seen
+    service = replace(seen.service, message=fault) if seen.service is not None else None
+    return replace(seen, message=fault, service=service)
 
 
 def _pod_of(pods: Sequence[Pod], query: LogQuery, tasks: Sequence[int]) -> Pod | None:

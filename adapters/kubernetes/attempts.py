@@ -6,16 +6,18 @@ Every method raises ``KubernetesError``.
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from adapters.base import AttemptRef
 from adapters.kubernetes import names, observations, records, serving
 from adapters.kubernetes.client import Client
-from adapters.kubernetes.errors import Conflict, NotThere
-from adapters.kubernetes.names import Manifest, member
+from adapters.kubernetes.errors import Conflict, Forbidden, NotThere, Refused, TryLater
+from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.records import Pod
@@ -23,6 +25,7 @@ from adapters.kubernetes.resources import (
     AUTOSCALERS,
     BUDGETS,
     DEPLOYMENTS,
+    EVENTS,
     JOBS,
     PODS,
     ROOTS,
@@ -31,7 +34,14 @@ from adapters.kubernetes.resources import (
 )
 from api_spec.jobs import Kind
 
+UNUSUAL_S = 2.0
 DEPENDENTS = {one.kind: one for one in (SERVICES, AUTOSCALERS, BUDGETS)}
+KNOWN_MEMBERS = {
+    SERVICES.kind: {"clusterIP", "publishNotReadyAddresses", "selector", "ports"},
+    AUTOSCALERS.kind: {"scaleTargetRef", "minReplicas", "maxReplicas", "metrics"},
+    BUDGETS.kind: {"maxUnavailable", "selector"},
+}
+"""Of their specs: what ``render`` writes, and no ``type`` or ``externalIPs``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +71,10 @@ class Root:
     @property
     def is_service(self) -> bool:
         return self.resource is DEPLOYMENTS
+
+    @property
+    def is_cancelled(self) -> bool:
+        return member(self.object, "metadata", "annotations", names.CANCELLED) is not None
 
 
 class Attempts:
@@ -105,6 +119,7 @@ class Attempts:
             Root(resource=resource, object={"kind": resource.kind, **one})
             for resource in kinds
             for one in self._client.items(resource.path(namespace), {"labelSelector": chosen})
+            if _has_a_name(one)
         ]
 
     def pods(self, root: Root) -> list[Pod]:
@@ -112,8 +127,8 @@ class Attempts:
 
     def _pods(self, namespace: str, chosen: str) -> list[Pod]:
         """The oldest first."""
-        found = self._client.items(PODS.path(namespace), {"labelSelector": chosen})
-        return sorted(map(records.pod, found), key=lambda pod: (pod.created_at or 0.0, pod.name))
+        found = self._client.read(PODS.path(namespace), records.pod, {"labelSelector": chosen})
+        return sorted(found, key=lambda pod: (pod.created_at or 0.0, pod.name))
 
     def bundle(self, root: Root) -> Bundle:
         return Bundle(root=root.object, pods=self.pods(root))
@@ -150,7 +165,31 @@ class Attempts:
         pods: dict[str, list[Pod]] = defaultdict(list)
         for pod in self._pods(namespace, chosen) if roots else ():
             pods[pod.marker].append(pod)
-        return {root.marker: (root, Bundle(root=root.object, pods=pods[root.marker])) for root in roots}
+        found = {root.marker: (root, Bundle(root=root.object, pods=pods[root.marker])) for root in roots}
+        return self._with_evidence(namespace, found)
+
+    def _with_evidence(
+        self, namespace: str, found: dict[str, tuple[Root, Bundle]]
+    ) -> dict[str, tuple[Root, Bundle]]:
+        """Events are read, once for all, only where some attempt lacks what nothing else tells."""
+        out = dict(found)
+        for reason, wants in EVIDENCE.items():
+            lacking = {marker for marker, (root, bundle) in found.items() if wants(root, bundle)}
+            events = self._events(namespace, reason) if lacking else {}
+            for marker in lacking & set(events):
+                root, bundle = out[marker]
+                out[marker] = root, replace(bundle, events=events[marker])
+        return out
+
+    def _events(self, namespace: str, reason: str) -> dict[str, list[Manifest]]:
+        """By marker: what they are about has it for a name, or its name begins with it."""
+        found: dict[str, list[Manifest]] = defaultdict(list)
+        with suppress(Forbidden):
+            for one in self._client.items(EVENTS.path(namespace), {"fieldSelector": f"reason={reason}"}):
+                about = str(member(one, "involvedObject", "name"))
+                of_a_pod = member(one, "involvedObject", "kind") == "Pod"
+                found[about.rsplit("-", 2)[0] if of_a_pod else about].append(one)
+        return found
 
     def ports(self, namespaces: Iterable[str]) -> dict[str, int]:
         """Where the services of ours answer, by marker."""
@@ -170,7 +209,7 @@ class Attempts:
         written = member(root.object, "metadata", "annotations", names.UNFINISHED)
         if not isinstance(written, str):
             return
-        wanted = json.loads(written)
+        wanted = _dependents(root, written)
         for one in wanted:
             self._own(root, DEPENDENTS[one["kind"]], one)
         kept = {one["kind"] for one in wanted}
@@ -185,18 +224,68 @@ class Attempts:
         metadata = {**body["metadata"], "ownerReferences": [{**owner, "uid": root.uid}]}
         try:
             self._client.create(resource.path(root.namespace), {**body, "metadata": metadata})
-        except Conflict:
-            self._client.merge(resource.path(root.namespace, root.marker), {"spec": body["spec"]})
+        except Conflict as error:
+            path = resource.path(root.namespace, root.marker)
+            there = self._client.get(path)
+            if not _belongs_to(root, there):
+                raise Refused(f"another {resource.kind} has the name of what belongs to it") from error
+            uid = member(there, "metadata", "uid")
+            self._client.merge(path, {"metadata": {"uid": uid}, "spec": body["spec"]})
 
     def _remove(self, root: Root, resource: Resource) -> None:
         path = resource.path(root.namespace, root.marker)
         with suppress(NotThere, Conflict):
-            self._client.delete(path, str(member(self._client.get(path), "metadata", "uid")))
+            there = self._client.get(path)
+            if _belongs_to(root, there):
+                self._client.delete(path, str(member(there, "metadata", "uid")))
 
-    def note(self, root: Root, annotations: Mapping[str, str | None], spec: Manifest | None = None) -> None:
-        """Changes this very object; another one of its name raises ``Conflict``."""
-        body: Manifest = {"metadata": {"uid": root.uid, "annotations": dict(annotations)}}
-        self._client.merge(root.path, {**body, "spec": spec} if spec is not None else body)
+    def note(
+        self,
+        root: Root,
+        annotations: Mapping[str, str | None],
+        spec: Manifest | None = None,
+        *,
+        as_seen: bool = False,
+    ) -> None:
+        """Changes this very object, and ``as_seen`` only while it is what was read.
+
+        Raises ``NotThere`` for another one of its name, ``TryLater`` for one that others are changing."""
+        metadata: Manifest = {"uid": root.uid, "annotations": dict(annotations)}
+        if as_seen:
+            metadata["resourceVersion"] = member(root.object, "metadata", "resourceVersion")
+        body = {"metadata": metadata, **({"spec": spec} if spec is not None else {})}
+        try:
+            self._client.merge(root.path, body)
+        except Conflict as error:
+            if member(self._client.get(root.path), "metadata", "uid") != root.uid:
+                raise NotThere(str(error)) from error
+            raise TryLater(str(error), 1.0) from error
+
+
+def _has_a_name(found: Manifest) -> bool:
+    """Whatever else is odd about it: what cannot be told apart is nobody's."""
+    parts = [member(found, "metadata", key) for key in ("namespace", "name", "uid")]
+    return all(isinstance(one, str) for one in [*parts, member(found, "metadata", "labels", names.MARKER)])
+
+
+def _belongs_to(root: Root, found: Manifest) -> bool:
+    owners = rows(member(found, "metadata", "ownerReferences"))
+    return any(one.get("uid") == root.uid for one in owners)
+
+
+def _dependents(root: Root, written: str) -> list[Manifest]:
+    """What it carries may have been edited by whoever may edit it.  Raises ``Refused``."""
+    try:
+        found = json.loads(written)
+    except (ValueError, RecursionError):
+        found = None
+    wanted: list[Any] = found if isinstance(found, list) else [None]
+    for one in wanted:
+        named = member(one, "metadata", "name") == root.marker and isinstance(member(one, "spec"), dict)
+        known = KNOWN_MEMBERS.get(str(member(one, "kind")))
+        if not named or known is None or set(one["spec"]) - known:
+            raise Refused(f"its annotation {names.UNFINISHED} is not what the broker wrote")
+    return wanted
 
 
 def _kinds_of(ref: AttemptRef) -> set[Resource]:
@@ -206,6 +295,23 @@ def _kinds_of(ref: AttemptRef) -> set[Resource]:
     if not ref.kind:
         return {JOBS, DEPLOYMENTS}
     return {DEPLOYMENTS if ref.kind == Kind.INFERENCE.value else JOBS}
+
+
+def _lacks_pods(root: Root, bundle: Bundle) -> bool:
+    """For longer than the controller needs to make them."""
+    created = records.moment(member(root.object, "metadata", "creationTimestamp")) or 0.0
+    return not root.is_service and time.time() - created > UNUSUAL_S and observations.lacks_pods(bundle)
+
+
+def _lost_its_pod(root: Root, bundle: Bundle) -> bool:
+    return not root.is_service and observations.lost_its_pod(bundle)
+
+
+EVIDENCE: Mapping[str, Callable[[Root, Bundle], bool]] = {
+    "FailedCreate": _lacks_pods,
+    "Preempted": _lost_its_pod,
+}
+"""Reasons of events, and which attempts want them."""
 
 
 def over(root: Root, bundle: Bundle) -> bool:

@@ -4,12 +4,13 @@
 
     resources    {name of an extended resource: the most that one node has}
     products     [values of the label nvidia.com/gpu.product]
-    labels       {name of a shape: {label: value}} that a job may ask for
+    labels       {label: [its values]}; null: too many values to be told, so that any may be there
     namespaces   those that exist, of the configured ones; null: nobody may tell
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,8 @@ from adapters.base import Inventory, Load, NodeShape, ShapeLoad
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.pods import PRODUCT
 
+MOST_VALUES = 100
+"""Of a label; one with more, such as the host name, tells nodes apart and not sorts of them."""
 CORE = frozenset({"cpu", "memory", "pods", "ephemeral-storage"})
 QUANTITY = re.compile(r"([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E)?")
 # fmt: off
@@ -33,7 +36,8 @@ FACTORS = {
 def quantity(value: Any) -> float:
     """0 for what is none: a node that says nonsense has nothing to give."""
     found = QUANTITY.fullmatch(str(value)) if isinstance(value, str | int | float) else None
-    return float(found[1]) * FACTORS[found[2]] if found else 0.0
+    size = float(found[1]) * FACTORS[found[2]] if found else 0.0
+    return size if math.isfinite(size) else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +91,7 @@ def inventory(nodes: Sequence[Node], namespaces: Sequence[str] | None, as_of: fl
         details={
             "resources": _most(nodes),
             "products": sorted({one.product for one in nodes if one.product}),
-            "labels": {name: dict(_common(some)) for name, some in grouped.items()},
+            "labels": _labels(nodes),
             "namespaces": list(namespaces) if namespaces is not None else None,
         },
     )
@@ -121,9 +125,13 @@ def _most(nodes: Iterable[Node]) -> dict[str, int]:
     return dict(found)
 
 
-def _common(some: Sequence[Node]) -> set[tuple[str, str]]:
-    """Labels that a job may ask for are of a sort of nodes: all of a shape have them."""
-    return set.intersection(*({*one.labels.items()} for one in some))
+def _labels(nodes: Iterable[Node]) -> dict[str, list[str] | None]:
+    """Nodes of one shape may stand in several racks and zones."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for one in nodes:
+        for name, value in one.labels.items():
+            found[name].add(value)
+    return {name: sorted(some) if len(some) <= MOST_VALUES else None for name, some in found.items()}
 
 
 # ---- what is free -------------------------------------------------------------------------------------

@@ -127,7 +127,9 @@ def _rights(client: Client, namespace: str) -> Iterator[Finding]:
                 name = f"{resource.plural}/{part}" if part else resource.plural
                 missing.append(f"{verb} {name}")
     if missing:
-        message = f"in {namespace} the broker may not {', '.join(missing)}"
+        nothing = len(missing) == sum(len(verbs) for _, _, verbs in RIGHTS)
+        told = "do anything: its role is not bound there" if nothing else ", ".join(missing)
+        message = f"in {namespace} the broker may not {told}"
         yield Finding(subject="rights", well=False, message=message)
         return
     yield Finding(subject="rights", well=True, message=f"in {namespace} it may do all that it needs")

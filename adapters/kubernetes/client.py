@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import load_incluster_config, load_kube_config
 from kubernetes.config.config_exception import ConfigException
-from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
 
 from adapters.kubernetes.errors import (
     Conflict,
+    Expired,
     Forbidden,
     KubernetesError,
     NoAnswer,
@@ -32,8 +34,11 @@ from adapters.kubernetes.names import BROKER, Manifest, member, rows
 from adapters.kubernetes.options import Options
 
 Query = Mapping[str, str | int]
+T = TypeVar("T")
 
 PAGE = 500
+LISTED_AGAIN = 3
+"""A list that takes longer than the API server keeps its moment begins anew, so often."""
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
 LATER_S = 5.0
@@ -46,7 +51,7 @@ ERRORS: Mapping[int, type[KubernetesError]] = {
     404: NotThere,
     405: Refused,
     409: Conflict,
-    410: Conflict,
+    410: Expired,
     413: Refused,
     415: Refused,
     422: Refused,
@@ -77,7 +82,16 @@ class Client:
 
     def items(self, path: str, query: Query | None = None) -> list[Manifest]:
         """All of a collection as it was at one moment, in pages."""
-        return [dict(one) for page in self._pages(path, query or {}) for one in rows(page.get("items"))]
+        return self.read(path, dict, query)
+
+    def read(self, path: str, one: Callable[[Manifest], T], query: Query | None = None) -> list[T]:
+        """The same, each object read at once: of a page no more is kept than was asked for."""
+        for _ in range(LISTED_AGAIN):
+            try:
+                return [one(found) for page in self._pages(path, query or {}) for found in page]
+            except Expired as error:  # what was read so far is of a moment that is gone
+                expired = error
+        raise expired
 
     def create(self, path: str, body: Manifest, *, dry_run: bool = False) -> Manifest:
         query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
@@ -105,13 +119,13 @@ class Client:
 
     # ---- answers ---------------------------------------------------------------------------------------
 
-    def _pages(self, path: str, query: Query) -> Iterator[Manifest]:
+    def _pages(self, path: str, query: Query) -> Iterator[list[Manifest]]:
         token = ""
         while True:
             page = self.get(path, {**query, "limit": PAGE, **({"continue": token} if token else {})})
-            if not isinstance(page.get("items", []), list | None):
+            if not isinstance(page.get("items", ""), list | None):  # without them all would look absent
                 raise NoAnswer("a list without items")
-            yield page
+            yield [dict(one) for one in rows(page.get("items"))]
             token = str(member(page, "metadata", "continue") or "")
             if not token:
                 return
@@ -150,10 +164,11 @@ class Client:
             )
             limits = (self._options.connect_s, self._options.answer_s)
             response = api.call_api(*request, _request_timeout=limits)
+            if response.status == 401:
+                self._forget()
             return int(response.status), bytes(response.read() or b""), response.headers
-        except (NewConnectionError, MaxRetryError) as error:
-            cause = getattr(error, "reason", error)
-            if isinstance(cause, NewConnectionError) or "ConnectTimeout" in type(cause).__name__:
+        except (NewConnectionError, ConnectTimeoutError, MaxRetryError) as error:
+            if isinstance(getattr(error, "reason", error), NewConnectionError | ConnectTimeoutError):
                 raise NotReached("no connection to the API server") from error
             raise NoAnswer("the connection broke") from error
         except (HTTPError, OSError) as error:
@@ -168,6 +183,11 @@ class Client:
             if self._made is None or self._made[0] != os.getpid():
                 self._made = os.getpid(), ApiClient(configuration=self._configuration())
             return self._made[1]
+
+    def _forget(self) -> None:
+        """The next request reads the configuration again: a kubeconfig's token file is else read once."""
+        with self._lock:
+            self._made = None
 
     def _configuration(self) -> Configuration:
         options, found = self._options, Configuration()

@@ -54,8 +54,17 @@ class TryLater(KubernetesError):
         self.retry_after_s = retry_after_s
 
 
+class Expired(TryLater):
+    """410: the moment that was asked about is no longer kept."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 1.0)
+
+
 QUOTA = "exceeded quota"
 """How a 403 for a ResourceQuota is told from one for a right."""
+DENIED = ("denied the request", "denied request")
+"""And one of a webhook or of a ValidatingAdmissionPolicy: it has read the object, and will say so again."""
 
 
 @contextmanager
@@ -87,6 +96,8 @@ def writing(name: str) -> Iterator[None]:
     except Forbidden as error:
         if QUOTA in str(error):
             raise Busy(f"{name}: {error}", RIGHTS_S, Reason.QUOTA_EXCEEDED) from error
+        if any(words in str(error) for words in DENIED):
+            raise Rejected(f"{name} refuses it: {error}") from error
         raise Busy(f"{name} forbids the broker: {error}", RIGHTS_S, Reason.BACKEND_DOWN) from error
     except TryLater as error:
         raise Busy(f"{name}: {error}", error.retry_after_s) from error

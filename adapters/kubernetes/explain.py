@@ -23,7 +23,8 @@ def _found(bundle: Bundle, events: Sequence[Manifest], kind: str) -> Iterator[Re
     if member(bundle.root, "spec", "suspend") is True:
         yield Refusal(Reason.HELD, "the job is held")
         return
-    yield from refused_pods(events)
+    if (refused := words.refused_pod(events)) is not None:
+        yield Refusal(*refused)
     for pod in bundle.pods:
         if pod.live and not observations.has_started(pod):
             reason, message = observations.why_pod_waits(pod)
@@ -33,11 +34,3 @@ def _found(bundle: Bundle, events: Sequence[Manifest], kind: str) -> Iterator[Re
         yield Refusal(reason, message or "a replica is being started")
     elif not bundle.pods:
         yield Refusal(Reason.STARTING, "its pods have not been made yet")
-
-
-def refused_pods(events: Sequence[Manifest]) -> Iterator[Refusal]:
-    """Quota and Pod Security leave a Job without any condition: only these events say so."""
-    told = [one for one in events if member(one, "reason") == "FailedCreate"]
-    for event in sorted(told, key=lambda one: str(member(one, "lastTimestamp")), reverse=True)[:1]:
-        message = str(member(event, "message") or "a pod could not be made")
-        yield Refusal(words.named(message, words.FAILED_CREATE, Reason.UNKNOWN), message)

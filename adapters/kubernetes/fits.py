@@ -84,8 +84,13 @@ def _labels(spec: JobSpec, inventory: Inventory, options: Options, backend: str)
         **native.chosen(spec, options, backend).node_labels,
         **environment.fabric_of(spec, options).node_labels,
     }
-    known = inventory.details.get("labels", {}).values()
-    if wanted and not any(wanted.items() <= shape.items() for shape in known):
-        asked = ", ".join(f"{name}={value}" for name, value in sorted(wanted.items()))
+    known = inventory.details.get("labels", {})
+    for name, value in sorted(wanted.items()):
+        values = known.get(name, ())
+        if values is None or value in values:
+            continue
+        asked = f"{name}={value}"
         message = f"asks for nodes with {asked}; the cluster has none"
-        yield Refusal(Reason.NEVER_FITS, message, "/placement/kubernetes/node_labels")
+        of_fabric = name in environment.fabric_of(spec, options).node_labels
+        field = "/resources/fabric" if of_fabric else "/placement/kubernetes/node_labels"
+        yield Refusal(Reason.NEVER_FITS, message, field)

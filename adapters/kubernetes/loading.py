@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from adapters import option_readers as read
 from adapters.kubernetes.names import is_namespace
 from adapters.kubernetes.options import FabricOptions, Options, Toleration
+from adapters.kubernetes.volumes import NAME
 from adapters.option_readers import Reader
 
 RESOURCE = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
@@ -36,6 +37,17 @@ def _namespace(key: str, value: Any) -> str:
     return str(value)
 
 
+def _name(key: str, value: Any) -> str:
+    """Of an object: unlike a namespace's it may have dots."""
+    if not NAME.fullmatch(read.text(key, value)):
+        raise ValueError(f"{key} is the name of an object of Kubernetes, not {value!r}")
+    return str(value)
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    return tuple(_name(f"{key}[{index}]", one) for index, one in enumerate(read.texts(key, value)))
+
+
 def _resource(key: str, value: Any) -> str:
     if not RESOURCE.fullmatch(read.text(key, value)):
         raise ValueError(f"{key} is the name of a resource, such as nvidia.com/gpu, not {value!r}")
@@ -54,7 +66,7 @@ def _drain(key: str, value: Any) -> int:
 
 
 def _priorities(key: str, value: Any) -> dict[str, str]:
-    found = read.of_names(_namespace, key, value)
+    found = read.of_names(_name, key, value)
     if strange := sorted(set(found) - {"low", "normal", "high"}):
         raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's priority is low, normal or high")
     return found
@@ -75,7 +87,12 @@ def _tolerations(key: str, value: Any) -> tuple[Toleration, ...]:
         raise ValueError(f"{key} is a list of tables, not {value!r}")
 
     def one(where: str, row: Any) -> Toleration:
-        return Toleration(**read.table("", f"{where}.", row, Toleration, TOLERATION))
+        found = Toleration(**read.table("", f"{where}.", row, Toleration, TOLERATION))
+        if found.operator == "Exists" and found.value is not None:
+            raise ValueError(f"{where}.value goes with the operator Equal")
+        if found.operator == "Equal" and found.key is None:
+            raise ValueError(f"{where}.key is missing, which the operator Equal needs")
+        return found
 
     return read.unprefixed(lambda: tuple(one(f"{key}[{index}]", row) for index, row in enumerate(value)))
 
@@ -95,12 +112,12 @@ READERS: Mapping[str, Reader] = {
     "namespace": _namespace, "namespaces": partial(read.of_names, _namespace),
     "connect_s": read.seconds, "answer_s": read.seconds, "settle_s": read.seconds,
     "drain_s": _drain,
-    "service_account": _namespace, "image_pull_secrets": read.texts, "runtime_class": _namespace,
+    "service_account": _name, "image_pull_secrets": _names, "runtime_class": _name,
     "run_as_user": _user, "run_as_group": _user,
-    "priorities": _priorities, "preemptible": _namespace, "tolerations": _tolerations,
+    "priorities": _priorities, "preemptible": _name, "tolerations": _tolerations,
     "gpu_resource": _resource, "gpu_types": partial(read.of_names, read.text),
     "mig_profiles": partial(read.of_names, _resource), "fabrics": _fabrics,
-    "environment": read.variables, "shared_memory_mib": read.whole, "outputs_claim": _namespace,
+    "environment": read.variables, "shared_memory_mib": read.whole, "outputs_claim": _name,
     "keep_s": read.whole, "domain": read.text,
 }
 # fmt: on

@@ -48,6 +48,7 @@ MAIN = "main"
 LONGEST_CARRIED = 64 * 1024
 """All annotations of an object together may have 256 KiB."""
 
+DIGITS = re.compile(r"[0-9]{1,9}")
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -94,6 +95,12 @@ def ref_of(manifest: Manifest) -> AttemptRef | None:
 def selector(instance: str, marker: str | None = None) -> str:
     parts = {INSTANCE: instance, **({MARKER: marker} if marker else {})}
     return ",".join(f"{key}={value}" for key, value in parts.items())
+
+
+def revision_of(manifest: Manifest) -> int:
+    """Of a service; 1 where nobody says."""
+    found = member(manifest, "metadata", "annotations", REVISION)
+    return int(found) if isinstance(found, str) and DIGITS.fullmatch(found) else 1
 
 
 # ---- reading what may be anything ---------------------------------------------------------------------

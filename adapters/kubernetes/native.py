@@ -1,10 +1,6 @@
 """Native options: what a job may ask of Kubernetes beyond the common vocabulary.  Pure.
 
-``placement.options.NAME`` goes before ``placement.kubernetes``:
-
-    grace_s             seconds between SIGTERM and SIGKILL, 0 to 3600
-    shared_memory       size of /dev/shm, "2GiB"
-    node_labels         {label: value} that the nodes must have; of Kubernetes' own some
+``placement.options.NAME`` goes before ``placement.kubernetes``.  ``MEANINGS`` says what each is.
 """
 
 from __future__ import annotations
@@ -74,6 +70,12 @@ OPTIONS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "grace_s": _grace,
     "shared_memory": _shared_memory,
     "node_labels": _node_labels,
+}
+MEANINGS: Mapping[str, str] = {
+    "grace_s": f"seconds between SIGTERM and SIGKILL, 0 to {LONGEST_GRACE_S}; 30 by default",
+    "shared_memory": 'size of `/dev/shm`, such as "2GiB"; by default `shared_memory_mib`',
+    "node_labels": "table of labels and values that the nodes must have; of Kubernetes' own only "
+    + ", ".join(f"`{name}`" for name in sorted(KNOWN_OF_KUBERNETES)),
 }
 
 

@@ -27,6 +27,7 @@ class Bundle:
 
     root: Manifest
     pods: Sequence[Pod]
+    events: Sequence[Manifest] = ()  # read only where nothing else tells
 
     @property
     def conditions(self) -> dict[str, Condition]:
@@ -79,7 +80,7 @@ def of_job(bundle: Bundle, tasks: Sequence[int] = ()) -> Observation:
     if is_over(bundle):
         return _ended(seen, bundle, table)
     if _runs(bundle, is_array=bool(tasks)):
-        return replace(seen, state=A.RUNNING)
+        return replace(seen, state=A.RUNNING, message=_being_taken(bundle))
     reason, message = waits_for(bundle)
     return replace(seen, state=A.QUEUED, reason=reason, message=message)
 
@@ -109,6 +110,15 @@ def _runs(bundle: Bundle, *, is_array: bool) -> bool:
     return len(started) >= needed
 
 
+def _being_taken(bundle: Bundle) -> str | None:
+    """A pod of a node that no longer answers stays so until the node is back or is removed."""
+    for pod in bundle.pods:
+        taken = pod.conditions.get("DisruptionTarget")
+        if pod.live and taken is not None and taken.holds:
+            return f"the pod on {pod.node} is being taken away: {taken.message or taken.reason}"
+    return None
+
+
 def has_started(pod: Pod) -> bool:
     return pod.started_at is not None or pod.phase in ("Running", "Succeeded")
 
@@ -118,13 +128,32 @@ def waits_for(bundle: Bundle) -> tuple[Reason, str | None]:
         return Reason.HELD, None
     waiting = [pod for pod in bundle.pods if pod.live and not has_started(pod)]
     if not waiting:
-        return Reason.STARTING, "its pods have not been made yet" if not bundle.pods else None
+        return words.refused_pod(bundle.events) or (Reason.STARTING, _not_made(bundle))
     told = [why_pod_waits(pod) for pod in waiting]
     reason, message = min(told, key=lambda one: words.order_of(one[0]))
     started = len(bundle.pods) - len(waiting)
     if started:
         message = f"{started} of {len(bundle.pods)} pods have started; {message or 'one starts'}"
     return reason, message
+
+
+def _not_made(bundle: Bundle) -> str | None:
+    if not bundle.pods:
+        return "its pods have not been made yet"
+    wanted = wanted_pods(bundle)
+    return f"{len(bundle.pods)} of {wanted} pods have been made" if len(bundle.pods) < wanted else None
+
+
+def lacks_pods(bundle: Bundle) -> bool:
+    """What keeps them from being made, quota and Pod Security, is told by events alone."""
+    held = member(bundle.root, "spec", "suspend") is True
+    return not held and not is_over(bundle) and len(bundle.pods) < wanted_pods(bundle)
+
+
+def wanted_pods(bundle: Bundle) -> int:
+    """At one time."""
+    found = member(bundle.root, "spec", "parallelism")
+    return found if isinstance(found, int) else 1
 
 
 def why_pod_waits(pod: Pod) -> tuple[Reason, str | None]:
@@ -170,10 +199,19 @@ def _end_of_job(bundle: Bundle) -> End:
     ends = [(pod, words.end_of_pod(pod)) for pod in bundle.pods if pod.phase == "Failed"]
     known = [(pod, end) for pod, end in ends if end is not None and end.reason is not Reason.COMPLETED]
     if not known:
+        if (taken := words.taken_pod(bundle.events)) is not None:
+            return taken
         return told or End(Reason.NODE_LOST, condition.message or "its pod is gone")
     named = [end for pod, end in known if f"/{pod.name} " in f"{condition.message} "]
     first = min(known, key=lambda one: (one[0].ended and one[0].ended.ended_at) or float("inf"))[1]
     return named[0] if named else first
+
+
+def lost_its_pod(bundle: Bundle) -> bool:
+    """A pod that was taken is soon gone, and the Job does not say by whom."""
+    failed = bundle.conditions.get("Failed")
+    taken = failed is not None and failed.holds and words.DISRUPTION_SAID in (failed.message or "")
+    return taken and not any(pod.phase == "Failed" for pod in bundle.pods)
 
 
 def _ended_at(bundle: Bundle) -> float | None:
@@ -210,7 +248,9 @@ def _task(pod: Pod | None, done: bool, failed: bool, over: bool) -> TaskObservat
     if done or (pod is not None and pod.phase == "Succeeded"):
         end, outcome = End(Reason.COMPLETED, exit_code=0), J.COMPLETED
     elif failed:
-        end, outcome = end or End(Reason.NODE_LOST, "its pod is gone"), J.FAILED
+        if end is None or end.reason is Reason.COMPLETED:  # counted as failed, so it was taken away
+            end = End(Reason.NODE_LOST, "its pod is gone")
+        outcome = J.FAILED
     elif over:
         end, outcome = End(Reason.CANCELLED), J.CANCELLED
     else:

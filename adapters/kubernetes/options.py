@@ -14,9 +14,13 @@ class Toleration:
     """A taint that pods of the broker may stand beside; as Kubernetes has it."""
 
     key: str | None = None
+    """Of the taint; none: every one."""
     operator: str = "Exists"
+    """``Exists``, or ``Equal`` with a ``value``."""
     value: str | None = None
+    """Of the taint."""
     effect: str | None = None
+    """``NoSchedule``, ``PreferNoSchedule`` or ``NoExecute``; none: every one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,10 +127,11 @@ def _main(status: Any) -> Mapping[str, Any]:
 
 
 def _ended(found: Any) -> Ended | None:
-    if not isinstance(found, Mapping):
+    code = _number(member(found, "exitCode"))
+    if not isinstance(found, Mapping) or code is None:
         return None
     return Ended(
-        exit_code=_number(found.get("exitCode")) or 0,
+        exit_code=code,
         reason=_text(found.get("reason")),
         message=_text(found.get("message")),
         started_at=moment(found.get("startedAt")),
@@ -151,7 +152,7 @@ def _text(value: Any) -> str | None:
 def _number(value: Any) -> int | None:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -57,7 +57,7 @@ def revised(there: Manifest, plan: Plan, revision: int) -> Manifest | None:
     """The object as it is to be now; ``None``: it is newer, or the same already."""
     metadata = there["metadata"]
     notes = {**(names.member(metadata, "annotations") or {})}
-    known = int(notes.get(names.REVISION, 1))
+    known = names.revision_of(there)
     wanted = json.loads(json.dumps(plan.root))
     replicas = wanted["spec"].setdefault("replicas", names.member(there, "spec", "replicas"))
     same = known == revision and names.member(there, "spec", "replicas") == replicas

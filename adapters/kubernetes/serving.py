@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from adapters.base import Observation, ServiceObservation
 from adapters.kubernetes import words
-from adapters.kubernetes.names import MARKER, REVISION, Manifest, member
+from adapters.kubernetes.names import MARKER, Manifest, member, revision_of
 from adapters.kubernetes.observations import Bundle, handle_of, why_pod_waits
 from adapters.kubernetes.records import Pod
 from api_spec.reasons import Reason
@@ -82,7 +82,7 @@ def _native_reason(bundle: Bundle) -> str | None:
 def _service(bundle: Bundle, port: int | None, domain: str) -> ServiceObservation:
     name, namespace = member(bundle.root, "metadata", "name"), member(bundle.root, "metadata", "namespace")
     wanted = member(bundle.root, "spec", "replicas")
-    revision = _revision(bundle.root)
+    revision = revision_of(bundle.root)
     staying = [pod for pod in bundle.pods if pod.live and not pod.leaving]
     ready = sum(1 for pod in staying if pod.ready)
     wanted = wanted if isinstance(wanted, int) else 0
@@ -95,11 +95,6 @@ def _service(bundle: Bundle, port: int | None, domain: str) -> ServiceObservatio
         revision=revision,
         message=None if is_settled else shortfall(bundle)[1],
     )
-
-
-def _revision(root: Manifest) -> int:
-    found = member(root, "metadata", "annotations", REVISION)
-    return int(found) if isinstance(found, str) and found.isdecimal() else 1
 
 
 def shortfall(bundle: Bundle) -> tuple[Reason, str | None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.records import Ended, Pod
 from api_spec.reasons import PENDING, Reason
 
@@ -66,6 +68,12 @@ JOB_FAILED: dict[str, Reason | None] = {
     "MaxFailedIndexesExceeded":   None,
 }
 
+# What an event on a pod that is gone says of who took it.
+TAKEN: dict[str, Reason] = {
+    "Preempted":                  R.PREEMPTED,
+    "TaintManagerEviction":       R.NODE_LOST,
+}
+
 # What an event on a Job or ReplicaSet says of pods that could not be made: in its text.
 FAILED_CREATE: tuple[tuple[str, Reason], ...] = (
     ("exceeded quota",            R.QUOTA_EXCEEDED),
@@ -85,7 +93,6 @@ UNSCHEDULABLE: tuple[tuple[str, Reason], ...] = (
 )
 # fmt: on
 
-NOT_STARTED = frozenset({126, 127, 128})
 SIGNALS = range(129, 129 + 64)
 SAID = re.compile(r"failed with exit code (\d+)")
 DISRUPTION_SAID = "has condition DisruptionTarget"
@@ -136,6 +143,23 @@ def end_of_job(reason: str | None, message: str | None) -> End | None:
         return end_of_code(int(found[1]))
     if DISRUPTION_SAID in (message or ""):
         return End(R.NODE_LOST, message)
+    return None
+
+
+def refused_pod(events: Sequence[Manifest]) -> tuple[Reason, str] | None:
+    """Why no pod could be made: what was said last."""
+    told = [one for one in events if member(one, "reason") == "FailedCreate"]
+    if not told:
+        return None
+    last = max(told, key=lambda one: str(member(one, "lastTimestamp") or ""))
+    message = str(member(last, "message") or "a pod could not be made")
+    return named(message, FAILED_CREATE, R.UNKNOWN), message
+
+
+def taken_pod(events: Sequence[Manifest]) -> End | None:
+    for one in events:
+        if (reason := TAKEN.get(str(member(one, "reason")))) is not None:
+            return End(reason, str(member(one, "message") or "") or None)
     return None
 
 

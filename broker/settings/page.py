@@ -32,7 +32,7 @@ name = "hpc"
 type = "slurm"
 max_live_jobs = 2000        # this one's own; the others have the setting's
 
-[backends.options]          # the adapter's: docs/slurm.md, docs/local-backend.md
+[backends.options]          # the adapter's: docs/slurm.md, docs/kubernetes.md, docs/local-backend.md
 url = "http://127.0.0.1:6820"
 token = {file = "/run/broker/slurm.jwt", user = "slurm"}
 users = {owner = true}

@@ -1,0 +1,43 @@
+"""What a cluster is asked about itself.  Every function raises ``KubernetesError``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from adapters.kubernetes import capacity, names
+from adapters.kubernetes.errors import Forbidden, NotThere
+from adapters.kubernetes.names import Manifest
+from adapters.kubernetes.options import Options
+from adapters.kubernetes.resources import NODES, PODS
+
+if TYPE_CHECKING:
+    from adapters.kubernetes.client import Client
+
+
+def nodes(client: Client, options: Options) -> list[capacity.Node]:
+    read = partial(capacity.node, gpu_resource=options.gpu_resource)
+    return [one for one in client.read(NODES.path(), read) if one is not None]
+
+
+def namespaces(client: Client, options: Options) -> list[str] | None:
+    """Those of ours that there are; ``None``: the broker may not ask."""
+    found = []
+    for name in names.all_namespaces(options):
+        try:
+            client.get(f"/api/v1/namespaces/{name}")
+        except NotThere:
+            continue
+        except Forbidden:
+            return None
+        found.append(name)
+    return found
+
+
+def pods(client: Client, options: Options) -> list[Manifest]:
+    """Of everybody where the broker may see them, else of its own namespaces."""
+    try:
+        return client.items(PODS.path())
+    except Forbidden:
+        spaces = names.all_namespaces(options)
+        return [one for space in spaces for one in client.items(PODS.path(space))]

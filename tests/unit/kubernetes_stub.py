@@ -1,0 +1,163 @@
+"""A scripted API server, for what a real one cannot be made to say.
+
+with scripted(tmp_path) as server:
+    server.says("GET", JOBS, listed(job_object()))
+    server.adapter().observe([ref])
+
+What was said for a method and path is answered in turn, the last again and again.  Of what nobody has
+scripted there are no events, and all else is not found.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from adapters.base import BackendConfig
+from adapters.kubernetes import names
+from adapters.kubernetes.adapter import KubernetesAdapter
+from tests.fakes import INSTANCE
+
+NAMESPACE = "jobs"
+MARKER = f"wb-{INSTANCE}-01jabcdefghjkmnpqrstvwxyz0-1"
+JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
+DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"
+EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int = 200
+    body: bytes = b"{}"
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_at: int | None = None  # bytes of the body, after which the connection is reset
+
+
+def says(thing: Any, status: int = 200, **headers: str) -> Answer:
+    body = thing if isinstance(thing, bytes) else json.dumps(thing).encode()
+    return Answer(
+        status=status, body=body, headers={key.replace("_", "-"): one for key, one in headers.items()}
+    )
+
+
+def status(code: int, message: str, reason: str = "", **headers: str) -> Answer:
+    found = {"kind": "Status", "status": "Failure", "message": message, "reason": reason, "code": code}
+    return says(found, code, **headers)
+
+
+def listed(*objects: Any, more: str = "") -> Answer:
+    return says({"kind": "List", "metadata": {"continue": more}, "items": list(objects)})
+
+
+def job_object(marker: str = MARKER, **changes: Any) -> Object:
+    metadata = {
+        "name": marker,
+        "namespace": NAMESPACE,
+        "uid": f"uid-of-{marker}",
+        "resourceVersion": "7",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "labels": names.labels(marker, INSTANCE),
+        "annotations": changes.pop("annotations", {}),
+    }
+    return {
+        "kind": "Job",
+        "metadata": {**metadata, **changes.pop("metadata", {})},
+        "spec": {"completions": 1, "parallelism": 1, "suspend": False},
+        "status": {},
+        **changes,
+    }
+
+
+@dataclass
+class Scripted:
+    url: str
+    folder: Path
+    script: dict[tuple[str, str], list[Answer]] = field(default_factory=lambda: {("GET", EVENTS): [listed()]})
+    asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
+    token: str = "secret"
+    adapters: list[KubernetesAdapter] = field(default_factory=list)
+
+    def says(self, method: str, path: str, *answers: Answer) -> None:
+        self.script[method, path] = list(answers)
+
+    def answer(self, method: str, target: str, body: Any) -> Answer:
+        parts = urlsplit(target)
+        query = {key: one[0] for key, one in parse_qs(parts.query).items()}
+        self.asked.append((method, parts.path, query, body))
+        told = self.script.get((method, parts.path))
+        if not told:
+            return status(404, f"{parts.path} not found", "NotFound")
+        return told.pop(0) if len(told) > 1 else told[0]
+
+    def count(self, method: str, path: str) -> int:
+        return sum(1 for one in self.asked if one[:2] == (method, path))
+
+    def bodies(self, method: str) -> list[Any]:
+        return [one[3] for one in self.asked if one[0] == method]
+
+    def kubeconfig(self, **user: str) -> str:
+        path = self.folder / "kubeconfig"
+        written = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "it", "cluster": {"server": self.url}}],
+            "users": [{"name": "it", "user": user or {"token": self.token}}],
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+            "current-context": "it",
+        }
+        path.write_text(json.dumps(written))
+        return str(path)
+
+    def adapter(self, **changes: Any) -> KubernetesAdapter:
+        kubeconfig = changes.pop("kubeconfig", None) or self.kubeconfig()
+        options = {"kubeconfig": kubeconfig, "namespace": NAMESPACE, "answer_s": 5.0, **changes}
+        config = BackendConfig(name="k8s", type="kubernetes", instance=INSTANCE, data_dir="", options=options)
+        self.adapters.append(KubernetesAdapter(config))
+        return self.adapters[-1]
+
+
+@contextmanager
+def scripted(folder: Path) -> Iterator[Scripted]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Authorization") != f"Bearer {server.token}":
+                told = status(401, "Unauthorized")
+            else:
+                told = server.answer(self.command, self.path, json.loads(raw) if raw else None)
+            self.send_response(told.status)
+            for key, value in told.headers.items():
+                self.send_header(key, value)
+            self.send_header("Content-Length", str(len(told.body)))
+            self.end_headers()
+            self.wfile.write(told.body[: told.cut_at])
+            self.close_connection = told.cut_at is not None
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - the standard library's names
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Listener(ThreadingHTTPServer):
+        daemon_threads = True
+
+    with Listener(("127.0.0.1", 0), Handler) as listener:
+        server = Scripted(f"http://127.0.0.1:{listener.server_address[1]}", folder)
+        threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        for adapter in server.adapters:
+            adapter.close()
+        listener.shutdown()

@@ -111,7 +111,7 @@ class KubernetesAdapter:
         return render.text(self._plan(spec, ref))
 
     def _plan(self, spec: JobSpec, ref: AttemptRef) -> Plan:
-        return render.plan(spec, ref, self.options, ref.marker.split("-")[1], self.name)
+        return render.plan(spec, ref, self.options, names.instance_of(ref.marker), self.name)
 
     def outputs(self, spec: JobSpec, ref: AttemptRef) -> Mapping[str, str]:
         namespace = names.namespace_of(ref.project, self.options)

@@ -100,8 +100,9 @@ class KubernetesPlace(Place):
         """No node has what it asks for."""
         self._gates += 1
         labels = {GATE: f"open-{self._gates}"}
-        placement = Placement(kubernetes={"node_labels": labels})
-        ref = self.submit(replace(self.job(runs=True), placement=placement))
+        spec = self.job(runs=True)
+        placement = Placement(kubernetes={**spec.placement.kubernetes, "node_labels": labels})
+        ref = self.submit(replace(spec, placement=placement))
         wait_until(lambda: self.look(ref).message, why="the scheduler has looked")
         return ref, lambda: self.tenant.label_a_node(labels)
 

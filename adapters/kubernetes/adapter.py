@@ -237,9 +237,8 @@ class KubernetesAdapter:
     def inventory(self) -> Inventory:
         with reading(self.name):
             client, options = self.client, self.options
-            return capacity.inventory(
-                cluster.nodes(client, options), cluster.namespaces(client, options), time.time()
-            )
+            nodes, spaces = cluster.nodes(client, options), cluster.namespaces(client, options)
+            return capacity.inventory(nodes, spaces, time.time(), cluster.allowed(client, options))
 
     def load(self) -> Load:
         with reading(self.name):

@@ -6,6 +6,7 @@
     products     [values of the label nvidia.com/gpu.product]
     labels       {label: [its values]}; null: too many values to be told, so that any may be there
     namespaces   those that exist, of the configured ones; null: nobody may tell
+    tenancy      what each of them allows: ``tenancy``
 """
 
 from __future__ import annotations
@@ -82,7 +83,12 @@ def _is_extended(name: str) -> bool:
     return name not in CORE and not name.startswith("hugepages-")
 
 
-def inventory(nodes: Sequence[Node], namespaces: Sequence[str] | None, as_of: float) -> Inventory:
+def inventory(
+    nodes: Sequence[Node],
+    namespaces: Sequence[str] | None,
+    as_of: float,
+    tenancy: Mapping[str, Any] | None = None,
+) -> Inventory:
     grouped = _by_shape(nodes)
     return Inventory(
         as_of=as_of,
@@ -93,6 +99,7 @@ def inventory(nodes: Sequence[Node], namespaces: Sequence[str] | None, as_of: fl
             "products": sorted({one.product for one in nodes if one.product}),
             "labels": _labels(nodes),
             "namespaces": list(namespaces) if namespaces is not None else None,
+            "tenancy": dict(tenancy or {}),
         },
     )
 

@@ -17,11 +17,14 @@ from adapters.kubernetes.resources import (
     ACCESS,
     AUTOSCALERS,
     BUDGETS,
+    CLAIMS,
     DEPLOYMENTS,
     EVENTS,
     JOBS,
+    LIMITS,
     NODES,
     PODS,
+    QUOTAS,
     REVIEWS,
     SERVICES,
     Resource,
@@ -41,6 +44,9 @@ RIGHTS: tuple[tuple[Resource, str, tuple[str, ...]], ...] = (
     (PODS, "", ("get", "list")),
     (PODS, "log", ("get",)),
     (EVENTS, "", ("list",)),
+    (QUOTAS, "", ("list",)),
+    (LIMITS, "", ("list",)),
+    (CLAIMS, "", ("list",)),
 )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adapters.kubernetes import capacity, names
+from adapters.kubernetes import capacity, names, tenancy
 from adapters.kubernetes.errors import Forbidden, NotThere
 from adapters.kubernetes.names import Manifest
 from adapters.kubernetes.options import Options
-from adapters.kubernetes.resources import NODES, PODS
+from adapters.kubernetes.resources import CLAIMS, LIMITS, NODES, PODS, QUOTAS, Resource
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
@@ -32,6 +34,24 @@ def namespaces(client: Client, options: Options) -> list[str] | None:
             return None
         found.append(name)
     return found
+
+
+def allowed(client: Client, options: Options) -> dict[str, dict[str, Any]]:
+    """What each namespace of ours allows, as far as the broker may read it."""
+    found: dict[str, dict[str, Any]] = {}
+    for namespace in names.all_namespaces(options):
+        for part, resource, read in PARTS:
+            with suppress(Forbidden, NotThere):
+                rows = client.items(resource.path(namespace))
+                found.setdefault(namespace, {})[part] = read(rows)
+    return found
+
+
+PARTS: tuple[tuple[str, Resource, Callable[[Sequence[Manifest]], list[Any]]], ...] = (
+    ("quotas", QUOTAS, tenancy.quotas),
+    ("limits", LIMITS, tenancy.limits),
+    ("claims", CLAIMS, tenancy.claims),
+)
 
 
 def pods(client: Client, options: Options) -> list[Manifest]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapters.base import Inventory, NodeShape
-from adapters.kubernetes import environment, names, native, pods
+from adapters.kubernetes import environment, names, native, pods, tenancy
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
@@ -17,6 +17,7 @@ def refusals(spec: JobSpec, inventory: Inventory, options: Options, backend: str
     yield from _namespace(spec, inventory, options)
     yield from _resources(spec, inventory, options)
     yield from _gpu_type(spec, inventory, options)
+    yield from tenancy.refusals(spec, inventory, options)
     if not list(native.refusals(spec, backend)):
         yield from _labels(spec, inventory, options, backend)
 

@@ -30,6 +30,8 @@ SERVICES = Resource(kind="Service", group="v1", plural="services")
 EVENTS = Resource(kind="Event", group="v1", plural="events")
 NODES = Resource(kind="Node", group="v1", plural="nodes")
 QUOTAS = Resource(kind="ResourceQuota", group="v1", plural="resourcequotas")
+LIMITS = Resource(kind="LimitRange", group="v1", plural="limitranges")
+CLAIMS = Resource(kind="PersistentVolumeClaim", group="v1", plural="persistentvolumeclaims")
 AUTOSCALERS = Resource(
     kind="HorizontalPodAutoscaler", group="autoscaling/v2", plural="horizontalpodautoscalers"
 )

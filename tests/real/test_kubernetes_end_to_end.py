@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from adapters.kubernetes.adapter import KubernetesAdapter
+from api_spec.jobs import JobSpec, Kind, Resources, Volume
 from api_spec.states import FINAL
 from tests.helpers import wait_until
 from tests.real.kubernetes_kit import Tenant
@@ -126,6 +128,32 @@ def test_nothing_fits_is_said_at_once_and_says_what_the_cluster_has(house):
         submit(house, resources={"cpus_per_task": 4000})
 
     assert "the largest node has" in str(caught.value.problem)
+
+
+def test_what_the_quota_of_a_project_never_allows_is_said_before_it_is_sent(kubernetes, tmp_path_factory):
+    """By the adapter, as the broker asks it: a quota in the namespace of the other tests would meet them."""
+    tenant = Tenant.on(kubernetes, tmp_path_factory.mktemp("quota"))
+    metadata = {"name": "gpus", "namespace": tenant.namespace}
+    hard = {"requests.nvidia.com/gpu": "2"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
+    kubernetes.api.create(quota)
+    adapter = KubernetesAdapter(tenant.config())
+    wanted = JobSpec(
+        kind=Kind.TRAINING,
+        name="train",
+        image=IMAGE,
+        resources=Resources(gpus_per_node=4),
+        volumes=(Volume(source="pvc:data", mount_path="/data"),),
+    )
+
+    told = [one.message for one in adapter.refusals(wanted, adapter.inventory())]
+    adapter.close()
+
+    space = tenant.namespace
+    assert told == [
+        f"asks for 4 of requests.nvidia.com/gpu; the quota gpus of {space} allows 2",
+        f"mounts the claim data, which {space} does not have",
+    ]
 
 
 def test_a_worker_that_is_killed_starts_nothing_twice(house):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from adapters.base import Finding
-from adapters.kubernetes import capacity, names
+from adapters.base import AttemptRef, Finding
+from adapters.kubernetes import capacity, names, render
 from adapters.kubernetes.errors import Forbidden, KubernetesError, NotThere
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.options import Options
@@ -29,10 +30,12 @@ from adapters.kubernetes.resources import (
     SERVICES,
     Resource,
 )
+from api_spec.jobs import JobSpec, Kind
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
 
+TRIED = JobSpec(kind=Kind.BATCH, name="check", image="registry.example/check:1", command=("true",))
 WRITES = ("get", "list", "create", "patch", "delete")
 # What deploy/kubernetes/ grants; each is asked for in each namespace.
 RIGHTS: tuple[tuple[Resource, str, tuple[str, ...]], ...] = (
@@ -58,7 +61,10 @@ def findings(client: Client, options: Options) -> Sequence[Finding]:
         told += _asked("nodes", lambda: _nodes(client, options))
         told += _asked("namespaces", lambda: _namespaces(client, options))
         for namespace in names.all_namespaces(options):
-            told += _asked("rights", partial(_rights, client, namespace))
+            rights = _asked("rights", partial(_rights, client, namespace))
+            told += rights
+            if all(one.well for one in rights):
+                told += _trial(client, options, namespace)
     return told
 
 
@@ -139,6 +145,19 @@ def _rights(client: Client, namespace: str) -> Iterator[Finding]:
         yield Finding(subject="rights", well=False, message=message)
         return
     yield Finding(subject="rights", well=True, message=f"in {namespace} it may do all that it needs")
+
+
+def _trial(client: Client, options: Options, namespace: str) -> list[Finding]:
+    """A Job that the server takes as far as it can without keeping it: admission rules of the site's own have
+    their say."""
+    alone = replace(options, namespace=namespace, namespaces={})
+    plan = render.plan(TRIED, AttemptRef(marker="wb-check-check-1"), alone, "check", "")
+    try:
+        client.create(plan.resource.path(namespace), plan.root, dry_run=True)
+    except KubernetesError as error:
+        message = f"in {namespace} a Job like the broker's is refused: {error}"
+        return [Finding(subject="trial", well=False, message=message)]
+    return [Finding(subject="trial", well=True, message=f"in {namespace} a Job like the broker's is taken")]
 
 
 def _may(client: Client, namespace: str, resource: Resource, part: str, verb: str) -> bool:

@@ -429,12 +429,13 @@ REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
-def checked(server, *, who="broker", allowed=True):
+def checked(server, *, who="broker", allowed=True, trial=None):
     server.says("GET", "/version", says({"gitVersion": "v1.34.4"}))
     server.says("GET", "/api/v1/nodes", listed(node()))
     server.says("GET", "/api/v1/namespaces/jobs", says({"kind": "Namespace"}))
     server.says("POST", REVIEWS, says({"kind": "x", "status": {"userInfo": {"username": who}}}))
     server.says("POST", ACCESS, says({"kind": "x", "status": {"allowed": allowed}}))
+    server.says("POST", JOBS, trial or says({"kind": "Job"}))
     return {one.subject: (one.well, one.message) for one in server.adapter().check()}
 
 
@@ -443,6 +444,15 @@ def test_a_cluster_that_is_well_is_told_so(server):
 
     assert all(well for well, _ in found.values())
     assert found["rights"] == (True, "in jobs it may do all that it needs")
+    assert found["trial"] == (True, "in jobs a Job like the broker's is taken")
+
+
+def test_a_rule_of_the_site_that_refuses_our_jobs_is_told(server):
+    """A webhook or an admission policy, which no right and no quota tells of."""
+    rule = status(422, "images come from registry.example/approved only")
+
+    told = "in jobs a Job like the broker's is refused: images come from registry.example/approved only"
+    assert checked(server, trial=rule)["trial"] == (False, told)
 
 
 def test_a_namespace_without_the_role_is_told_in_one_sentence(server):

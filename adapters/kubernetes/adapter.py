@@ -36,6 +36,7 @@ from adapters.base import (
 )
 from adapters.kubernetes import (
     capacity,
+    changes,
     checks,
     cluster,
     explain,
@@ -47,7 +48,6 @@ from adapters.kubernetes import (
     refusals,
     render,
     serving,
-    submitting,
     volumes,
 )
 from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of
@@ -126,7 +126,7 @@ class KubernetesAdapter:
             raise Rejected("; ".join(one.message for one in found), found[0].code)
         plan = self._plan(spec, ref)
         with writing(self.name):
-            root = submitting.created(self.name, self.client, self._attempts, plan, ref)
+            root = changes.created(self.name, self.client, self._attempts, plan, ref)
         self._finish(root)  # it is there and may run: from here on nothing is "not submitted"
         return observations.handle_of(root.object)
 
@@ -186,43 +186,32 @@ class KubernetesAdapter:
         return out
 
     def cancel(self, ref: AttemptRef) -> None:
+        self._last = (0.0, {})
         with writing(self.name), suppress(NotThere):
             root = self._attempts.root(ref)
             if root is None or self._attempts.is_over(root):
                 return
             stops = {"replicas": 0} if root.is_service else {"suspend": True}
             if not root.is_cancelled:
-                self._note(root, {names.CANCELLED: datetime.now(UTC).isoformat()}, stops)
+                self._attempts.note(root, {names.CANCELLED: datetime.now(UTC).isoformat()}, stops)
             elif any(member(root.object, "spec", key) != value for key, value in stops.items()):
-                self._note(root, {}, stops)  # somebody has started it again
+                self._attempts.note(root, {}, stops)  # somebody has started it again
 
     def hold(self, ref: AttemptRef) -> None:
         """Only what has not started: to suspend a Job that runs would end its pods."""
+        self._last = (0.0, {})
         with writing(self.name), suppress(NotThere):
-            root = self._attempts.root(ref)
-            if root is None or root.is_service or self._attempts.is_over(root):
-                return
-            if not any(map(observations.has_started, self._attempts.pods(root))):
-                self._note(root, {}, {"suspend": True}, as_seen=True)
+            changes.suspended(self._attempts, ref)
 
     def release(self, ref: AttemptRef) -> None:
-        with writing(self.name), suppress(NotThere):
-            root = self._attempts.root(ref)
-            if root is None or root.is_service:
-                return
-            if not root.is_cancelled:  # nor in between
-                self._note(root, {}, {"suspend": False}, as_seen=True)
-
-    def _note(
-        self, root: Root, annotations: Mapping[str, str | None], spec: Manifest, *, as_seen: bool = False
-    ) -> None:
         self._last = (0.0, {})
-        self._attempts.note(root, annotations, spec, as_seen=as_seen)
+        with writing(self.name), suppress(NotThere):
+            changes.resumed(self._attempts, ref)
 
     def update(self, ref: AttemptRef, spec: JobSpec) -> None:
         self._last = (0.0, {})
         with writing(self.name), suppress(NotThere):
-            there = submitting.updated(self.client, self._attempts, self._plan(spec, ref), ref)
+            there = changes.updated(self.client, self._attempts, self._plan(spec, ref), ref)
             if there is not None:
                 self._finish(there)
 

@@ -16,7 +16,7 @@ from typing import Any
 from adapters.base import AttemptRef
 from adapters.kubernetes import names, observations, records, serving
 from adapters.kubernetes.client import Client
-from adapters.kubernetes.errors import Conflict, Forbidden, NotThere, Refused, TryLater
+from adapters.kubernetes.errors import Changed, Conflict, Forbidden, NotThere, Refused
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.options import Options
@@ -249,7 +249,7 @@ class Attempts:
     ) -> None:
         """Changes this very object, and ``as_seen`` only while it is what was read.
 
-        Raises ``NotThere`` for another one of its name, ``TryLater`` for one that others are changing."""
+        Raises ``NotThere`` for another one of its name, ``Changed`` for one that others are changing."""
         metadata: Manifest = {"uid": root.uid, "annotations": dict(annotations)}
         if as_seen:
             metadata["resourceVersion"] = member(root.object, "metadata", "resourceVersion")
@@ -259,7 +259,7 @@ class Attempts:
         except Conflict as error:
             if member(self._client.get(root.path), "metadata", "uid") != root.uid:
                 raise NotThere(str(error)) from error
-            raise TryLater(str(error), 1.0) from error
+            raise Changed(str(error)) from error
 
 
 def _has_a_name(found: Manifest) -> bool:

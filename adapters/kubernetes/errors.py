@@ -61,6 +61,13 @@ class Expired(TryLater):
         super().__init__(message, 1.0)
 
 
+class Changed(TryLater):
+    """409 of an object that is still the one: somebody, the controller as well, got ahead of us."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 1.0)
+
+
 QUOTA = "exceeded quota"
 """How a 403 for a ResourceQuota is told from one for a right."""
 DENIED = ("denied the request", "denied request")

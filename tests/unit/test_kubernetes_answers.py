@@ -325,10 +325,14 @@ def test_what_somebody_has_written_into_our_annotation_is_not_made(server, writt
 IN_USE = status(409, "the object has been modified; please apply your changes", "Conflict")
 
 
-@pytest.mark.parametrize("verb", ["cancel", "hold", "release"])
-def test_a_change_that_another_one_got_ahead_of_is_asked_for_again(server, verb):
+HELD = {"completions": 1, "parallelism": 1, "suspend": True}
+VERBS = {"cancel": {}, "hold": {}, "release": {"spec": HELD}}  # and what the Job is before
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_change_that_others_always_get_ahead_of_is_asked_for_again(server, verb):
     """It was dropped in silence."""
-    server.says("GET", f"{JOBS}/{MARKER}", says(job_object()))
+    server.says("GET", f"{JOBS}/{MARKER}", says(job_object(**VERBS[verb])))
     server.says("GET", PODS, listed())
     server.says("PATCH", f"{JOBS}/{MARKER}", IN_USE)
 
@@ -336,10 +340,10 @@ def test_a_change_that_another_one_got_ahead_of_is_asked_for_again(server, verb)
         getattr(server.adapter(), verb)(HANDLED)
 
 
-@pytest.mark.parametrize("verb", ["cancel", "hold", "release"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_another_object_of_the_name_is_not_changed(server, verb):
     other = job_object(metadata={"uid": "another"})
-    server.says("GET", f"{JOBS}/{MARKER}", says(job_object()), says(other))
+    server.says("GET", f"{JOBS}/{MARKER}", says(job_object(**VERBS[verb])), says(other))
     server.says("GET", PODS, listed())
     server.says("PATCH", f"{JOBS}/{MARKER}", status(409, "Precondition failed: UID", "Conflict"))
 
@@ -352,13 +356,27 @@ def test_another_object_of_the_name_is_not_changed(server, verb):
 @pytest.mark.parametrize("verb", ["hold", "release"])
 def test_hold_and_release_change_only_what_was_looked_at(server, verb):
     """A pod may start, or a cancel come, between the look and the change."""
-    server.says("GET", f"{JOBS}/{MARKER}", says(job_object()))
+    before = job_object(**VERBS[verb])
+    after = job_object(**VERBS[verb], metadata={"resourceVersion": "8"})
+    path = f"{JOBS}/{MARKER}"
+    server.says("GET", path, says(before), says(before), says(after))  # the second to tell why it was refused
     server.says("GET", PODS, listed())
-    server.says("PATCH", f"{JOBS}/{MARKER}", says({"kind": "Job"}))
+    server.says("PATCH", path, IN_USE, says({"kind": "Job"}))
 
     getattr(server.adapter(), verb)(HANDLED)
 
-    assert server.bodies("PATCH")[0]["metadata"]["resourceVersion"] == "7"
+    assert [one["metadata"]["resourceVersion"] for one in server.bodies("PATCH")] == ["7", "8"]
+
+
+def test_what_started_just_before_the_hold_runs_on(server):
+    started = {"metadata": {"labels": {names.MARKER: MARKER}}, "status": {"phase": "Running"}}
+    server.says("GET", f"{JOBS}/{MARKER}", says(job_object()))
+    server.says("GET", PODS, listed(), listed(), listed(started))  # each look is two lists
+    server.says("PATCH", f"{JOBS}/{MARKER}", IN_USE)
+
+    server.adapter().hold(HANDLED)
+
+    assert len(server.bodies("PATCH")) == 1
 
 
 def service_object(**metadata):
@@ -401,7 +419,7 @@ def test_an_update_does_not_go_over_a_cancel_that_came_in_between(server):
 
 
 def test_what_was_cancelled_is_not_released(server):
-    server.says("GET", f"{JOBS}/{MARKER}", says(job_object(annotations={names.CANCELLED: "now"})))
+    server.says("GET", f"{JOBS}/{MARKER}", says(job_object(annotations={names.CANCELLED: "now"}, spec=HELD)))
 
     server.adapter().release(HANDLED)
 

@@ -25,6 +25,10 @@ class EndedWhileStarting(AssertionError):
     """A daemon did; its last words are in the message."""
 
 
+class NeverReady(AssertionError):
+    """A daemon runs and does not answer; its last words are in the message."""
+
+
 class Daemon:
     """One program that runs in the foreground; what it prints goes to ``log``."""
 
@@ -78,7 +82,12 @@ class Daemon:
                 raise EndedWhileStarting(f"{self.name} ended while it started:\n{tail(self.log)}")
             return bool(self.ready())
 
-        wait_until(answers, READY_WITHIN_S, f"{self.name} is ready; its log ends with\n{tail(self.log)}")
+        try:
+            wait_until(answers, READY_WITHIN_S, f"{self.name} is ready")
+        except EndedWhileStarting:
+            raise
+        except AssertionError as error:
+            raise NeverReady(f"{error}; its log ends with\n{tail(self.log)}") from None
 
     def freeze(self) -> None:
         """It keeps its sockets and answers nothing."""

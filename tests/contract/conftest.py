@@ -54,11 +54,13 @@ def open_place(request, tmp_path_factory):
     with ExitStack() as stack:
 
         def open_once(name):
-            if name not in opened:
-                kind, folder = PLACES[name], tmp_path_factory.mktemp(name)
-                shared = [request.getfixturevalue(kind.fixture)] if kind in KUBERNETES_PLACES else []
-                opened[name] = kind(folder, stack, *shared)
-            return opened[name]
+            kind = PLACES[name]
+            shared = [request.getfixturevalue(kind.fixture)] if kind in KUBERNETES_PLACES else []
+            # Tests of the cluster itself may have booted it anew, and then nothing of the old one holds.
+            boot = getattr(shared[0], "boot_s", None) if shared else None
+            if name not in opened or opened[name][0] != boot:
+                opened[name] = boot, kind(tmp_path_factory.mktemp(name), stack, *shared)
+            return opened[name][1]
 
         yield open_once
 

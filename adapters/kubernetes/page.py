@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields
 
 from adapters.kubernetes.native import MEANINGS
 from adapters.kubernetes.options import FabricOptions, Options, Toleration
-from api_spec.field_texts import texts
+from adapters.option_page import tables
 
 HEAD = """# Options of a `kubernetes` backend
 
@@ -29,29 +28,9 @@ What a job may set under `placement.kubernetes` or `placement.options.<backend>`
 """
 
 
-def default_of(one: Field[object]) -> str:
-    if one.default is MISSING and one.default_factory is MISSING:
-        return "required"
-    default = one.default_factory() if one.default_factory is not MISSING else one.default
-    if default is None or default in ((), {}):
-        return "none"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
-
-
-def cell(text: str) -> str:
-    return text.replace("``", "`").replace("|", "\\|")
-
-
 def page() -> Iterator[str]:
     yield HEAD
-    for prefix, of in TABLES.items():
-        if prefix:
-            yield f"## `{prefix.rstrip('.')}`\n"
-        said = texts(of)
-        rows = [
-            f"| `{prefix}{one.name}` | {default_of(one)} | {cell(said[one.name])} |" for one in fields(of)
-        ]
-        yield "\n".join(["| option | default | meaning |", "|---|---|---|", *rows]) + "\n"
+    yield from tables(TABLES)
     yield NATIVE_HEAD
     yield "\n".join(f"- `{name}`: {meaning}." for name, meaning in MEANINGS.items()) + "\n"
 

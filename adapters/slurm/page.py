@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields
-from typing import Any
 
+from adapters.option_page import tables
 from adapters.slurm.native import OPTIONS as NATIVE
 from adapters.slurm.options import FabricOptions, Options, TokenSource, Users
-from api_spec.field_texts import texts
 
 HEAD = """# Options of a `slurm` backend
 
@@ -32,37 +30,9 @@ What `defaults`, `priorities` and `preemptible` may set, and a job under `placem
 """
 
 
-def default_of(one: Field[Any]) -> str:
-    if one.default is MISSING and one.default_factory is MISSING:
-        return "required"
-    default = one.default_factory() if one.default_factory is not MISSING else one.default
-    if default is None or default in ((), {}):
-        return "none"
-    if isinstance(default, Mapping):
-        return f"`{toml(default)}`"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
-
-
-def toml(value: Any) -> str:
-    if not isinstance(value, Mapping):
-        return str(value)
-    return "{" + ", ".join(f"{name} = {toml(one)}" for name, one in value.items()) + "}"
-
-
-def cell(text: str) -> str:
-    return text.replace("``", "`").replace("|", "\\|")
-
-
 def page() -> Iterator[str]:
     yield HEAD
-    for prefix, of in TABLES.items():
-        if prefix:
-            yield f"## `{prefix.rstrip('.')}`\n"
-        said = texts(of)
-        rows = [
-            f"| `{prefix}{one.name}` | {default_of(one)} | {cell(said[one.name])} |" for one in fields(of)
-        ]
-        yield "\n".join(["| option | default | meaning |", "|---|---|---|", *rows]) + "\n"
+    yield from tables(TABLES)
     yield NATIVE_HEAD
     yield ", ".join(f"`{name}`" for name in sorted(NATIVE)) + ".\n"
 

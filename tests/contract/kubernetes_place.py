@@ -5,18 +5,17 @@ The adapter has the rights of ``deploy/kubernetes/rbac.yaml`` and no others.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from adapters.base import Adapter, AttemptRef, Capability
+from adapters.base import AttemptRef, Capability
 from adapters.kubernetes.adapter import KubernetesAdapter
 from api_spec.jobs import Health, JobSpec, Kind, Placement, Replicas, Resources, Service
-from tests.contract.answering import NONSENSE, answering
-from tests.contract.places import Fault, Place, RunsCommands
+from tests.contract.behind_a_wire import WIRE_FAULTS, BehindAWire
+from tests.contract.places import RunsCommands
 from tests.helpers import wait_until
 from tests.real.kubernetes.image import BUSYBOX
 from tests.real.kubernetes_kit import Tenant
@@ -24,37 +23,27 @@ from tests.real.kubernetes_kit import Tenant
 GATE = "broker-test.example.org/gate"
 
 
-class KubernetesPlace(Place):
+class KubernetesPlace(BehindAWire):
     """What a fake pod does is told by labels of its job."""
 
     name = fixture = "kubernetes"
     # A fake pod has no log of its own, and all of an array do the same.
-    shows = frozenset({*KubernetesAdapter.capabilities, Fault.LOST_SUBMIT, Fault.LATE, Fault.HANGS}) - {
-        Capability.LOGS,
-        Capability.ARRAYS,
-    }
+    shows = frozenset({*KubernetesAdapter.capabilities, *WIRE_FAULTS}) - {Capability.LOGS, Capability.ARRAYS}
     unique_names = True
-    breakages = ("dead", *NONSENSE)
     trips_per_pass = 2
     resources: ClassVar[Resources] = Resources(memory_per_node_mib=100)
 
     def __init__(self, folder: Path, stack: ExitStack, cluster: Any) -> None:
-        super().__init__()
-        self.tenant = tenant = Tenant.on(cluster, folder)
-        self.wire = stack.enter_context(tenant.wire())
-        self._stack = stack
+        self.tenant = Tenant.on(cluster, folder)
         self._gates = 0
-        self._impatient = self._adapter(self.wire.url, answer_s=0.5)
-        self.adapter = self._adapter(self.wire.url)
+        super().__init__(stack, stack.enter_context(self.tenant.wire()))
 
     @property
     def title(self) -> str:
         return f"Kubernetes {self.tenant.cluster.version}"
 
-    def _adapter(self, url: str, **changes: Any) -> KubernetesAdapter:
-        adapter = KubernetesAdapter(self.tenant.config(url, **changes))
-        self._stack.callback(adapter.close)
-        return adapter
+    def adapter_at(self, url: str, **changes: Any) -> KubernetesAdapter:
+        return KubernetesAdapter(self.tenant.config(url, **changes))
 
     # ---- jobs
 
@@ -114,48 +103,17 @@ class KubernetesPlace(Place):
     def copies(self, marker: str) -> int:
         return sum(len(self.tenant.objects(kind, marker)) for kind in ("jobs", "deployments"))
 
-    def round_trips(self) -> int:
-        return self.wire.count
-
-    @contextmanager
-    def broken(self, breakage: str) -> Iterator[Adapter]:
-        if breakage == "dead":
-            yield self._adapter("http://127.0.0.1:1")
-            return
-        with answering(NONSENSE[breakage]) as url:
-            yield self._adapter(url, answer_s=5)
-
     def calm(self) -> None:
-        self.wire.calm()
-        self.wire.let_it_arrive()
         super().calm()
         wait_until(lambda: not self.tenant.live_pods(), 30, "no pod is left")
 
-    # ---- faults
 
-    def submit_and_lose_the_answer(self, ref: AttemptRef, spec: JobSpec) -> None:
-        self._submitted.append(ref)
-        self.wire.loses_answers_to = "POST"
-        self.ends_unknown(ref, spec)
-
-    def accept_late(self, seconds: float) -> Callable[[], None]:
-        """The next submit; what is returned brings it in at once."""
-        self.wire.holds_back = "POST"
-        timer = threading.Timer(seconds, self.wire.let_it_arrive)
-        timer.daemon = True
-        timer.start()
-        return self.wire.let_it_arrive
-
-    def hang(self) -> Adapter:
-        self.wire.swallows = True
-        return self._impatient
-
-
-class KubernetesNodePlace(KubernetesPlace, RunsCommands):
+class KubernetesNodePlace(RunsCommands, KubernetesPlace):
     """A real node: jobs are commands in containers of busybox, services its HTTP server."""
 
     name = fixture = "kubernetes_node"
-    shows = frozenset({*KubernetesAdapter.capabilities, Fault.LOST_SUBMIT, Fault.LATE, Fault.HANGS})
+    resources = KubernetesPlace.resources
+    shows = frozenset({*KubernetesAdapter.capabilities, *WIRE_FAULTS})
 
     @property
     def title(self) -> str:
@@ -168,16 +126,7 @@ class KubernetesNodePlace(KubernetesPlace, RunsCommands):
     def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
         """A container's first process cannot send itself a signal; how its shell tells of one, it can."""
         code = 128 + signal if signal is not None else exit_code
-        return RunsCommands.job(self, runs=runs, exit_code=code)
-
-    def short_job(self, exit_code: int = 0) -> JobSpec:
-        return RunsCommands.short_job(self, exit_code)
-
-    def job_that_says(self, text: str) -> JobSpec:
-        return RunsCommands.job_that_says(self, text)
-
-    def array(self, indices: str, failing: int | None = None, runs: bool = False) -> JobSpec:
-        return RunsCommands.array(self, indices, failing, runs)
+        return super().job(runs=runs, exit_code=code)
 
     def service(self, replicas: int) -> JobSpec:
         served = Service(port=8000, replicas=Replicas(min=replicas, max=4), health=Health(path="/passwd"))

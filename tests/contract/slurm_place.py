@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
-from adapters.base import Adapter, AttemptRef, Observation, Observations
+from adapters.base import AttemptRef, Observation, Observations
 from adapters.slurm.adapter import SlurmAdapter
 from adapters.slurm.live import DETAILS_AT_ONCE
 from api_spec.jobs import JobSpec, Kind, Resources
 from api_spec.states import AttemptState
-from tests.contract.answering import NONSENSE, answering
+from tests.contract.behind_a_wire import WIRE_FAULTS, BehindAWire
 from tests.contract.places import Fault, Place, RunsCommands
 from tests.helpers import wait_until
 from tests.real.slurm.fixtures import KINDS, boot_kind
@@ -25,28 +24,21 @@ CPUS = 8
 NODES = 4
 
 
-class SlurmPlace(RunsCommands):
+class SlurmPlace(BehindAWire, RunsCommands):
     kind: ClassVar[str]
-    shows = frozenset({*SlurmAdapter.capabilities, Fault.LOST_SUBMIT, Fault.LATE, Fault.HANGS, Fault.REQUEUE})
+    shows = frozenset({*SlurmAdapter.capabilities, *WIRE_FAULTS, Fault.REQUEUE})
     unique_names = False
     resources = Resources(memory_per_node_mib=100)
-    breakages = ("dead", *NONSENSE)
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        super().__init__()
         self.cluster = stack.enter_context(boot_kind(self.kind))
-        self.wire = stack.enter_context(Wire(self.cluster.rest_url))
-        self._stack = stack
-        self._impatient = self._adapter(self.wire.url, answer_s=0.5)
-        self.adapter = self._adapter(self.wire.url)
+        super().__init__(stack, stack.enter_context(Wire(self.cluster.rest_url)))
         self.adapter.find("nobody", 0.0)  # from now on the controller answers this process
         began = time.time()
         wait_until(lambda: time.time() > began + SETTLE_S)
 
-    def _adapter(self, url: str, **changes: Any) -> SlurmAdapter:
-        adapter = SlurmAdapter(config(self.cluster, url=url, **changes))
-        self._stack.callback(adapter.close)
-        return adapter
+    def adapter_at(self, url: str, **changes: Any) -> SlurmAdapter:
+        return SlurmAdapter(config(self.cluster, url=url, **changes))
 
     # ---- jobs
 
@@ -75,17 +67,6 @@ class SlurmPlace(RunsCommands):
         listed = self.cluster.run("squeue", "-h", "--all", "-t", "all", "-n", marker, "-o", "%A")
         return len(set(listed.split()))
 
-    def round_trips(self) -> int:
-        return self.wire.count
-
-    @contextmanager
-    def broken(self, breakage: str) -> Iterator[Adapter]:
-        if breakage == "dead":
-            yield self._adapter("http://127.0.0.1:1")
-            return
-        with answering(NONSENSE[breakage]) as url:
-            yield self._adapter(url, answer_s=5)
-
     def look(self, ref: AttemptRef) -> Observation:
         """While the database is behind, a pass over an array that has just ended is not complete."""
 
@@ -101,30 +82,8 @@ class SlurmPlace(RunsCommands):
             wait_until(lambda: not transport.accounting_backlog(), 30)
 
     def calm(self) -> None:
-        self.wire.calm()
-        self.wire.let_it_arrive()
         super().calm()
         self.cluster.calm()
-
-    # ---- faults
-
-    def submit_and_lose_the_answer(self, ref: AttemptRef, spec: JobSpec) -> None:
-        self._submitted.append(ref)
-        self.wire.loses_answers_to = "POST"
-        self.ends_unknown(ref, spec)
-
-    def accept_late(self, seconds: float) -> Callable[[], None]:
-        """The next submit; what is returned brings it in at once."""
-        self.wire.holds_back = "POST"
-        timer = threading.Timer(seconds, self.wire.let_it_arrive)
-        timer.daemon = True
-        timer.start()
-        return self.wire.let_it_arrive
-
-    def hang(self) -> Adapter:
-        self._impatient.find("nobody", 0.0)
-        self.wire.swallows = True
-        return self._impatient
 
     def requeue(self, ref: AttemptRef) -> None:
         assert ref.handle is not None

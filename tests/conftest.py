@@ -13,6 +13,7 @@ import pytest
 from redis import Redis
 
 from broker.embedded.server import EmbeddedServer
+from tests.real.daemons import STARTED_AGAIN
 from tests.real.kubernetes.layout import SERVICES
 from tests.real.kubernetes.leftovers import BRIDGE
 
@@ -35,6 +36,12 @@ def is_here(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 def pytest_configure() -> None:
     sys.addaudithook(only_this_machine)  # a hook cannot be patched away by a library
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Nothing is tried twice in silence."""
+    while STARTED_AGAIN:
+        item.user_properties.append(("summary", STARTED_AGAIN.pop()))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -114,6 +114,36 @@ class Daemon:
             self.kill()
 
 
+class Daemons:
+    """What a test may do to the daemons of a cluster, each by its name."""
+
+    daemons: dict[str, Daemon]
+
+    def freeze(self, daemon: str) -> None:
+        self.daemons[daemon].freeze()
+
+    def thaw(self, daemon: str) -> None:
+        self.daemons[daemon].thaw()
+
+    def kill(self, daemon: str) -> None:
+        self.daemons[daemon].kill()
+
+    def stop(self, daemon: str) -> None:
+        self.daemons[daemon].stop()
+
+    def start(self, daemon: str, *, wait: bool = True) -> None:
+        self.daemons[daemon].start(wait=wait)
+
+
+STARTED_AGAIN: list[str] = []
+"""What had to be, since a program of somebody else's failed; the tests say so at their end."""
+
+
+def is_started_again(what: str, error: AssertionError) -> None:
+    first, *rest = str(error).splitlines()
+    STARTED_AGAIN.append(f"started once more: {what} ({' '.join([first, *rest[-1:]])})")
+
+
 def as_user(name: str | None) -> dict[str, Any]:
     """For Popen; nothing when it is who we are."""
     entry = pwd.getpwnam(name) if name else None

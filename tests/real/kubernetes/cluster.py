@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import wait_until
+from tests.real.daemons import Daemons
 from tests.real.kubernetes import parts
 from tests.real.kubernetes.api import Api, current, read_kubeconfig
 from tests.real.kubernetes.install import Install, built
@@ -104,8 +105,11 @@ class Access:
         return str(made["status"]["token"])
 
 
-class Cluster(Access, Machinery):
-    """One that was booted for the tests, and may be broken by them."""
+class Cluster(Access, Machinery, Daemons):
+    """One that was booted for the tests, and may be broken by them.
+
+    Its daemons are "etcd", "apiserver", "controller-manager", "scheduler", "kwok"; as root "kubelet", too.
+    """
 
     @property
     def url(self) -> str:
@@ -116,19 +120,6 @@ class Cluster(Access, Machinery):
         return self.layout.certificate("ca")
 
     # ---- bad days ------------------------------------------------------------------------------------
-
-    def freeze(self, daemon: str) -> None:
-        """``daemon`` is a key of ``daemons``: "etcd", "apiserver", "kwok", as root "kubelet" and more."""
-        self.daemons[daemon].freeze()
-
-    def thaw(self, daemon: str) -> None:
-        self.daemons[daemon].thaw()
-
-    def kill(self, daemon: str) -> None:
-        self.daemons[daemon].kill()
-
-    def start(self, daemon: str, *, wait: bool = True) -> None:
-        self.daemons[daemon].start(wait=wait)
 
     def calm(self) -> None:
         """Every daemon runs and answers, every node is ready.  Objects stay: each test has its namespace."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.helpers import wait_until
-from tests.real.daemons import EndedWhileStarting, NeverReady
+from tests.real.daemons import Daemons, EndedWhileStarting, NeverReady, is_started_again
 from tests.real.slurm import tokens
 from tests.real.slurm.conf import Options
 from tests.real.slurm.installs import Install, debian
@@ -46,7 +46,7 @@ def boot(
     except EndedWhileStarting as error:
         if not accounting or directory is not None:
             raise
-        print(f"booted once more, since MariaDB 10.11 crashes at times while slurmdbd fills it: {error}")
+        is_started_again(f"a cluster of {install.version} with accounting", error)
     return _booted(directory, accounting, install, options)
 
 
@@ -60,8 +60,11 @@ def _booted(directory: Path | None, accounting: bool, install: Install, options:
     return cluster
 
 
-class Cluster(Machinery):
-    """What a test may ask of a cluster, and do to it."""
+class Cluster(Machinery, Daemons):
+    """What a test may ask of a cluster, and do to it.
+
+    Its daemons are "slurmctld", "slurmrestd", "slurmdbd", "mariadbd", "munged", and the nodes by their names.
+    """
 
     # ---- where it is ---------------------------------------------------------------------------------
 
@@ -165,27 +168,13 @@ class Cluster(Machinery):
 
     # ---- bad days ------------------------------------------------------------------------------------
 
-    def freeze(self, daemon: str) -> None:
-        """``daemon`` is "slurmctld", "slurmrestd", "slurmdbd", "mariadbd", "munged" or a node's name."""
-        self.daemons[daemon].freeze()
-
-    def thaw(self, daemon: str) -> None:
-        self.daemons[daemon].thaw()
-
-    def kill(self, daemon: str) -> None:
-        self.daemons[daemon].kill()
-
-    def stop(self, daemon: str) -> None:
-        self.daemons[daemon].stop()
-
     def start(self, daemon: str, *, wait: bool = True) -> None:
-        one = self.daemons[daemon]
         try:
-            one.start(wait=wait)
-        except NeverReady as error:  # slurmctld 24.11 with a database, once in hundreds of starts
-            print(f"started once more, as an administrator would: {error}")
-            one.kill()
-            one.start(wait=wait)
+            super().start(daemon, wait=wait)
+        except NeverReady as error:
+            is_started_again(f"{daemon} of {self.version}", error)
+            self.kill(daemon)
+            super().start(daemon, wait=wait)
 
     def drain_node(self, node: str, reason: str = "test") -> None:
         self.run("scontrol", "update", f"nodename={node}", "state=drain", f"reason={reason}")

@@ -7,7 +7,7 @@ the object, which stays as the record of it, and keeps its name taken, until ``c
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -269,16 +269,18 @@ class KubernetesAdapter:
             seen = self._observation(root, bundle, ref, None)
             if seen.state is not observations.A.QUEUED:
                 return ()
-            return explain.reasons(bundle, list(self._events(root, bundle)), ref.kind)
+            return explain.reasons(bundle, bundle.events or self._events(root, bundle), ref.kind)
 
     def _asked(self, ref: AttemptRef) -> tuple[Root | None, Bundle | None]:
         root = self._attempts.root(ref)
         return root, self._attempts.bundle(root) if root is not None else None
 
-    def _events(self, root: Root, bundle: Bundle) -> Iterator[Manifest]:
-        if len(bundle.pods) < observations.wanted_pods(bundle) or not bundle.pods:
-            chosen = f"involvedObject.uid={root.uid}"
-            yield from self.client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})
+    def _events(self, root: Root, bundle: Bundle) -> Sequence[Manifest]:
+        """A pass reads them only of what has lacked pods for a while."""
+        if bundle.pods and len(bundle.pods) >= observations.wanted_pods(bundle):
+            return ()
+        chosen = f"involvedObject.uid={root.uid}"
+        return self.client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})
 
 
 def _with_fault(seen: Observation, fault: str) -> Observation:

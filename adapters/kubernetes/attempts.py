@@ -74,7 +74,7 @@ class Root:
 
     @property
     def is_cancelled(self) -> bool:
-        return member(self.object, "metadata", "annotations", names.CANCELLED) is not None
+        return names.is_cancelled(self.object)
 
 
 class Attempts:

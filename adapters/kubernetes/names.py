@@ -92,6 +92,10 @@ def ref_of(manifest: Manifest) -> AttemptRef | None:
     return carried.read(marker, written) or AttemptRef(marker=marker)
 
 
+def is_cancelled(root: Manifest) -> bool:
+    return member(root, "metadata", "annotations", CANCELLED) is not None
+
+
 def selector(instance: str, marker: str | None = None) -> str:
     parts = {INSTANCE: instance, **({MARKER: marker} if marker else {})}
     return ",".join(f"{key}={value}" for key, value in parts.items())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from adapters.base import Handle, Observation, TaskObservation
 from adapters.kubernetes import words
-from adapters.kubernetes.names import CANCELLED, MARKER, Manifest, member
+from adapters.kubernetes.names import MARKER, Manifest, is_cancelled, member
 from adapters.kubernetes.records import Condition, Pod, conditions, moment
 from adapters.kubernetes.words import End
 from api_spec.quantities import InvalidQuantity, expand_indices
@@ -39,7 +39,7 @@ class Bundle:
 
     @property
     def is_cancelled(self) -> bool:
-        return member(self.root, "metadata", "annotations", CANCELLED) is not None
+        return is_cancelled(self.root)
 
     @property
     def started_at(self) -> float | None:

@@ -130,10 +130,6 @@ ENDINGS: dict[str, Reason] = {
 }
 # fmt: on
 
-WAITS_FOR_EVER = frozenset(
-    {"DependencyNeverSatisfied", "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints"}
-)
-
 
 @lru_cache(maxsize=1024)  # a few combinations, in thousands of rows
 def word(states: tuple[str, ...]) -> Word | None:

@@ -91,18 +91,19 @@ def test_a_retry_is_another_job_of_the_cluster(house):
 
 
 def test_what_waits_says_why_in_the_schedulers_words(house):
-    # More than is free at once, not more than a node has.
-    blockers = [submit(house, "hang", resources={"cpus_per_task": 32}) for _ in range(8)]
-    waiting = until(
-        house,
-        blockers[-1],
-        lambda job: job["state"] == "RUNNING" or (job["reason"] == "Capacity" and job["message"]),
-    )
-    if waiting["state"] == "QUEUED":
-        assert "Insufficient cpu" in waiting["message"]
-    for job_id in blockers:
+    """Each fits a node; all of them together are twice what the nodes without GPUs have."""
+    ids = [submit(house, "hang", resources={"cpus_per_task": 32}) for _ in range(8)]
+
+    def waits():
+        jobs = [house.client.get(job_id) for job_id in ids]
+        return [job for job in jobs if job["reason"] == "Capacity" and job["message"]]
+
+    waiting = wait_until(lambda: len(waits()) == 4 and waits(), PATIENCE_S, "four wait, and say why")
+    assert all("Insufficient cpu" in job["message"] for job in waiting)
+    assert {job["state"] for job in waiting} == {"QUEUED"}
+    for job_id in ids:
         house.client.cancel(job_id)
-    assert {ended(house, job_id)["state"] for job_id in blockers} == {"CANCELLED"}
+    assert {ended(house, job_id)["state"] for job_id in ids} == {"CANCELLED"}
 
 
 def test_a_service_is_ready_scaled_updated_and_cancelled(house):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
+from api_spec.jobs import Fabric, Priority
+
 Reader = Callable[[str, Any], Any]
 T = TypeVar("T")
 
@@ -108,4 +110,21 @@ def variables(key: str, value: Any) -> dict[str, str]:
     for name in found:
         if not VARIABLE.fullmatch(name) or name.startswith("BROKER_"):
             raise ValueError(f"{key}.{name} cannot be the name of a variable of a job")
+    return found
+
+
+# ---- rows for words of the common vocabulary ---------------------------------------------------------
+
+
+def priorities(read: Reader, key: str, value: Any) -> dict[str, Any]:
+    found = of_names(read, key, value)
+    if strange := sorted(set(found) - {one.value for one in Priority}):
+        raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's priority is low, normal or high")
+    return found
+
+
+def fabrics(read: Reader, key: str, value: Any) -> dict[str, Any]:
+    found: dict[str, Any] = unprefixed(lambda: of_names(read, key, value))
+    if strange := sorted(set(found) - {Fabric.RDMA.value, Fabric.GPUDIRECT.value}):
+        raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's fabric is rdma or gpudirect")
     return found

@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +102,18 @@ def tables(*backends: BackendConfig) -> str:
             for one in backends
         ]
     )
+
+
+def job_until(
+    client: Client, job_id: str, condition: Callable[[dict[str, Any]], bool], deadline_s: float = 60.0
+) -> dict[str, Any]:
+    """The job, once the condition is true of it."""
+
+    def reached() -> dict[str, Any] | None:
+        job = client.get(job_id)
+        return job if condition(job) else None
+
+    return wait_until(reached, deadline_s, f"{job_id} gets there: {client.get(job_id)}")
 
 
 # ---- what both have ----------------------------------------------------------------------------------

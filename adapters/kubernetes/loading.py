@@ -65,21 +65,8 @@ def _drain(key: str, value: Any) -> int:
     return value
 
 
-def _priorities(key: str, value: Any) -> dict[str, str]:
-    found = read.of_names(_name, key, value)
-    if strange := sorted(set(found) - {"low", "normal", "high"}):
-        raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's priority is low, normal or high")
-    return found
-
-
-def _fabrics(key: str, value: Any) -> dict[str, FabricOptions]:
-    def one(name: str, row: Any) -> FabricOptions:
-        return FabricOptions(**read.table("", f"{name}.", row, FabricOptions, FABRIC))
-
-    found: dict[str, FabricOptions] = read.unprefixed(lambda: read.of_names(one, key, value))
-    if strange := sorted(set(found) - {"rdma", "gpudirect"}):
-        raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's fabric is rdma or gpudirect")
-    return found
+def _fabric(key: str, value: Any) -> FabricOptions:
+    return FabricOptions(**read.table("", f"{key}.", value, FabricOptions, FABRIC))
 
 
 def _tolerations(key: str, value: Any) -> tuple[Toleration, ...]:
@@ -114,9 +101,9 @@ READERS: Mapping[str, Reader] = {
     "drain_s": _drain,
     "service_account": _name, "image_pull_secrets": _names, "runtime_class": _name,
     "run_as_user": _user, "run_as_group": _user,
-    "priorities": _priorities, "preemptible": _name, "tolerations": _tolerations,
+    "priorities": partial(read.priorities, _name), "preemptible": _name, "tolerations": _tolerations,
     "gpu_resource": _resource, "gpu_types": partial(read.of_names, read.text),
-    "mig_profiles": partial(read.of_names, _resource), "fabrics": _fabrics,
+    "mig_profiles": partial(read.of_names, _resource), "fabrics": partial(read.fabrics, _fabric),
     "environment": read.variables, "shared_memory_mib": read.whole, "outputs_claim": _name,
     "keep_s": read.whole, "domain": read.text,
 }

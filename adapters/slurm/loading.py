@@ -81,26 +81,13 @@ def _allowed(key: str, value: Any) -> tuple[str, ...]:
     return names
 
 
-def _priorities(key: str, value: Any) -> dict[str, dict[str, Any]]:
-    found = read.of_names(_native, key, value)
-    if strange := sorted(set(found) - {"low", "normal", "high"}):
-        raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's priority is low, normal or high")
-    return found
-
-
 # ---- tables ------------------------------------------------------------------------------------------
 
 
-def _fabrics(key: str, value: Any) -> dict[str, FabricOptions]:
-    def one(name: str, row: Any) -> FabricOptions:
-        found = FabricOptions(**read.table("", f"{name}.", row, FabricOptions, FABRIC))
-        chosen = {word: getattr(found, word) for word in ("constraint", "gres", "switches")}
-        _native(name, {word: said for word, said in chosen.items() if said is not None})
-        return found
-
-    found: dict[str, FabricOptions] = read.unprefixed(lambda: read.of_names(one, key, value))
-    if strange := sorted(set(found) - {"rdma", "gpudirect"}):
-        raise ValueError(f"{key} has a row for {', '.join(strange)}; a job's fabric is rdma or gpudirect")
+def _fabric(key: str, value: Any) -> FabricOptions:
+    found = FabricOptions(**read.table("", f"{key}.", value, FabricOptions, FABRIC))
+    chosen = {word: getattr(found, word) for word in ("constraint", "gres", "switches")}
+    _native(key, {word: said for word, said in chosen.items() if said is not None})
     return found
 
 
@@ -143,9 +130,9 @@ READERS: Mapping[str, Reader] = {
     "slurm_conf": read.path, "cluster": read.text,
     "token": _token, "users": _users,
     "connect_s": read.seconds, "answer_s": read.seconds, "settle_s": read.seconds,
-    "defaults": _native, "allowed": _allowed, "priorities": _priorities, "preemptible": _native,
-    "enforced": _enforced,
-    "fabrics": _fabrics,
+    "defaults": _native, "allowed": _allowed, "preemptible": _native,
+    "priorities": partial(read.priorities, _native), "enforced": _enforced,
+    "fabrics": partial(read.fabrics, _fabric),
     "gpu_types": partial(read.of_names, read.text), "mig_profiles": partial(read.of_names, read.text),
     "containers": read.choice("none", "pyxis"),
     "environment": read.variables, "secrets_directory": read.path,

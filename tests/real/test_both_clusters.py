@@ -18,9 +18,7 @@ from tests.kit import ANA, make_kit, settings_for
 from tests.real import slurm_kit
 from tests.real.kubernetes_kit import Tenant
 from tests.real.slurm import spank
-from tests.real.slurm.cluster import boot
-from tests.real.slurm.conf import Options
-from tests.real.slurm.fixtures import KINDS, required
+from tests.real.slurm.fixtures import KINDS
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
@@ -32,11 +30,7 @@ with_containers = pytest.mark.parametrize("new_cluster", ["22.05"], indirect=Tru
 @pytest.fixture
 def new_cluster(request, tmp_path):
     """Of Slurm, with the stand-in for Pyxis, which writes down the images that it is told."""
-    install = KINDS[request.param].install
-    if (why := spank.missing(install)) is not None:
-        (pytest.fail if required() else pytest.skip)(why)
-    files = {"plugstack.conf": f"required {spank.compiled(install, tmp_path)} log={tmp_path}/tasks\n"}
-    with boot(install=install, options=Options(nodes=2, files=files)) as cluster:
+    with spank.cluster_with_pyxis(KINDS[request.param].install, tmp_path) as cluster:
         yield cluster
 
 

@@ -11,7 +11,7 @@ from api_spec.jobs import JobSpec, Kind, Resources, Volume
 from api_spec.states import FINAL
 from tests.helpers import wait_until
 from tests.real.kubernetes_kit import Tenant
-from tests.stack import Parts
+from tests.stack import Parts, job_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 PATIENCE_S = 60.0
@@ -44,11 +44,7 @@ def submit(house, outcome="success", **changes):
 
 
 def until(house, job_id, condition):
-    def reached():
-        job = house.client.get(job_id)
-        return job if condition(job) else None
-
-    return wait_until(reached, PATIENCE_S, f"{job_id} gets there: {house.client.get(job_id)}")
+    return job_until(house.client, job_id, condition, PATIENCE_S)
 
 
 def ended(house, job_id):

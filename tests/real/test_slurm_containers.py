@@ -12,9 +12,7 @@ from api_spec.jobs import JobSpec, Kind, Placement, Resources, Volume
 from api_spec.states import AttemptState
 from tests.helpers import wait_until
 from tests.real.slurm import spank
-from tests.real.slurm.cluster import boot
-from tests.real.slurm.conf import Options
-from tests.real.slurm.fixtures import KINDS, required
+from tests.real.slurm.fixtures import KINDS
 
 pytestmark = pytest.mark.process
 
@@ -28,11 +26,7 @@ MARKER = "wb-test-01j0000000000000000000000a-1"
 @pytest.fixture
 def new_cluster(request, tmp_path):
     """With the stand-in, which writes what it sees to ``tasks``."""
-    install = KINDS[request.param].install
-    if (why := spank.missing(install)) is not None:
-        (pytest.fail if required() else pytest.skip)(why)
-    files = {"plugstack.conf": f"required {spank.compiled(install, tmp_path)} log={tmp_path}/tasks\n"}
-    with boot(install=install, options=Options(nodes=2, files=files)) as cluster:
+    with spank.cluster_with_pyxis(KINDS[request.param].install, tmp_path) as cluster:
         yield cluster
 
 

@@ -16,7 +16,7 @@ from api_spec.ids import marker
 from api_spec.states import FINAL
 from tests.helpers import wait_until
 from tests.real.slurm_kit import BOTH, config, own_cluster
-from tests.stack import Parts
+from tests.stack import Parts, job_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240), pytest.mark.xdist_group("slurm-end-to-end")]
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,13 +70,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def until(house, job_id, condition):
-    """The job, once the condition is true of it."""
-
-    def reached():
-        job = house.client.get(job_id)
-        return job if condition(job) else None
-
-    return wait_until(reached, PATIENCE_S, f"{job_id} gets there: {house.client.get(job_id)}")
+    return job_until(house.client, job_id, condition, PATIENCE_S)
 
 
 def ended(house, job_id):

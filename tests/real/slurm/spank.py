@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from tests.real.slurm.cluster import Cluster, boot
+from tests.real.slurm.conf import Options
+from tests.real.slurm.fixtures import required
 from tests.real.slurm.installs import Install
 
 SOURCE = Path(__file__).with_name("pyxis.c")
@@ -37,6 +44,16 @@ def compiled(install: Install, folder: Path) -> Path:
     command = ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{install.headers}"]
     subprocess.run([*command, "-o", plugin, SOURCE], check=True)
     return plugin
+
+
+@contextmanager
+def cluster_with_pyxis(install: Install, folder: Path) -> Iterator[Cluster]:
+    """Its stand-in writes to ``tasks`` in the folder.  What is missing skips the test, or fails it."""
+    if (why := missing(install)) is not None:
+        (pytest.fail if required() else pytest.skip)(why)
+    files = {"plugstack.conf": f"required {compiled(install, folder)} log={folder}/tasks\n"}
+    with boot(install=install, options=Options(nodes=2, files=files)) as cluster:
+        yield cluster
 
 
 def tasks(log: Path) -> list[Task]:

@@ -227,7 +227,8 @@ class KubernetesAdapter:
         with reading(self.name):
             client, options = self.client, self.options
             nodes, spaces = cluster.nodes(client, options), cluster.namespaces(client, options)
-            return capacity.inventory(nodes, spaces, time.time(), cluster.allowed(client, options))
+            allowed, served = cluster.allowed(client, options), cluster.apis(client)
+            return capacity.inventory(nodes, spaces, time.time(), allowed, served)
 
     def load(self) -> Load:
         with reading(self.name):

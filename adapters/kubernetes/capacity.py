@@ -7,6 +7,7 @@
     labels       {label: [its values]}; null: too many values to be told, so that any may be there
     namespaces   those that exist, of the configured ones; null: nobody may tell
     tenancy      what each of them allows: ``tenancy``
+    apis         {group of the API server: [versions of it that are served]}
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def inventory(
     namespaces: Sequence[str] | None,
     as_of: float,
     tenancy: Mapping[str, Any] | None = None,
+    apis: Mapping[str, Sequence[str]] | None = None,
 ) -> Inventory:
     grouped = _by_shape(nodes)
     return Inventory(
@@ -100,6 +102,7 @@ def inventory(
             "labels": _labels(nodes),
             "namespaces": list(namespaces) if namespaces is not None else None,
             "tenancy": dict(tenancy or {}),
+            "apis": {group: list(versions) for group, versions in (apis or {}).items()},
         },
     )
 

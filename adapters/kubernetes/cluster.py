@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.kubernetes import capacity, names, tenancy
 from adapters.kubernetes.errors import Forbidden, NotThere
-from adapters.kubernetes.names import Manifest
+from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.resources import CLAIMS, LIMITS, NODES, PODS, QUOTAS, Resource
 
@@ -45,6 +45,17 @@ def allowed(client: Client, options: Options) -> dict[str, dict[str, Any]]:
                 rows = client.items(resource.path(namespace))
                 found.setdefault(namespace, {})[part] = read(rows)
     return found
+
+
+def apis(client: Client) -> dict[str, list[str]]:
+    """Group to the versions of it that are served: what is installed here, such as ``kueue.x-k8s.io``.
+    Empty where the broker may not ask, which Kubernetes allows everybody who has credentials."""
+    try:
+        groups = rows(client.get("/apis").get("groups"))
+    except Forbidden:
+        return {}
+    named = {str(one.get("name")): rows(one.get("versions")) for one in groups}
+    return {name: [str(member(one, "version")) for one in versions] for name, versions in named.items()}
 
 
 PARTS: tuple[tuple[str, Resource, Callable[[Sequence[Manifest]], list[Any]]], ...] = (

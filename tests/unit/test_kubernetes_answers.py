@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.base import Busy, Found, OutcomeUnknown, Rejected
-from adapters.kubernetes import names
+from adapters.kubernetes import cluster, names
 from adapters.kubernetes.adapter import KubernetesAdapter
 from api_spec.jobs import Kind, Resources
 from api_spec.reasons import Reason
@@ -500,3 +500,19 @@ def test_an_adapter_that_was_never_used_can_be_closed(server):
     assert isinstance(adapter, KubernetesAdapter)
 
     adapter.close()
+
+
+# ---- what is installed -----------------------------------------------------------------------------------
+
+
+def test_what_is_installed_is_read_from_the_groups_that_are_served(server):
+    groups = [{"name": "kueue.x-k8s.io", "versions": [{"version": "v1beta2"}, {"version": "v1beta1"}]}]
+    server.says("GET", "/apis", says({"kind": "APIGroupList", "groups": [*groups, {"name": "odd"}]}))
+
+    assert cluster.apis(server.adapter().client) == {"kueue.x-k8s.io": ["v1beta2", "v1beta1"], "odd": []}
+
+
+def test_a_broker_that_may_not_ask_knows_of_nothing_that_is_installed(server):
+    server.says("GET", "/apis", status(403, RIGHT, "Forbidden"))
+
+    assert cluster.apis(server.adapter().client) == {}

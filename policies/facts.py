@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from api_spec.decisions import Refusal
 from api_spec.jobs import Resources
 
+COUNTED = 256  # kinds of jobs for which it is known how many a backend holds; arbitrary
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeFacts:
@@ -88,9 +90,28 @@ class BackendFacts:
     assigned_since_snapshot: int = 0
     live_jobs: int = 0
     max_live_jobs: int | None = None
+    _counted: dict[Resources, tuple[int, int]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def holds_at_once(self, wanted: Resources) -> int:
         """How many jobs like this one would run at once, were the backend empty."""
+        return self._count(wanted)[0]
+
+    def could_start_now(self, wanted: Resources) -> int:
+        """How many jobs like this one fitted into what was free when it was last looked at."""
+        return self._count(wanted)[1]
+
+    def _count(self, wanted: Resources) -> tuple[int, int]:
+        """Both, once for all jobs that ask for the same of these shapes."""
+        counted = self._counted.get(wanted)
+        if counted is None:
+            if len(self._counted) >= COUNTED:
+                self._counted.clear()
+            counted = self._counted[wanted] = self._held(wanted), self._fitting(wanted)
+        return counted
+
+    def _held(self, wanted: Resources) -> int:
         shares = sum(
             shape.count * shape._times(wanted, shape.cpus, shape.memory_mib, shape.gpus)
             for shape in self.shapes or ()
@@ -98,8 +119,7 @@ class BackendFacts:
         )
         return shares // max(wanted.nodes, 1)
 
-    def could_start_now(self, wanted: Resources) -> int:
-        """How many jobs like this one fitted into what was free when it was last looked at."""
+    def _fitting(self, wanted: Resources) -> int:
         return sum(shape.room_for(wanted) for shape in self.shapes or ()) // max(wanted.nodes, 1)
 
 

@@ -143,6 +143,11 @@ def _duration(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=min(seconds, _LONGEST_S))
 
 
+def _whole(seconds: float | None) -> timedelta | None:
+    """An age to the second: with less, no two decisions would ever ask the same."""
+    return None if seconds is None else _duration(float(int(seconds)))
+
+
 def _given(spec: JobSpec) -> list[str]:
     said = {
         "array": spec.array,
@@ -220,7 +225,7 @@ _OF_THE_BACKEND: Mapping[str, Callable[[Values], Any]] = {
     "backend.type":                    lambda of: of.backend.type,
     "backend.capabilities":            lambda of: sorted(of.backend.capabilities),
     "backend.reachable":               lambda of: of.backend.reachable is True,
-    "backend.snapshot_age":            lambda of: _duration(of.backend.snapshot_age_s),
+    "backend.snapshot_age":            lambda of: _whole(of.backend.snapshot_age_s),
     "backend.assigned":                lambda of: of.backend.assigned_since_snapshot,
     "backend.live_jobs":               lambda of: of.backend.live_jobs,
 }

@@ -9,7 +9,7 @@ Validators are marshmallow's own wherever there is one, because the OpenAPI docu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any, ClassVar, cast
 
@@ -91,12 +91,21 @@ class Text(_Said, fields.String):
             return value
         return super().deserialize(value, attr, data, **options)
 
+    def takes_all(self, values: Iterable[Any]) -> bool:
+        is_good = self._is_good
+        return all(type(value) is str and is_good(value) for value in values)
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> str:
         if type(value) is not str:
             raise self.make_error("unquoted" if type(value) in (int, float, bool) else "invalid")
         if self._refused.search(value):
             raise self.make_error(self._key)
         return value
+
+
+def _are_good(field: fields.Field[Any], values: Iterable[Any]) -> bool:
+    """Whether all are texts, and good ones: in one look, as most of a specification is text."""
+    return type(field) is Text and field.takes_all(values)
 
 
 def _length_error(shortest: int, longest: int) -> str:
@@ -215,6 +224,8 @@ class Sequence(_Said, fields.List[Any]):
         if type(value) is not list:
             raise self.make_error("invalid")
         self._validate(value)  # its length, before anything is paid for its items
+        if _are_good(self.inner, value):
+            return tuple(value)
         loaded, errors = [], {}
         for index, item in enumerate(value):
             try:
@@ -256,6 +267,8 @@ class Table(_Said, fields.Dict):
             raise ValidationError(f"has {len(value)} entries; {self._most} is the most")
         key_field = cast("fields.Field[Any]", self.key_field)
         value_field = cast("fields.Field[Any]", self.value_field)
+        if _are_good(key_field, value) and _are_good(value_field, value.values()):
+            return dict(value)
         loaded, errors = {}, {}
         for key, member in value.items():
             try:

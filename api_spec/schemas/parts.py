@@ -62,6 +62,7 @@ def repeated(items: Any, key: Any) -> Iterator[str]:
 
 class ResourcesSchema(Ruled):
     builds = jobs.Resources
+    remembers = True
 
     nodes = Whole(1, 100_000, load_default=1)
     tasks_per_node = Whole(1, 4096, load_default=1)
@@ -124,6 +125,7 @@ class DependencySchema(Ruled):
 
 class RetrySchema(Ruled):
     builds = jobs.Retry
+    remembers = True
 
     max_attempts = Whole(1, 100, load_default=1)
     on = Sequence(
@@ -155,6 +157,7 @@ class SecretRefSchema(Strict):
 
 class VolumeSchema(Strict):
     builds = jobs.Volume
+    remembers = True
 
     source = Text(
         1024, required=True, metadata=about("A claim or a path of the backend.", example="pvc:datasets")
@@ -184,6 +187,7 @@ class InputSchema(Ruled):
 
 class OutputSchema(Ruled):
     builds = jobs.Output
+    remembers = True
 
     name = Text(63, pattern=WORD, required=True)
     path = Text(4096, required=True, metadata=about("A relative one is below BROKER_OUTPUT_DIR."))
@@ -234,6 +238,7 @@ class ModelSchema(Strict):
 
 class ServiceSchema(Strict):
     builds = jobs.Service
+    remembers = True
 
     port = Whole(1, 65535, required=True)
     replicas = Part(ReplicasSchema)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from api_spec.decisions import Decision, Outcome
+from api_spec.encoding import encode_text
 from api_spec.errors import (
     Fault,
     Forbidden,
@@ -37,8 +37,6 @@ from broker.lifecycle.views import job_view
 from broker.store.jobs import AcceptAnswer, Idempotency, NewJob
 from policies.engine import decide, why_waiting
 from policies.records import pack, unpack
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +285,7 @@ def _new_job(
         decision=pack(decision),
         queue=f"{SUBMIT}:{decision.chosen or UNPLACED}",
         deps=tuple((d.job or "", str(d.when)) for d in spec.depends_on),
-        event=_encode(event),
+        event=encode_text(event),
     )
 
 

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from api_spec.encoding import encode_text
 from api_spec.states import JobState
 from broker.store.records import After, AttemptRecord, dump_attempt, write_value
 
 Event = tuple[str, Mapping[str, Any]]  # (type, data)
-
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-_encode_live = json.JSONEncoder(separators=(",", ":"), default=dict).encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ class Live:
     fingerprint: str = ""
 
     def dump(self) -> str:
-        return _encode_live([self.attempt, self.fingerprint, self.handle])
+        return encode_text([self.attempt, self.fingerprint, self.handle])
 
     @classmethod
     def load(cls, text: str) -> Live:
@@ -89,7 +87,7 @@ class Change:
         out: dict[str, Any] = {
             "set": {name: write_value(value) for name, value in self.set.items() if value is not None},
             "del": [name for name, value in self.set.items() if value is None],
-            "events": [[kind, _encode(dict(data))] for kind, data in self.events],
+            "events": [[kind, encode_text(dict(data))] for kind, data in self.events],
         }
         if self.attempt:
             out["attempt"] = [str(self.attempt.number), dump_attempt(self.attempt)]

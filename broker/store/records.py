@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from api_spec.encoding import encode_text
 from api_spec.frozen import quick
 from api_spec.ids import marker, parse_marker
 from api_spec.jobs import Kind
@@ -24,8 +25,6 @@ HOLD, UPDATE, TASKS = "hold", "update", "tasks"  # held or released; replicas or
 
 Edge = tuple[str, str]  # (id of the predecessor, when)
 After = tuple[str, str, int]  # the same, and the attempt of the predecessor that a backend waits for itself
-
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=dict).encode
 
 
 @quick
@@ -163,7 +162,7 @@ def write_value(value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, Mapping):
-        return _encode(dict(value))
+        return encode_text(dict(value))
     if isinstance(value, tuple):
         return " ".join(value)
     return str(value)
@@ -180,7 +179,7 @@ def dump_attempt(attempt: AttemptRecord) -> str:
         if (value := getattr(attempt, name)) is not default and value not in ({}, ())
     }
     short["instance"] = named.instance
-    return _encode(short)
+    return encode_text(short)
 
 
 def read_attempt(job_id: str, number: int, text: str) -> AttemptRecord:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
+from api_spec.encoding import encode
 from broker.store.connection import Client
 
 Watcher = Callable[[str], None]
-
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Scripts:
@@ -31,4 +29,4 @@ class Scripts:
     def run(self, name: str, request: dict[str, Any], *blobs: bytes) -> Any:
         if self.watch:
             self.watch(name)
-        return self._scripts[name](keys=[self.prefix], args=[_encode(request), *blobs])
+        return self._scripts[name](keys=[self.prefix], args=[encode(request), *blobs])

@@ -5,7 +5,6 @@ Knows where these are kept (``app.extensions`` and ``g``); nobody else does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.datastructures import Headers
 
+from api_spec.encoding import encode
 from broker.access import Principal
 from broker.web.limits import RateLimit
 from broker.web.metrics import Metrics
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 EXTENSION = "workload-broker"
 View = TypeVar("View", bound=Callable[..., Any])
-encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True, kw_only=True)

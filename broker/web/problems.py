@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from api_spec.decisions import Decision
+from api_spec.encoding import encode
 from api_spec.errors import (
     BrokerError,
     InvalidRequest,
@@ -22,7 +23,6 @@ from api_spec.errors import (
     UnsupportedMediaType,
 )
 from api_spec.schemas import dump_decision
-from broker.web.context import encode
 from broker.web.headers import REQUEST_ID
 
 log = logging.getLogger(__name__)

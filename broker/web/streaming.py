@@ -13,8 +13,9 @@ from typing import Any
 
 from flask import Response, request
 
+from api_spec.encoding import encode_text
 from api_spec.errors import BrokerError
-from broker.web.context import encode, web
+from broker.web.context import web
 from broker.web.problems import document_of, request_id
 from broker.web.slots import Slots
 
@@ -95,4 +96,4 @@ def lines(
 def line(event: Event) -> bytes:
     """The data is JSON in one line, so that no text can forge a line of its own."""
     identity = f"id: {event.id}\n" if event.id is not None else ""
-    return f"{identity}event: {event.name}\ndata: {encode(event.data)}\n\n".encode()
+    return f"{identity}event: {event.name}\ndata: {encode_text(event.data)}\n\n".encode()

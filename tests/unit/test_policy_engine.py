@@ -106,6 +106,17 @@ def test_a_queue_counts_by_how_many_such_jobs_run_there_at_once():
     assert decided(spec(), small, large).chosen == "large"
 
 
+def test_what_a_backend_holds_is_counted_anew_where_its_nodes_have_changed():
+    """It is counted once for all jobs that ask for the same."""
+    seen = backend("hpc")
+    assert seen.holds_at_once(Resources()) == 256
+
+    more = replace(seen, shapes=(shape(count=8, free_cpus=1),))
+
+    assert (more.holds_at_once(Resources()), more.could_start_now(Resources())) == (512, 1)
+    assert (seen.holds_at_once(Resources()), seen.could_start_now(Resources())) == (256, 256)
+
+
 def test_old_facts_are_told_of_the_backend_that_wins():
     decision = decided(spec(), backend("hpc", snapshot_age_s=3700.0))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from functools import partial
 
@@ -434,6 +435,28 @@ def test_the_quick_way_through_a_schema_reads_what_marshmallow_reads(sent):
     schema = BY_KIND[sent["kind"]]()
 
     assert schema.load(sent) == Schema.load(schema, sent) == load_spec(sent)
+
+
+@pytest.mark.parametrize("nodes", [True, 2.0, "2"], ids=repr)
+def test_a_part_that_was_read_before_does_not_stand_for_one_that_is_only_equal(nodes):
+    """Equal parts are built once.  2 and 2.0 are equal, 1 and true as well, and only one of each is right."""
+    wanted = 1 if nodes is True else 2
+    assert load_spec(document(resources={"nodes": wanted})).resources.nodes == wanted
+
+    assert faults_of(document(resources={"nodes": nodes})) == {"/resources/nodes": "must be a whole number"}
+
+
+def test_a_faulty_part_is_told_each_time():
+    wrong = document(retry={"max_attempts": 0})
+
+    assert faults_of(wrong) == faults_of(wrong)
+
+
+def test_specs_of_an_earlier_release_are_all_compressed():
+    packed = pack_spec(spec())
+    assert packed.startswith(b"{"), "a short one is kept as it is"
+
+    assert unpack_spec(zlib.compress(packed)) == unpack_spec(packed) == spec()
 
 
 TEXTS = (

@@ -265,16 +265,18 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None, again:
     if table is not None and again:
         attempt = arrays.as_the_first_failure(attempt, table, again)
     delay_s = min(RETRY_MAX_S, RETRY_AFTER_S * 2 ** (attempt.number - 1))
+    unrun = seen.record.waits and attempt.started_at is None  # its predecessors have still their say
+    follows = "when its predecessors have gone on" if unrun else f"in {delay_s:g} s"
     fields: dict[str, Any] = {
         "state": JobState.ACCEPTED,
         "backend": None,
-        "reason": attempt.reason,
-        "message": f"attempt {attempt.number} ended: {attempt.reason}; another follows in {delay_s:g} s",
+        "reason": Reason.DEPENDENCY_NOT_MET if unrun else attempt.reason,
+        "message": f"attempt {attempt.number} ended: {attempt.reason}; another follows {follows}",
         "ready": None,
         "service": None,
         "act": None,
         "before": None,
-        "waits": None,  # it has run, whatever was seen first
+        **({} if unrun else {"waits": None}),
     }
     if table is not None:
         fields |= {"next_tasks": compact_indices(again or ()), "tasks": tasks.counts(table)}
@@ -284,7 +286,9 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None, again:
             attempt=attempt,
             tasks=tasks.pack_table(table) if table is not None else None,
             not_live=attempt.backend,
-            due=(f"{SUBMIT}:{UNPLACED}", delay_s),
+            due=None if unrun else (f"{SUBMIT}:{UNPLACED}", delay_s),
+            no_due=unrun,
+            judged=unrun,
             events=(*_met_before(seen), ("retried", {"attempt": attempt.number, "reason": attempt.reason})),
         )
     )

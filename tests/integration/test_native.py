@@ -478,6 +478,52 @@ def test_what_has_run_waits_no_more(kit):
     assert kit.get(first).state is S.RUNNING
 
 
+def test_one_that_its_backend_has_lost_unrun_is_tried_again_and_not_before_its_predecessor(kit):
+    """Slurm's controller, killed before it had saved a job, does not know it; the retry of what was lost
+    started at once, while the predecessor ran."""
+    first = running(kit)
+    second = waits_there(kit, kit.submit(after(first, retry=Retry(max_attempts=2, on=("Lost",)))))
+    kit.fake.faults.forget(marker(kit, second))
+    kit.settle(lambda: kit.get(second).state is S.ACCEPTED, why="it is back")
+    seen = kit.get(second)
+    assert seen.reason is Reason.DEPENDENCY_NOT_MET
+    assert seen.message == "attempt 1 ended: Lost; another follows when its predecessors have gone on"
+    for _ in range(3):
+        kit.work()
+    assert started(kit, second) == [0]
+
+    finish(kit, first)
+
+    assert kit.ended(second).state is S.COMPLETED
+    assert started(kit, second) == [0, 1]
+
+
+def test_one_that_its_backend_has_lost_unrun_fails_with_its_predecessor(kit):
+    first = running(kit)
+    second = waits_there(kit, kit.submit(after(first, retry=Retry(max_attempts=2, on=("Lost",)))))
+    kit.fake.faults.forget(marker(kit, second))
+    kit.settle(lambda: kit.get(second).state is S.ACCEPTED, why="it is back")
+
+    finish(kit, first, exit_code=3)
+
+    assert kit.ended(second).reason is Reason.DEPENDENCY_FAILED
+    assert started(kit, second) == [0]
+
+
+def test_one_that_its_backend_has_lost_when_it_may_start_is_tried_again_at_once(kit):
+    first = running(kit)
+    second = waits_there(kit, kit.submit(after(first, retry=Retry(max_attempts=2, on=("Lost",)))))
+    kit.fake.faults.hold_back(marker(kit, second))
+    finish(kit, first)
+    kit.ended(first)
+    kit.settle(lambda: not kit.store.jobs.read(second).waits, why="the broker knows")
+
+    kit.fake.faults.forget(marker(kit, second))
+
+    assert kit.ended(second).state is S.COMPLETED
+    assert started(kit, second) == [0, 1]
+
+
 def test_it_is_retried_as_any_other_once_it_has_run(kit):
     first = running(kit)
     retry = Retry(max_attempts=2, on=("NonZeroExit",))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from adapters.base import Rejected
-from api_spec.jobs import Dependency, Kind, When
+from api_spec.jobs import Dependency, Kind, Retry, When
 from api_spec.reasons import Reason
 from api_spec.states import JobState
 from broker.settings import ConfiguredBackend
@@ -180,6 +180,49 @@ def test_a_controller_that_is_restarted_still_knows_what_waits(house):
 
     assert ended(house, second).state is S.COMPLETED
     assert starts(house, second) == [1]
+
+
+@on(*BOTH)
+def test_a_controller_that_is_killed_starts_what_waited_once(house):
+    first, gate = first_of(house)
+    second = waits_there(house, second_of(house, first))
+    saved(house, second)
+
+    house.cluster.kill("slurmctld")
+    house.cluster.start("slurmctld")
+    gate.write_text("0")
+
+    assert ended(house, second).state is S.COMPLETED
+    assert starts(house, second) == [1]
+
+
+@on(*BOTH)
+def test_a_dependant_that_a_killed_controller_has_lost_is_tried_again_and_not_too_early(house):
+    """Killed before it had saved its state, it knows the predecessor and not the dependant."""
+    first, gate = first_of(house)
+    state = saved(house, first)
+    before = state.read_bytes()
+    second = waits_there(house, second_of(house, first, retry=Retry(max_attempts=2, on=("Lost",))))
+
+    house.cluster.kill("slurmctld")
+    state.write_bytes(before)
+    house.cluster.start("slurmctld")
+    house.kit.settle(lambda: house.kit.get(second).state is S.ACCEPTED, PATIENCE_S)
+    assert house.kit.get(second).reason is Reason.DEPENDENCY_NOT_MET
+    assert house.kit.get(first).state is S.RUNNING
+    gate.write_text("0")
+
+    assert ended(house, second).state is S.COMPLETED
+    assert starts(house, second) == [0, 1]
+
+
+def saved(house, job_id):
+    """The controller's own file, with this job in it as it is now."""
+    state, began = house.cluster.layout.directory / "state" / "job_state", time.time()
+    number = house.kit.store.jobs.parts(job_id).attempts[0].handle["id"]
+    house.cluster.run("scontrol", "update", f"jobid={number}", "comment=to be saved")  # it saves what changes
+    wait_until(lambda: state.stat().st_mtime > began, PATIENCE_S, "the controller has saved it")
+    return state
 
 
 @on(*BOTH)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -151,7 +150,7 @@ class KubernetesAdapter:
         by_marker = {ref.marker: ref for ref in refs}
         found = {}
         for marker, (root, bundle) in seen.items():
-            fault = self._finish(root)
+            fault = self._finish(root, bundle)
             told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
             found[marker] = _with_fault(told, fault) if fault else told
         return Observations(as_of=as_of, complete=True, found=found)
@@ -163,13 +162,18 @@ class KubernetesAdapter:
             return serving.of_service(bundle, port, self.options.domain)
         return observations.of_job(bundle, tasks_of(ref, root.object))
 
-    def _finish(self, root: Root) -> str | None:
+    def _finish(self, root: Root, bundle: Bundle | None = None) -> str | None:
         """Whoever submitted it may have died before all of it was made.  A fault is a sentence, and the next
         pass tries again."""
         try:
             self._attempts.finish(root)
         except KubernetesError as error:
             return f"what belongs to it has not been made yet: {error}"
+        try:
+            if bundle is not None and observations.may_be_started(bundle):
+                self._attempts.hold_back(root, bundle.workload)
+        except KubernetesError as error:
+            return f"Kueue has not been told yet that it is to wait: {error}"
         return None
 
     def list_ours(self, since: float) -> Sequence[Ours]:
@@ -188,14 +192,7 @@ class KubernetesAdapter:
     def cancel(self, ref: AttemptRef) -> None:
         self._last = (0.0, {})
         with writing(self.name), suppress(NotThere):
-            root = self._attempts.root(ref)
-            if root is None or self._attempts.is_over(root):
-                return
-            stops = {"replicas": 0} if root.is_service else {"suspend": True}
-            if not root.is_cancelled:
-                self._attempts.note(root, {names.CANCELLED: datetime.now(UTC).isoformat()}, stops)
-            elif any(member(root.object, "spec", key) != value for key, value in stops.items()):
-                self._attempts.note(root, {}, stops)  # somebody has started it again
+            changes.cancelled(self._attempts, ref)
 
     def hold(self, ref: AttemptRef) -> None:
         """Only what has not started: to suspend a Job that runs would end its pods."""
@@ -227,8 +224,10 @@ class KubernetesAdapter:
         with reading(self.name):
             client, options = self.client, self.options
             nodes, spaces = cluster.nodes(client, options), cluster.namespaces(client, options)
-            allowed, served = cluster.allowed(client, options), cluster.apis(client)
-            return capacity.inventory(nodes, spaces, time.time(), allowed, served)
+            served = cluster.apis(client)
+            allowed = cluster.allowed(client, options, served)
+            classes = cluster.device_classes(client, served)
+            return capacity.inventory(nodes, spaces, time.time(), allowed, served, classes)
 
     def load(self) -> Load:
         with reading(self.name):

@@ -5,27 +5,27 @@ Every method raises ``KubernetesError``.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from adapters.base import AttemptRef
-from adapters.kubernetes import names, observations, records, serving
+from adapters.kubernetes import dependents, job_sets, kueue, names, observations, records, serving
 from adapters.kubernetes.client import Client
 from adapters.kubernetes.errors import Changed, Conflict, Forbidden, NotThere, Refused
-from adapters.kubernetes.names import Manifest, member, rows
+from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.options import Options
+from adapters.kubernetes.queueing import Workloads
 from adapters.kubernetes.records import Pod
 from adapters.kubernetes.resources import (
     AUTOSCALERS,
     BUDGETS,
     DEPLOYMENTS,
     EVENTS,
+    JOB_SETS,
     JOBS,
     PODS,
     ROOTS,
@@ -35,13 +35,6 @@ from adapters.kubernetes.resources import (
 from api_spec.jobs import Kind
 
 UNUSUAL_S = 2.0
-DEPENDENTS = {one.kind: one for one in (SERVICES, AUTOSCALERS, BUDGETS)}
-KNOWN_MEMBERS = {
-    SERVICES.kind: {"clusterIP", "publishNotReadyAddresses", "selector", "ports"},
-    AUTOSCALERS.kind: {"scaleTargetRef", "minReplicas", "maxReplicas", "metrics"},
-    BUDGETS.kind: {"maxUnavailable", "selector"},
-}
-"""Of their specs: what ``render`` writes, and no ``type`` or ``externalIPs``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,19 +69,32 @@ class Root:
     def is_cancelled(self) -> bool:
         return names.is_cancelled(self.object)
 
+    @property
+    def is_queued(self) -> bool:
+        """Kueue says when it starts."""
+        return not self.is_service and kueue.queue_of(self.object) is not None
+
+    @property
+    def as_job(self) -> Manifest:
+        """As its state is read."""
+        return job_sets.as_job(self.object) if self.resource is JOB_SETS else self.object
+
 
 class Attempts:
     def __init__(self, client: Client, options: Options, instance: str) -> None:
         self._client = client
         self._options = options
         self._instance = instance
+        self._workloads = Workloads(client)
+        self._kinds = (JOBS, DEPLOYMENTS, *([JOB_SETS] if options.job_sets else []))
 
     # ---- one ---------------------------------------------------------------------------------------------
 
     def root(self, ref: AttemptRef) -> Root | None:
         """``None``: there is none, or what has the name is somebody else's."""
         handle = ref.handle or {}
-        if not handle and not (ref.kind and names.namespace_of(ref.project, self._options)):
+        told = ref.kind and names.namespace_of(ref.project, self._options) and not self._options.job_sets
+        if not handle and not told:
             found = self.named(ref.marker)
             return found[0] if found else None
         is_service = ref.kind == Kind.INFERENCE.value
@@ -112,15 +118,21 @@ class Attempts:
         chosen = names.selector(names.instance_of(marker), marker)
         return [one for space in names.all_namespaces(self._options) for one in self._listed(space, chosen)]
 
-    def _listed(
-        self, namespace: str, chosen: str, kinds: Iterable[Resource] = (JOBS, DEPLOYMENTS)
-    ) -> list[Root]:
+    def _listed(self, namespace: str, chosen: str, kinds: Iterable[Resource] | None = None) -> list[Root]:
         return [
             Root(resource=resource, object={"kind": resource.kind, **one})
-            for resource in kinds
+            for resource in (self._kinds if kinds is None else kinds)
             for one in self._client.items(resource.path(namespace), {"labelSelector": chosen})
             if _has_a_name(one)
         ]
+
+    def _kinds_of(self, ref: AttemptRef) -> set[Resource]:
+        """Without a handle it may be any that its kind of job can be."""
+        if ref.handle:
+            return {ROOTS.get(str(ref.handle.get("kind")), JOBS)}
+        if not ref.kind:
+            return set(self._kinds)
+        return {DEPLOYMENTS} if ref.kind == Kind.INFERENCE.value else {*self._kinds} - {DEPLOYMENTS}
 
     def pods(self, root: Root) -> list[Pod]:
         return self._pods(root.namespace, f"{names.MARKER}={root.marker}")
@@ -131,7 +143,8 @@ class Attempts:
         return sorted(found, key=lambda pod: (pod.created_at or 0.0, pod.name))
 
     def bundle(self, root: Root) -> Bundle:
-        return Bundle(root=root.object, pods=self.pods(root))
+        found = {root.marker: (root, Bundle(root=root.as_job, pods=self.pods(root)))}
+        return self._in_queues(root.namespace, found)[root.marker][1]
 
     def is_over(self, root: Root) -> bool:
         return over(root, self.bundle(root))
@@ -147,7 +160,7 @@ class Attempts:
                 wanted[str(space)].append(ref)
         found: dict[str, tuple[Root, Bundle]] = {}
         for namespace, some in wanted.items():
-            kinds = set().union(*map(_kinds_of, some))
+            kinds = set().union(*map(self._kinds_of, some))
             by_marker = {ref.marker: ref for ref in some}
             for marker, pair in self.all_in(
                 namespace, [one for one in ROOTS.values() if one in kinds]
@@ -157,7 +170,7 @@ class Attempts:
         return found
 
     def all_in(
-        self, namespace: str, kinds: Iterable[Resource] = (JOBS, DEPLOYMENTS)
+        self, namespace: str, kinds: Iterable[Resource] | None = None
     ) -> dict[str, tuple[Root, Bundle]]:
         """In this order: a pod that is not in the later list is gone, or its Job was not seen to have it."""
         chosen = names.selector(self._instance)
@@ -165,8 +178,20 @@ class Attempts:
         pods: dict[str, list[Pod]] = defaultdict(list)
         for pod in self._pods(namespace, chosen) if roots else ():
             pods[pod.marker].append(pod)
-        found = {root.marker: (root, Bundle(root=root.object, pods=pods[root.marker])) for root in roots}
-        return self._with_evidence(namespace, found)
+        found = {root.marker: (root, Bundle(root=root.as_job, pods=pods[root.marker])) for root in roots}
+        return self._with_evidence(namespace, self._in_queues(namespace, found))
+
+    def _in_queues(
+        self, namespace: str, found: dict[str, tuple[Root, Bundle]]
+    ) -> dict[str, tuple[Root, Bundle]]:
+        """Workloads are read, once for all, only where some attempt is in a queue."""
+        if not any(kueue.queue_of(root.object) and not over(root, bundle) for root, bundle in found.values()):
+            return found
+        told = self._workloads.of(namespace)
+        return {
+            marker: (root, replace(bundle, workload=kueue.of_attempt(told, root.uid, bundle.pods)))
+            for marker, (root, bundle) in found.items()
+        }
 
     def _with_evidence(
         self, namespace: str, found: dict[str, tuple[Root, Bundle]]
@@ -188,7 +213,8 @@ class Attempts:
             for one in self._client.items(EVENTS.path(namespace), {"fieldSelector": f"reason={reason}"}):
                 about = str(member(one, "involvedObject", "name"))
                 of_a_pod = member(one, "involvedObject", "kind") == "Pod"
-                found[about.rsplit("-", 2)[0] if of_a_pod else about].append(one)
+                named = about.rsplit("-", 2)[0] if of_a_pod else about
+                found[job_sets.marker_of(named)].append(one)
         return found
 
     def ports(self, namespaces: Iterable[str]) -> dict[str, int]:
@@ -209,9 +235,9 @@ class Attempts:
         written = member(root.object, "metadata", "annotations", names.UNFINISHED)
         if not isinstance(written, str):
             return
-        wanted = _dependents(root, written)
+        wanted = dependents.written_in(root.marker, written)
         for one in wanted:
-            self._own(root, DEPENDENTS[one["kind"]], one)
+            self._own(root, dependents.DEPENDENTS[one["kind"]], one)
         kept = {one["kind"] for one in wanted}
         if root.is_service:
             for resource in (AUTOSCALERS, BUDGETS):
@@ -225,9 +251,9 @@ class Attempts:
         try:
             self._client.create(resource.path(root.namespace), {**body, "metadata": metadata})
         except Conflict as error:
-            path = resource.path(root.namespace, root.marker)
+            path = resource.path(root.namespace, str(metadata["name"]))
             there = self._client.get(path)
-            if not _belongs_to(root, there):
+            if not dependents.belong_to(root.uid, there):
                 raise Refused(f"another {resource.kind} has the name of what belongs to it") from error
             uid = member(there, "metadata", "uid")
             self._client.merge(path, {"metadata": {"uid": uid}, "spec": body["spec"]})
@@ -236,8 +262,17 @@ class Attempts:
         path = resource.path(root.namespace, root.marker)
         with suppress(NotThere, Conflict):
             there = self._client.get(path)
-            if _belongs_to(root, there):
+            if dependents.belong_to(root.uid, there):
                 self._client.delete(path, str(member(there, "metadata", "uid")))
+
+    def hold_back(self, root: Root, workload: Manifest | None = None) -> None:
+        """Kueue starts none whose Workload is not active; it makes that one later than the Job."""
+        if root.is_queued:
+            found = workload or self._workloads.of(root.namespace).get(root.uid)
+            self._workloads.switch(root.namespace, found, False)
+
+    def let_go(self, root: Root) -> None:
+        self._workloads.switch(root.namespace, self._workloads.of(root.namespace).get(root.uid), True)
 
     def note(
         self,
@@ -266,35 +301,6 @@ def _has_a_name(found: Manifest) -> bool:
     """Whatever else is odd about it: what cannot be told apart is nobody's."""
     parts = [member(found, "metadata", key) for key in ("namespace", "name", "uid")]
     return all(isinstance(one, str) for one in [*parts, member(found, "metadata", "labels", names.MARKER)])
-
-
-def _belongs_to(root: Root, found: Manifest) -> bool:
-    owners = rows(member(found, "metadata", "ownerReferences"))
-    return any(one.get("uid") == root.uid for one in owners)
-
-
-def _dependents(root: Root, written: str) -> list[Manifest]:
-    """What it carries may have been edited by whoever may edit it.  Raises ``Refused``."""
-    try:
-        found = json.loads(written)
-    except (ValueError, RecursionError):
-        found = None
-    wanted: list[Any] = found if isinstance(found, list) else [None]
-    for one in wanted:
-        named = member(one, "metadata", "name") == root.marker and isinstance(member(one, "spec"), dict)
-        known = KNOWN_MEMBERS.get(str(member(one, "kind")))
-        if not named or known is None or set(one["spec"]) - known:
-            raise Refused(f"its annotation {names.UNFINISHED} is not what the broker wrote")
-    return wanted
-
-
-def _kinds_of(ref: AttemptRef) -> set[Resource]:
-    """Without a handle and a kind it may be either."""
-    if ref.handle:
-        return {ROOTS.get(str(ref.handle.get("kind")), JOBS)}
-    if not ref.kind:
-        return {JOBS, DEPLOYMENTS}
-    return {DEPLOYMENTS if ref.kind == Kind.INFERENCE.value else JOBS}
 
 
 def _lacks_pods(root: Root, bundle: Bundle) -> bool:

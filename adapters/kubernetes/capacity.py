@@ -8,6 +8,7 @@
     namespaces   those that exist, of the configured ones; null: nobody may tell
     tenancy      what each of them allows: ``tenancy``
     apis         {group of the API server: [versions of it that are served]}
+    device_classes  names of DeviceClasses; null: nobody may tell, or there is no DRA
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def inventory(
     as_of: float,
     tenancy: Mapping[str, Any] | None = None,
     apis: Mapping[str, Sequence[str]] | None = None,
+    device_classes: Sequence[str] | None = None,
 ) -> Inventory:
     grouped = _by_shape(nodes)
     return Inventory(
@@ -103,6 +105,7 @@ def inventory(
             "namespaces": list(namespaces) if namespaces is not None else None,
             "tenancy": dict(tenancy or {}),
             "apis": {group: list(versions) for group, versions in (apis or {}).items()},
+            "device_classes": list(device_classes) if device_classes is not None else None,
         },
     )
 

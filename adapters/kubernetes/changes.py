@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from adapters.base import AttemptRef, Busy, Rejected
 from adapters.kubernetes import names, render
 from adapters.kubernetes.attempts import Attempts, Root
 from adapters.kubernetes.errors import Changed, Conflict, NotThere
-from adapters.kubernetes.names import member
+from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import has_started
 from adapters.kubernetes.render import Plan
+from adapters.kubernetes.resources import JOB_SETS, JOBS
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
@@ -30,6 +32,8 @@ def created(backend: str, client: Client, attempts: Attempts, plan: Plan, ref: A
 
     Raises ``KubernetesError``, ``Busy`` and ``Rejected``."""
     path = plan.resource.path(plan.namespace)
+    if plan.resource is JOB_SETS and (earlier := _as_a_job(backend, client, plan, ref)) is not None:
+        return earlier
     try:
         return Root(resource=plan.resource, object=client.create(path, plan.root))
     except NotThere as error:
@@ -42,6 +46,18 @@ def created(backend: str, client: Client, attempts: Attempts, plan: Plan, ref: A
             message = f"{backend} has another {plan.resource.kind} of that name: {error}"
             raise Rejected(message) from error
         return there
+
+
+def _as_a_job(backend: str, client: Client, plan: Plan, ref: AttemptRef) -> Root | None:
+    """Names are unique among objects of one kind, and jobs may have become JobSets since the first try."""
+    try:
+        there = client.get(JOBS.path(plan.namespace, ref.marker))
+    except NotThere:
+        return None
+    carried = names.ref_of(there)
+    if carried is None or (carried.marker, carried.digest) != (ref.marker, ref.digest):
+        raise Rejected(f"{backend} has another Job of that name")
+    return Root(resource=JOBS, object=there)
 
 
 def _namesake(backend: str, client: Client, attempts: Attempts, plan: Plan, ref: AttemptRef) -> Root | None:
@@ -71,6 +87,31 @@ def updated(client: Client, attempts: Attempts, plan: Plan, ref: AttemptRef) -> 
     raise Changed(str(conflict)) from conflict
 
 
+def cancelled(attempts: Attempts, ref: AttemptRef) -> None:
+    """Repeated, it is made so again.  Raises ``KubernetesError``."""
+    root = attempts.root(ref)
+    if root is None or attempts.is_over(root):
+        return
+    attempts.hold_back(root)
+    stops = _stops(root)
+    if not root.is_cancelled:
+        attempts.note(root, {names.CANCELLED: _now()}, stops)
+    elif any(member(root.object, "spec", key) != value for key, value in stops.items()):
+        attempts.note(root, {}, stops)  # somebody has started it again
+
+
+def _stops(root: Root) -> Manifest:
+    if root.is_service:
+        return {"replicas": 0}
+    # Kueue could go ahead before it hears of it, and then without pods.  Nobody may change that in a JobSet.
+    without_pods = root.is_queued and root.resource is JOBS
+    return {"suspend": True, **({"parallelism": 0} if without_pods else {})}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
 def suspended(attempts: Attempts, ref: AttemptRef) -> None:
     """Unless a pod has started.  Raises ``KubernetesError``."""
 
@@ -89,12 +130,22 @@ def _suspend(attempts: Attempts, ref: AttemptRef, wanted: bool, may_be: Callable
     """A pod may start, or a cancel come, between the look and the change."""
     for _ in range(TRIES):
         root = attempts.root(ref)
-        if root is None or root.is_service or member(root.object, "spec", "suspend") is wanted:
+        if root is None or root.is_service:
+            return
+        if not root.is_queued and member(root.object, "spec", "suspend") is wanted:
             return
         if not may_be(root):
             return
         try:
+            if root.is_queued:
+                return _in_its_queue(attempts, root, wanted)
             return attempts.note(root, {}, {"suspend": wanted}, as_seen=True)
         except Changed as error:
             changed = error
     raise changed
+
+
+def _in_its_queue(attempts: Attempts, root: Root, waits: bool) -> None:
+    """Kueue alone suspends and starts it.  The mark is for a Workload that Kueue has not made yet."""
+    attempts.note(root, {names.HELD: _now() if waits else None}, as_seen=True)
+    return attempts.hold_back(root) if waits else attempts.let_go(root)

@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from adapters.base import AttemptRef, Finding
-from adapters.kubernetes import capacity, names, render
+from adapters.kubernetes import capacity, extension_checks, names, render
 from adapters.kubernetes.errors import Forbidden, KubernetesError, NotThere
+from adapters.kubernetes.extension_checks import WRITES
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.resources import (
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
 
 TRIED = JobSpec(kind=Kind.BATCH, name="check", image="registry.example/check:1", command=("true",))
-WRITES = ("get", "list", "create", "patch", "delete")
 # What deploy/kubernetes/ grants; each is asked for in each namespace.
 RIGHTS: tuple[tuple[Resource, str, tuple[str, ...]], ...] = (
     (JOBS, "", WRITES),
@@ -60,8 +60,9 @@ def findings(client: Client, options: Options) -> Sequence[Finding]:
         told += _asked("identity", lambda: _identity(client))
         told += _asked("nodes", lambda: _nodes(client, options))
         told += _asked("namespaces", lambda: _namespaces(client, options))
+        told += _asked("extensions", lambda: extension_checks.findings(client, options))
         for namespace in names.all_namespaces(options):
-            rights = _asked("rights", partial(_rights, client, namespace))
+            rights = _asked("rights", partial(_rights, client, options, namespace))
             told += rights
             if all(one.well for one in rights):
                 told += _trial(client, options, namespace)
@@ -131,15 +132,16 @@ def _namespaces(client: Client, options: Options) -> Iterator[Finding]:
             yield Finding(subject="namespaces", well=True, message=f"{name} is there")
 
 
-def _rights(client: Client, namespace: str) -> Iterator[Finding]:
+def _rights(client: Client, options: Options, namespace: str) -> Iterator[Finding]:
     missing = []
-    for resource, part, verbs in RIGHTS:
+    wanted = (*RIGHTS, *extension_checks.rights(options))
+    for resource, part, verbs in wanted:
         for verb in verbs:
             if not _may(client, namespace, resource, part, verb):
                 name = f"{resource.plural}/{part}" if part else resource.plural
                 missing.append(f"{verb} {name}")
     if missing:
-        nothing = len(missing) == sum(len(verbs) for _, _, verbs in RIGHTS)
+        nothing = len(missing) == sum(len(verbs) for _, _, verbs in wanted)
         told = "do anything: its role is not bound there" if nothing else ", ".join(missing)
         message = f"in {namespace} the broker may not {told}"
         yield Finding(subject="rights", well=False, message=message)

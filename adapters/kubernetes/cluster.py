@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from adapters.kubernetes import capacity, names, tenancy
+from adapters.kubernetes import capacity, kueue, names, tenancy
 from adapters.kubernetes.errors import Forbidden, NotThere
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.options import Options
-from adapters.kubernetes.resources import CLAIMS, LIMITS, NODES, PODS, QUOTAS, Resource
+from adapters.kubernetes.resources import (
+    CLAIMS,
+    DEVICE_CLASSES,
+    LIMITS,
+    NODES,
+    PODS,
+    QUOTAS,
+    Resource,
+)
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
@@ -36,11 +44,15 @@ def namespaces(client: Client, options: Options) -> list[str] | None:
     return found
 
 
-def allowed(client: Client, options: Options) -> dict[str, dict[str, Any]]:
+def allowed(
+    client: Client, options: Options, served: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, Any]]:
     """What each namespace of ours allows, as far as the broker may read it."""
     found: dict[str, dict[str, Any]] = {}
+    version = kueue.version(served.get(kueue.GROUP, ()))
+    queues = [("queues", kueue.local_queues(version), tenancy.named)] if version is not None else []
     for namespace in names.all_namespaces(options):
-        for part, resource, read in PARTS:
+        for part, resource, read in [*PARTS, *queues]:
             with suppress(Forbidden, NotThere):
                 rows = client.items(resource.path(namespace))
                 found.setdefault(namespace, {})[part] = read(rows)
@@ -61,8 +73,19 @@ def apis(client: Client) -> dict[str, list[str]]:
 PARTS: tuple[tuple[str, Resource, Callable[[Sequence[Manifest]], list[Any]]], ...] = (
     ("quotas", QUOTAS, tenancy.quotas),
     ("limits", LIMITS, tenancy.limits),
-    ("claims", CLAIMS, tenancy.claims),
+    ("claims", CLAIMS, tenancy.named),
 )
+
+
+def device_classes(client: Client, served: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """``None``: there is no DRA, or the broker may not ask."""
+    group, _, version = DEVICE_CLASSES.group.partition("/")
+    if version not in served.get(group, ()):
+        return None
+    try:
+        return tenancy.named(client.items(DEVICE_CLASSES.path()))
+    except (Forbidden, NotThere):
+        return None
 
 
 def pods(client: Client, options: Options) -> list[Manifest]:

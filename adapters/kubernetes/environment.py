@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from adapters.base import AttemptRef
 from adapters.job_environment import as_text, local_path_or_uri, variable_name
+from adapters.kubernetes import job_sets
 from adapters.kubernetes.names import Manifest
 from adapters.kubernetes.options import FabricOptions, Options
 from api_spec.jobs import Array, Fabric, JobSpec
@@ -38,7 +39,8 @@ def of_pod(spec: JobSpec, ref: AttemptRef, options: Options, domain: str) -> lis
     plain = {**options.environment, **fabric_of(spec, options).environment, **spec.environment}
     plain |= _contract(spec, ref)
     if spec.resources.nodes > 1:
-        plain |= _rendezvous(spec, ref, domain)
+        leader = job_sets.leader(ref.marker) if job_sets.wanted(spec, options) else f"{ref.marker}-0"
+        plain |= _rendezvous(spec, f"{leader}.{domain}")
     found = [{"name": name, "value": literal(value)} for name, value in plain.items()]
     return [*found, *_of_the_index(spec, ref), *_secrets(spec)]
 
@@ -69,9 +71,8 @@ def _contract(spec: JobSpec, ref: AttemptRef) -> dict[str, str]:
     return found
 
 
-def _rendezvous(spec: JobSpec, ref: AttemptRef, domain: str) -> dict[str, str]:
+def _rendezvous(spec: JobSpec, leader: str) -> dict[str, str]:
     """What ``torchrun`` reads for options that are not given."""
-    leader = f"{ref.marker}-0.{domain}"
     return {
         "MASTER_ADDR": leader,
         "MASTER_PORT": str(RENDEZVOUS_PORT),

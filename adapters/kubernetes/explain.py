@@ -21,7 +21,8 @@ def reasons(bundle: Bundle, events: Sequence[Manifest], kind: str) -> list[Refus
 
 def _found(bundle: Bundle, events: Sequence[Manifest], kind: str) -> Iterator[Refusal]:
     if member(bundle.root, "spec", "suspend") is True:
-        yield Refusal(Reason.HELD, "the job is held")
+        reason, message = observations.waits_for(bundle)
+        yield Refusal(reason, message or "the job is held")
         return
     if (refused := words.refused_pod(events)) is not None:
         yield Refusal(*refused)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapters.base import Inventory, NodeShape
-from adapters.kubernetes import environment, names, native, pods, tenancy
+from adapters.kubernetes import devices, environment, extensions, names, native, pods, tenancy
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
@@ -20,6 +20,7 @@ def refusals(spec: JobSpec, inventory: Inventory, options: Options, backend: str
     yield from tenancy.refusals(spec, inventory, options)
     if not list(native.refusals(spec, backend)):
         yield from _labels(spec, inventory, options, backend)
+        yield from extensions.refusals(spec, inventory, options, backend)
 
 
 def _namespace(spec: JobSpec, inventory: Inventory, options: Options) -> Iterator[Refusal]:
@@ -71,7 +72,7 @@ def _holds(shape: NodeShape, spec: JobSpec) -> bool:
 
 def _gpu_type(spec: JobSpec, inventory: Inventory, options: Options) -> Iterator[Refusal]:
     wanted = spec.resources.gpu_type
-    if wanted is None:
+    if wanted is None or devices.are_claimed(spec, options):
         return
     product, known = options.gpu_types.get(wanted, wanted), inventory.details.get("products", [])
     if product not in known:

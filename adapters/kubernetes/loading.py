@@ -16,13 +16,16 @@ from adapters.option_readers import Reader
 
 RESOURCE = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 LONGEST_DRAIN_S = 3600
+LONGEST_EXPRESSION = 10 * 1024
+"""Kubernetes takes no longer one."""
+LONGEST_LABEL = 63
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def load(given: Mapping[str, Any], name: str) -> Options:
     """Raises ``ValueError`` for what is not known, is missing, contradicts itself or has the wrong type."""
     options = Options(**read.table(name, "", given, Options, READERS))
-    for check in (_check_way, _check_namespaces):
+    for check in (_check_way, _check_namespaces, _check_devices):
         if fault := check(options):
             raise ValueError(f"{name}: {fault}")
     return options
@@ -44,8 +47,23 @@ def _name(key: str, value: Any) -> str:
     return str(value)
 
 
+def _label(key: str, value: Any) -> str:
+    """Of an object whose name is also the value of a label."""
+    if len(_name(key, value)) > LONGEST_LABEL:
+        raise ValueError(
+            f"{key} is the name of a queue, of at most {LONGEST_LABEL} characters, not {value!r}"
+        )
+    return str(value)
+
+
 def _names(key: str, value: Any) -> tuple[str, ...]:
     return tuple(_name(f"{key}[{index}]", one) for index, one in enumerate(read.texts(key, value)))
+
+
+def _expression(key: str, value: Any) -> str:
+    if len(read.text(key, value)) > LONGEST_EXPRESSION:
+        raise ValueError(f"{key} is an expression of at most {LONGEST_EXPRESSION} characters")
+    return str(value)
 
 
 def _resource(key: str, value: Any) -> str:
@@ -103,7 +121,11 @@ READERS: Mapping[str, Reader] = {
     "run_as_user": _user, "run_as_group": _user,
     "priorities": partial(read.priorities, _name), "preemptible": _name, "tolerations": _tolerations,
     "gpu_resource": _resource, "gpu_types": partial(read.of_names, read.text),
-    "mig_profiles": partial(read.of_names, _resource), "fabrics": partial(read.fabrics, _fabric),
+    "mig_profiles": partial(read.of_names, _resource), "device_class": _name,
+    "device_classes": partial(read.of_names, _name), "device_selectors": partial(read.of_names, _expression),
+    "queue": _label, "queues": partial(read.of_names, _label),
+    "queue_priorities": partial(read.priorities, _name), "job_sets": read.truth,
+    "fabrics": partial(read.fabrics, _fabric),
     "environment": read.variables, "shared_memory_mib": read.whole, "outputs_claim": _name,
     "keep_s": read.whole, "domain": read.text,
 }
@@ -135,4 +157,10 @@ def _check_way(options: Options) -> str | None:
 def _check_namespaces(options: Options) -> str | None:
     if not options.namespace and not options.namespaces:
         return "namespace (of all projects) or namespaces (project to namespace) is missing"
+    return None
+
+
+def _check_devices(options: Options) -> str | None:
+    if options.device_class is None and (options.device_classes or options.device_selectors):
+        return "device_classes and device_selectors go with device_class"
     return None

@@ -19,6 +19,7 @@ from api_spec.reasons import Reason
 LONGEST_GRACE_S = 3600
 LABEL_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 FOREIGN = re.compile(r"(.*\.)?(kubernetes|k8s)\.io/.*")
 KNOWN_OF_KUBERNETES = frozenset(
     {
@@ -36,6 +37,7 @@ class Native:
     grace_s: int = 30
     shared_memory_mib: int = 64
     node_labels: Mapping[str, str] = field(default_factory=dict)
+    queue: str | None = None
 
 
 class CannotRead(ValueError):
@@ -66,22 +68,31 @@ def _node_labels(value: Any) -> Mapping[str, Any]:
     return {"node_labels": dict(value)}
 
 
+def _queue(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, str) or not QUEUE.fullmatch(value):
+        raise CannotRead(f"is {value!r} and not the name of a queue")
+    return {"queue": value}
+
+
 OPTIONS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "grace_s": _grace,
     "shared_memory": _shared_memory,
     "node_labels": _node_labels,
+    "queue": _queue,
 }
 MEANINGS: Mapping[str, str] = {
     "grace_s": f"seconds between SIGTERM and SIGKILL, 0 to {LONGEST_GRACE_S}; 30 by default",
     "shared_memory": 'size of `/dev/shm`, such as "2GiB"; by default `shared_memory_mib`',
     "node_labels": "table of labels and values that the nodes must have; of Kubernetes' own only "
     + ", ".join(f"`{name}`" for name in sorted(KNOWN_OF_KUBERNETES)),
+    "queue": "LocalQueue of Kueue in the namespace; by default that of `queues` or `queue`",
 }
 
 
 def chosen(spec: JobSpec, options: Options, backend: str) -> Native:
     """Of a job that has passed ``refusals``."""
-    found = Native(shared_memory_mib=options.shared_memory_mib)
+    queue = options.queues.get(spec.project or "", options.queue)
+    found = Native(shared_memory_mib=options.shared_memory_mib, queue=queue)
     for _, name, value in _said(spec, backend):
         found = replace(found, **OPTIONS[name](value))
     return found

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapters.base import Handle, Observation, TaskObservation
-from adapters.kubernetes import words
+from adapters.kubernetes import kueue, words
 from adapters.kubernetes.names import MARKER, Manifest, is_cancelled, member
 from adapters.kubernetes.records import Condition, Pod, conditions, moment
 from adapters.kubernetes.words import End
@@ -28,6 +28,7 @@ class Bundle:
     root: Manifest
     pods: Sequence[Pod]
     events: Sequence[Manifest] = ()  # read only where nothing else tells
+    workload: Manifest | None = None  # Kueue's, of what is in a queue
 
     @property
     def conditions(self) -> dict[str, Condition]:
@@ -61,7 +62,15 @@ def is_over(bundle: Bundle) -> bool:
     if bundle.holds("Complete") or bundle.holds("Failed"):
         return True
     # The controller has seen that it makes no more pods; before that it could still make one.
-    return bundle.is_cancelled and bundle.holds("Suspended") and not any(pod.live for pod in bundle.pods)
+    stopped = bundle.holds("Suspended") and not kueue.could_start(bundle.root, bundle.workload)
+    return bundle.is_cancelled and stopped and not any(pod.live for pod in bundle.pods)
+
+
+def may_be_started(bundle: Bundle) -> bool:
+    """By Kueue, which has made its Workload only after somebody held or cancelled the Job."""
+    if bundle.workload is None or not kueue.must_wait(bundle.root):
+        return False
+    return bundle.is_cancelled or not any(map(has_started, bundle.pods))
 
 
 def of_job(bundle: Bundle, tasks: Sequence[int] = ()) -> Observation:
@@ -72,6 +81,7 @@ def of_job(bundle: Bundle, tasks: Sequence[int] = ()) -> Observation:
         state=None,
         native_state=_native_state(bundle),
         native_reason=_native_reason(bundle),
+        restarts=kueue.restarts(bundle.workload, has_stopped=True),
         started_at=bundle.started_at,
         nodes=bundle.nodes,
         handle=handle_of(bundle.root),
@@ -80,7 +90,8 @@ def of_job(bundle: Bundle, tasks: Sequence[int] = ()) -> Observation:
     if is_over(bundle):
         return _ended(seen, bundle, table)
     if _runs(bundle, is_array=bool(tasks)):
-        return replace(seen, state=A.RUNNING, message=_being_taken(bundle))
+        restarts = kueue.restarts(bundle.workload, has_stopped=False)
+        return replace(seen, state=A.RUNNING, restarts=restarts, message=_being_taken(bundle))
     reason, message = waits_for(bundle)
     return replace(seen, state=A.QUEUED, reason=reason, message=message)
 
@@ -96,7 +107,11 @@ def _native_reason(bundle: Bundle) -> str | None:
     for word in ("Failed", "FailureTarget"):
         if bundle.holds(word):
             return bundle.conditions[word].reason
-    return None
+    return kueue.word(bundle.workload) if _is_suspended(bundle) else None
+
+
+def _is_suspended(bundle: Bundle) -> bool:
+    return member(bundle.root, "spec", "suspend") is True
 
 
 # ---- while it lasts ----------------------------------------------------------------------------------
@@ -124,8 +139,8 @@ def has_started(pod: Pod) -> bool:
 
 
 def waits_for(bundle: Bundle) -> tuple[Reason, str | None]:
-    if member(bundle.root, "spec", "suspend") is True:
-        return Reason.HELD, None
+    if _is_suspended(bundle):
+        return kueue.why(bundle.root, bundle.workload) if kueue.queue_of(bundle.root) else (Reason.HELD, None)
     waiting = [pod for pod in bundle.pods if pod.live and not has_started(pod)]
     if not waiting:
         return words.refused_pod(bundle.events) or (Reason.STARTING, _not_made(bundle))
@@ -146,8 +161,7 @@ def _not_made(bundle: Bundle) -> str | None:
 
 def lacks_pods(bundle: Bundle) -> bool:
     """What keeps them from being made, quota and Pod Security, is told by events alone."""
-    held = member(bundle.root, "spec", "suspend") is True
-    return not held and not is_over(bundle) and len(bundle.pods) < wanted_pods(bundle)
+    return not _is_suspended(bundle) and not is_over(bundle) and len(bundle.pods) < wanted_pods(bundle)
 
 
 def wanted_pods(bundle: Bundle) -> int:

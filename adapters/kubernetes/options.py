@@ -77,6 +77,16 @@ class Options:
     """``low`` and ``high`` to a PriorityClass; one without a row is refused."""
     preemptible: str | None = None
     """PriorityClass of jobs that are ``preemptible``; none: nothing is added."""
+    queue: str | None = None
+    """LocalQueue of Kueue in each namespace, that jobs go to; none: to none.  A job may name one itself."""
+    queues: Mapping[str, str] = field(default_factory=dict)
+    """Project to LocalQueue; one without a row goes to ``queue``."""
+    queue_priorities: Mapping[str, str] = field(default_factory=dict)
+    """``low``, ``normal`` and ``high`` to a WorkloadPriorityClass: who goes first in the queue, as
+    ``priorities`` says who goes first on the nodes."""
+    job_sets: bool = False
+    """Finite jobs on several nodes are JobSets and no Indexed Jobs, where the cluster has JobSet.  Leave it
+    on until the last of them is over."""
     tolerations: tuple[Toleration, ...] = ()
     """Of every pod; one with GPUs stands beside the taint ``nvidia.com/gpu`` anyhow."""
     gpu_resource: str = "nvidia.com/gpu"
@@ -85,6 +95,12 @@ class Options:
     """A job's ``gpu_type`` to the node label ``nvidia.com/gpu.product``; another name is taken as it is."""
     mig_profiles: Mapping[str, str] = field(default_factory=dict)
     """A ``mig_profile`` to its resource; another one is ``nvidia.com/mig-PROFILE``."""
+    device_class: str | None = None
+    """DeviceClass that GPUs are claimed of (DRA), as ``gpu.nvidia.com``; none: they are ``gpu_resource``."""
+    device_classes: Mapping[str, str] = field(default_factory=dict)
+    """A job's ``gpu_type`` or ``mig_profile`` to a DeviceClass of its own."""
+    device_selectors: Mapping[str, str] = field(default_factory=dict)
+    """A job's ``gpu_type`` or ``mig_profile`` to a CEL expression that its devices fulfil."""
     fabrics: Mapping[str, FabricOptions] = field(default_factory=dict)
     """What ``fabric: rdma`` and ``gpudirect`` are here; one without a table is refused."""
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapters.base import AttemptRef
-from adapters.kubernetes import environment, volumes
+from adapters.kubernetes import devices, environment, volumes
 from adapters.kubernetes.names import MAIN, SCRIPT, TASKS, Manifest
 from adapters.kubernetes.native import Native
 from adapters.kubernetes.options import Options, Toleration
@@ -62,6 +62,7 @@ def _pod(spec: JobSpec, ref: AttemptRef, options: Options, native: Native) -> Ma
         "containers": [_container(spec, ref, options, native)],
         "volumes": volumes.of_pod(spec, ref, options, native.shared_memory_mib),
         "tolerations": list(_tolerations(spec, options)),
+        **devices.of_pod(spec, ref.marker, options),
     }
     if not spec.is_service:
         found["restartPolicy"] = "Never"
@@ -71,7 +72,7 @@ def _pod(spec: JobSpec, ref: AttemptRef, options: Options, native: Native) -> Ma
         found["subdomain"] = ref.marker
     if selector := _node_labels(spec, options, native):
         found["nodeSelector"] = selector
-    if spec.resources.gpus_per_node and options.runtime_class:
+    if spec.resources.gpus_per_node and options.runtime_class and not devices.are_claimed(spec, options):
         found["runtimeClassName"] = options.runtime_class
     if options.service_account:
         found["serviceAccountName"] = options.service_account
@@ -90,7 +91,7 @@ def _priority_class(spec: JobSpec, options: Options) -> str | None:
 
 def _node_labels(spec: JobSpec, options: Options, native: Native) -> dict[str, str]:
     found = {**native.node_labels, **environment.fabric_of(spec, options).node_labels}
-    if spec.resources.gpu_type is not None:
+    if spec.resources.gpu_type is not None and not devices.are_claimed(spec, options):
         found[PRODUCT] = options.gpu_types.get(spec.resources.gpu_type, spec.resources.gpu_type)
     return found
 
@@ -152,13 +153,14 @@ def _resources(spec: JobSpec, options: Options) -> Manifest:
     limits = {name: str(count) for name, count in extended(spec, options).items()}
     if wanted.memory_per_node_mib is not None:
         limits["memory"] = requests["memory"] = f"{wanted.memory_per_node_mib}Mi"
-    return {"requests": requests, "limits": limits} if limits else {"requests": requests}
+    found: Manifest = {"requests": requests, **({"limits": limits} if limits else {})}
+    return {**found, **devices.of_container(spec, options)}
 
 
 def extended(spec: JobSpec, options: Options) -> dict[str, int]:
     """Of each pod: GPUs or slices of them, and what the fabric takes."""
     wanted, found = spec.resources, {}
-    if wanted.gpus_per_node:
+    if wanted.gpus_per_node and not devices.are_claimed(spec, options):
         name = options.gpu_resource
         if wanted.mig_profile is not None:
             name = options.mig_profiles.get(wanted.mig_profile, f"nvidia.com/mig-{wanted.mig_profile}")

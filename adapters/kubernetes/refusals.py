@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from adapters.base import Inventory
-from adapters.kubernetes import environment, fits, names, native, volumes
+from adapters.kubernetes import devices, environment, fits, names, native, volumes
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal
 from api_spec.jobs import Fabric, JobSpec, Priority
@@ -20,6 +20,8 @@ def refusals(spec: JobSpec, inventory: Inventory | None, options: Options, backe
         *_container(spec),
         *_names(spec),
         *_resources(spec, options),
+        *_priority(spec, options, backend),
+        *devices.refusals(spec, options),
         *_groups(spec),
         *_volumes(spec, options),
         *_service(spec),
@@ -62,7 +64,15 @@ def _resources(spec: JobSpec, options: Options) -> Iterator[Refusal]:
     if wanted.fabric is not Fabric.NONE and wanted.fabric.value not in options.fabrics:
         message = f"asks for the fabric {wanted.fabric}; this backend has no table for it in its fabrics"
         yield _unsupported(message, "/resources/fabric")
-    if spec.priority is not Priority.NORMAL and spec.priority.value not in options.priorities:
+
+
+def _priority(spec: JobSpec, options: Options, backend: str) -> Iterator[Refusal]:
+    """A queue may know priorities that the nodes do not."""
+    if spec.priority is Priority.NORMAL or spec.priority.value in options.priorities:
+        return
+    readable = not list(native.refusals(spec, backend))
+    in_a_queue = readable and native.chosen(spec, options, backend).queue is not None
+    if not (in_a_queue and spec.priority.value in options.queue_priorities):
         message = (
             f"has the priority {spec.priority}; this backend has no PriorityClass for it in its priorities"
         )

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adapters.base import AttemptRef
-from adapters.kubernetes import environment, names, native, pods
+from adapters.kubernetes import devices, environment, job_sets, kueue, names, native, pods
 from adapters.kubernetes.names import Manifest
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.resources import (
     AUTOSCALERS,
     BUDGETS,
+    CLAIM_TEMPLATES,
     DEPLOYMENTS,
+    JOB_SETS,
     JOBS,
     SERVICES,
     Resource,
@@ -37,16 +39,22 @@ def plan(spec: JobSpec, ref: AttemptRef, options: Options, instance: str, backen
     """Of a job that has passed ``refusals``."""
     namespace = names.namespace_of(ref.project, options) or ""
     labels = names.labels(ref.marker, instance)
-    template = pods.template(spec, ref, options, native.chosen(spec, options, backend), labels)
-    resource = DEPLOYMENTS if spec.is_service else JOBS
-    body = _deployment(spec, ref, template) if spec.is_service else _job(spec, ref, template, options)
-    root = _object(resource, ref.marker, namespace, labels, body)
+    chosen = native.chosen(spec, options, backend)
+    template = pods.template(spec, ref, options, chosen, labels)
+    resource, body = _root(spec, ref, template, options)
+    if chosen.queue is not None and not spec.is_service:
+        body["suspend"] = True  # until Kueue starts it
+    of_queue = kueue.labels(spec, options, chosen.queue)
+    root = _object(resource, ref.marker, namespace, {**labels, **of_queue}, body)
     digest = names.digest_of(root)
     root["metadata"]["annotations"] = {**names.notes(ref), names.DIGEST: digest}
     if spec.is_service:
         root["metadata"]["annotations"][names.REVISION] = str(ref.revision)
+    elif chosen.queue is not None and spec.hold:
+        root["metadata"]["annotations"][names.HELD] = "true"
     dependents = tuple(
-        _object(kind, ref.marker, namespace, labels, body) for kind, body in _dependents(spec, ref, labels)
+        _object(kind, name, namespace, labels, body)
+        for kind, name, body in _dependents(spec, ref, labels, options)
     )
     if dependents:  # until they are made, it says itself what is missing
         root["metadata"]["annotations"][names.UNFINISHED] = json.dumps(dependents)
@@ -64,6 +72,7 @@ def revised(there: Manifest, plan: Plan, revision: int) -> Manifest | None:
     if known > revision or same:
         return None
     wanted["metadata"]["annotations"] = {**notes, **wanted["metadata"]["annotations"]}
+    wanted["metadata"]["labels"] = kueue.kept(metadata.get("labels"), wanted["metadata"]["labels"])
     wanted["metadata"]["resourceVersion"] = metadata["resourceVersion"]
     wanted["metadata"]["uid"] = metadata["uid"]
     return wanted  # type: ignore[no-any-return]
@@ -81,6 +90,13 @@ def _object(
 ) -> Manifest:
     metadata = {"name": name, "namespace": namespace, "labels": dict(labels)}
     return {"apiVersion": resource.group, "kind": resource.kind, "metadata": metadata, "spec": body}
+
+
+def _root(spec: JobSpec, ref: AttemptRef, template: Manifest, options: Options) -> tuple[Resource, Manifest]:
+    if spec.is_service:
+        return DEPLOYMENTS, _deployment(spec, ref, template)
+    job = _job(spec, ref, template, options)
+    return (JOB_SETS, job_sets.body(job, ref.marker)) if job_sets.wanted(spec, options) else (JOBS, job)
 
 
 # ---- finite work -------------------------------------------------------------------------------------
@@ -148,10 +164,20 @@ def replicas(spec: JobSpec, ref: AttemptRef) -> int:
 
 
 def _dependents(
-    spec: JobSpec, ref: AttemptRef, labels: dict[str, str]
+    spec: JobSpec, ref: AttemptRef, labels: dict[str, str], options: Options
+) -> Iterator[tuple[Resource, str, Manifest]]:
+    if devices.are_claimed(spec, options):
+        name = devices.template_name(spec, ref.marker, options)
+        yield CLAIM_TEMPLATES, name, devices.claim(spec, options)
+    for kind, body in _by_the_marker(spec, ref, labels, options):
+        yield kind, ref.marker, body
+
+
+def _by_the_marker(
+    spec: JobSpec, ref: AttemptRef, labels: dict[str, str], options: Options
 ) -> Iterator[tuple[Resource, Manifest]]:
     chosen = {names.MARKER: labels[names.MARKER]}
-    if spec.resources.nodes > 1:
+    if spec.resources.nodes > 1 and not job_sets.wanted(spec, options):  # a JobSet makes its own
         yield SERVICES, {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": chosen}
     if spec.service is None:
         return

@@ -36,10 +36,15 @@ AUTOSCALERS = Resource(
     kind="HorizontalPodAutoscaler", group="autoscaling/v2", plural="horizontalpodautoscalers"
 )
 BUDGETS = Resource(kind="PodDisruptionBudget", group="policy/v1", plural="poddisruptionbudgets")
+JOB_SETS = Resource(kind="JobSet", group="jobset.x-k8s.io/v1alpha2", plural="jobsets")
+CLAIM_TEMPLATES = Resource(
+    kind="ResourceClaimTemplate", group="resource.k8s.io/v1", plural="resourceclaimtemplates"
+)
+DEVICE_CLASSES = Resource(kind="DeviceClass", group="resource.k8s.io/v1", plural="deviceclasses")
 REVIEWS = Resource(kind="SelfSubjectReview", group="authentication.k8s.io/v1", plural="selfsubjectreviews")
 ACCESS = Resource(
     kind="SelfSubjectAccessReview", group="authorization.k8s.io/v1", plural="selfsubjectaccessreviews"
 )
 
-ROOTS = {one.kind: one for one in (JOBS, DEPLOYMENTS)}
+ROOTS = {one.kind: one for one in (JOBS, DEPLOYMENTS, JOB_SETS)}
 """What an attempt is; all else belongs to one of them."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters.base import Observation, ServiceObservation
-from adapters.kubernetes import words
+from adapters.kubernetes import kueue, words
 from adapters.kubernetes.names import MARKER, Manifest, member, revision_of
 from adapters.kubernetes.observations import Bundle, handle_of, why_pod_waits
 from adapters.kubernetes.records import Pod
@@ -105,7 +105,10 @@ def shortfall(bundle: Bundle) -> tuple[Reason, str | None]:
     missing = [pod for pod in bundle.pods if pod.live and not pod.ready and not pod.leaving]
     if not missing:
         return Reason.STARTING, "its pods have not been made yet" if not bundle.pods else None
-    return min((_not_ready(pod) for pod in missing), key=lambda one: words.order_of(one[0]))
+    told = [_not_ready(pod) for pod in missing]
+    if bundle.workload is not None:
+        told.append(kueue.why(bundle.root, bundle.workload))
+    return min(told, key=lambda one: words.order_of(one[0]))
 
 
 def _not_ready(pod: Pod) -> tuple[Reason, str | None]:

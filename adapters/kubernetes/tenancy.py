@@ -1,11 +1,12 @@
 """What a namespace allows: its quotas, its limits for one container, and the claims that there are.  Pure.
 
-``Inventory.details["tenancy"]`` is {namespace: {"quotas", "limits", "claims"}}; a namespace, or a member of
-one, that is not in it could not be read, and refuses nothing:
+``Inventory.details["tenancy"]`` is {namespace: {"quotas", "limits", "claims", "queues"}}; a namespace, or a
+member of one, that is not in it could not be read, and refuses nothing:
 
     quotas   [{"name", "hard": {"requests.nvidia.com/gpu": 8.0}}], without those of some pods only
     limits   [{"name", "max": {"cpu": 4.0}}], of containers
     claims   [names]
+    queues   [names] of LocalQueues, where there is Kueue; ``extensions`` looks at them
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from adapters.base import Inventory
-from adapters.kubernetes import names, pods, volumes
+from adapters.kubernetes import devices, names, pods, volumes
 from adapters.kubernetes.capacity import quantity
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.options import Options
@@ -52,7 +53,7 @@ def limits(found: Sequence[Manifest]) -> list[dict[str, Any]]:
     ]
 
 
-def claims(found: Sequence[Manifest]) -> list[str]:
+def named(found: Sequence[Manifest]) -> list[str]:
     return [_name(one) for one in found]
 
 
@@ -82,6 +83,9 @@ def _quotas(
     """Only what can never be: what others use of it now may be free when the job comes to it."""
     count = pods_at_once(spec)
     asked = {"pods": float(count)}
+    if devices.are_claimed(spec, options):
+        of_class = f"{devices.class_of(spec, options)}.deviceclass.resource.k8s.io/devices"
+        asked[of_class] = float(count * spec.resources.gpus_per_node)
     for name, size in _of_a_pod(spec, options).items():
         asked |= {f"requests.{name}": count * size, f"limits.{name}": count * size}
         if name in ("cpu", "memory"):

@@ -66,6 +66,8 @@ JOB_FAILED: dict[str, Reason | None] = {
     "PodFailurePolicy":           None,
     "FailedIndexes":              None,
     "MaxFailedIndexesExceeded":   None,
+    "FailedJobs":                 None,               # of a JobSet, and the next too
+    "ReachedMaxRestarts":         None,
 }
 
 # What an event on a pod that is gone says of who took it.
@@ -84,7 +86,9 @@ FAILED_CREATE: tuple[tuple[str, Reason], ...] = (
 
 # What the scheduler counts, in its message; the first that is in it decides.
 UNSCHEDULABLE: tuple[tuple[str, Reason], ...] = (
+    ("scheduling gates",          R.SUSPENDED),        # Kueue's, of the pods of a service
     ("persistentvolumeclaim",     R.INVALID_SPEC),
+    ("device class",              R.INVALID_SPEC),     # of a claim, which does not exist
     ("unbound immediate",         R.STARTING),
     ("Insufficient",              R.CAPACITY),
     ("free ports",                R.CAPACITY),

@@ -450,6 +450,7 @@ ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 def checked(server, *, who="broker", allowed=True, trial=None):
     server.says("GET", "/version", says({"gitVersion": "v1.34.4"}))
     server.says("GET", "/api/v1/nodes", listed(node()))
+    server.says("GET", "/apis", says({"kind": "APIGroupList", "groups": []}))
     server.says("GET", "/api/v1/namespaces/jobs", says({"kind": "Namespace"}))
     server.says("POST", REVIEWS, says({"kind": "x", "status": {"userInfo": {"username": who}}}))
     server.says("POST", ACCESS, says({"kind": "x", "status": {"allowed": allowed}}))

@@ -28,7 +28,7 @@ def quota(hard, **members):
 def there(quotas=(), limits=(), claims=None):
     found = {"quotas": tenancy.quotas(list(quotas)), "limits": tenancy.limits(list(limits))}
     if claims is not None:
-        found["claims"] = tenancy.claims([named(name) for name in claims])
+        found["claims"] = tenancy.named([named(name) for name in claims])
     return Inventory(as_of=0, details={"tenancy": {"ml-vision": found}})
 
 

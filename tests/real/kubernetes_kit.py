@@ -28,6 +28,7 @@ PATHS = {
     "events": "/api/v1",
     "horizontalpodautoscalers": "/apis/autoscaling/v2",
     "poddisruptionbudgets": "/apis/policy/v1",
+    "jobsets": "/apis/jobset.x-k8s.io/v1alpha2",
 }
 SETTLE_S = 1.0
 

@@ -121,9 +121,7 @@ class KubernetesAdapter:
     # ---- attempts ------------------------------------------------------------------------------------
 
     def submit(self, ref: AttemptRef, spec: JobSpec) -> Handle:
-        found = self.refusals(spec, None, ref.owner)
-        if found:
-            raise Rejected("; ".join(one.message for one in found), found[0].code)
+        _must_take(self.refusals(spec, None, ref.owner))
         plan = self._plan(spec, ref)
         with writing(self.name):
             root = changes.created(self.name, self.client, self._attempts, plan, ref)
@@ -210,6 +208,9 @@ class KubernetesAdapter:
 
     def update(self, ref: AttemptRef, spec: JobSpec) -> None:
         self._last = (0.0, {})
+        _must_take(self.refusals(spec, None, ref.owner))
+        with reading(self.name):
+            _must_take(cluster.not_served(self.client, spec))
         with writing(self.name), suppress(NotThere):
             there = changes.updated(self.client, self._attempts, self._plan(spec, ref), ref)
             if there is not None:
@@ -289,6 +290,11 @@ def _with_fault(seen: Observation, fault: str) -> Observation:
         return seen
     service = replace(seen.service, message=fault) if seen.service is not None else None
     return replace(seen, message=fault, service=service)
+
+
+def _must_take(found: Sequence[Refusal]) -> None:
+    if found:
+        raise Rejected("; ".join(one.message for one in found), found[0].code)
 
 
 def _pod_of(pods: Sequence[Pod], query: LogQuery, tasks: Sequence[int]) -> Pod | None:

@@ -5,16 +5,14 @@ Every method raises ``KubernetesError``.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from adapters.base import AttemptRef
-from adapters.kubernetes import names, observations, records, serving
+from adapters.kubernetes import dependents, names, observations, records, serving
 from adapters.kubernetes.client import Client
 from adapters.kubernetes.errors import Changed, Conflict, Forbidden, NotThere, Refused
 from adapters.kubernetes.names import Manifest, member, rows
@@ -22,8 +20,6 @@ from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.records import Pod
 from adapters.kubernetes.resources import (
-    AUTOSCALERS,
-    BUDGETS,
     DEPLOYMENTS,
     EVENTS,
     JOBS,
@@ -35,13 +31,6 @@ from adapters.kubernetes.resources import (
 from api_spec.jobs import Kind
 
 UNUSUAL_S = 2.0
-DEPENDENTS = {one.kind: one for one in (SERVICES, AUTOSCALERS, BUDGETS)}
-KNOWN_MEMBERS = {
-    SERVICES.kind: {"clusterIP", "publishNotReadyAddresses", "selector", "ports"},
-    AUTOSCALERS.kind: {"scaleTargetRef", "minReplicas", "maxReplicas", "metrics"},
-    BUDGETS.kind: {"maxUnavailable", "selector"},
-}
-"""Of their specs: what ``render`` writes, and no ``type`` or ``externalIPs``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,14 +198,14 @@ class Attempts:
         written = member(root.object, "metadata", "annotations", names.UNFINISHED)
         if not isinstance(written, str):
             return
-        wanted = _dependents(root, written)
-        for one in wanted:
-            self._own(root, DEPENDENTS[one["kind"]], one)
+        wanted = dependents.written(root.marker, written, self._options)
         kept = {one["kind"] for one in wanted}
-        if root.is_service:
-            for resource in (AUTOSCALERS, BUDGETS):
+        if root.is_service:  # first: KEDA takes no Deployment that another autoscaler still has
+            for resource in dependents.removable(self._options):
                 if resource.kind not in kept:
                     self._remove(root, resource)
+        for one in wanted:
+            self._own(root, dependents.DEPENDENTS[one["kind"]], one)
         self.note(root, {names.UNFINISHED: None})
 
     def _own(self, root: Root, resource: Resource, body: Manifest) -> None:
@@ -271,21 +260,6 @@ def _has_a_name(found: Manifest) -> bool:
 def _belongs_to(root: Root, found: Manifest) -> bool:
     owners = rows(member(found, "metadata", "ownerReferences"))
     return any(one.get("uid") == root.uid for one in owners)
-
-
-def _dependents(root: Root, written: str) -> list[Manifest]:
-    """What it carries may have been edited by whoever may edit it.  Raises ``Refused``."""
-    try:
-        found = json.loads(written)
-    except (ValueError, RecursionError):
-        found = None
-    wanted: list[Any] = found if isinstance(found, list) else [None]
-    for one in wanted:
-        named = member(one, "metadata", "name") == root.marker and isinstance(member(one, "spec"), dict)
-        known = KNOWN_MEMBERS.get(str(member(one, "kind")))
-        if not named or known is None or set(one["spec"]) - known:
-            raise Refused(f"its annotation {names.UNFINISHED} is not what the broker wrote")
-    return wanted
 
 
 def _kinds_of(ref: AttemptRef) -> set[Resource]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapters.base import Inventory, NodeShape
-from adapters.kubernetes import environment, names, native, pods, tenancy
+from adapters.kubernetes import autoscaling, environment, names, native, pods, tenancy, topology
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
@@ -20,6 +20,9 @@ def refusals(spec: JobSpec, inventory: Inventory, options: Options, backend: str
     yield from tenancy.refusals(spec, inventory, options)
     if not list(native.refusals(spec, backend)):
         yield from _labels(spec, inventory, options, backend)
+        yield from topology.never(spec, inventory, options, backend)
+    if spec.service is not None:
+        yield from autoscaling.not_served(spec.service, inventory.details.get("apis", {}))
 
 
 def _namespace(spec: JobSpec, inventory: Inventory, options: Options) -> Iterator[Refusal]:

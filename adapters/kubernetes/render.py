@@ -11,18 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adapters.base import AttemptRef
-from adapters.kubernetes import environment, names, native, pods
+from adapters.kubernetes import autoscaling, environment, identity, names, native, pods
 from adapters.kubernetes.names import Manifest
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.resources import (
-    AUTOSCALERS,
     BUDGETS,
     DEPLOYMENTS,
     JOBS,
     SERVICES,
     Resource,
 )
-from api_spec.jobs import JobSpec, Replicas, ScaleOn
+from api_spec.jobs import JobSpec
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,8 @@ def plan(spec: JobSpec, ref: AttemptRef, options: Options, instance: str, backen
     if spec.is_service:
         root["metadata"]["annotations"][names.REVISION] = str(ref.revision)
     dependents = tuple(
-        _object(kind, ref.marker, namespace, labels, body) for kind, body in _dependents(spec, ref, labels)
+        _object(kind, ref.marker, namespace, labels, body)
+        for kind, body in _dependents(spec, ref, labels, options)
     )
     if dependents:  # until they are made, it says itself what is missing
         root["metadata"]["annotations"][names.UNFINISHED] = json.dumps(dependents)
@@ -148,7 +148,7 @@ def replicas(spec: JobSpec, ref: AttemptRef) -> int:
 
 
 def _dependents(
-    spec: JobSpec, ref: AttemptRef, labels: dict[str, str]
+    spec: JobSpec, ref: AttemptRef, labels: dict[str, str], options: Options
 ) -> Iterator[tuple[Resource, Manifest]]:
     chosen = {names.MARKER: labels[names.MARKER]}
     if spec.resources.nodes > 1:
@@ -157,18 +157,6 @@ def _dependents(
         return
     port = {"name": "http", "port": spec.service.port, "targetPort": "http"}
     yield SERVICES, {"selector": chosen, "ports": [port]}
-    if spec.service.scale_on is not None:
-        yield AUTOSCALERS, _autoscaler(spec.service.scale_on, spec.service.replicas, ref)
+    yield from autoscaling.scaler(spec.service, ref.marker, options)
     if spec.service.replicas.max > 1:
         yield BUDGETS, {"maxUnavailable": 1, "selector": {"matchLabels": chosen}}
-
-
-def _autoscaler(scale_on: ScaleOn, replicas: Replicas, ref: AttemptRef) -> Manifest:
-    target = {"type": "Utilization", "averageUtilization": round(scale_on.target)}
-    metric = {"name": scale_on.metric, "target": target}
-    return {
-        "scaleTargetRef": {"apiVersion": DEPLOYMENTS.group, "kind": DEPLOYMENTS.kind, "name": ref.marker},
-        "minReplicas": replicas.min,
-        "maxReplicas": replicas.max,
-        "metrics": [{"type": "Resource", "resource": metric}],
-    }

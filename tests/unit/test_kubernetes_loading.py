@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from adapters.kubernetes import loading
-from adapters.kubernetes.options import FabricOptions, Options, Toleration
+from adapters.kubernetes.options import FabricOptions, Impersonate, Options, Toleration
 
 LEAST = {"kubeconfig": "/etc/kube", "namespace": "jobs"}
 BY_URL = {"url": "https://k8s.example:6443", "token_file": "/etc/token", "namespace": "jobs"}
@@ -24,7 +24,12 @@ def test_the_least_that_says_where_and_for_whom(given):
 
 @pytest.mark.parametrize(
     "of, readers",
-    [(Options, loading.READERS), (FabricOptions, loading.FABRIC), (Toleration, loading.TOLERATION)],
+    [
+        (Options, loading.READERS),
+        (FabricOptions, loading.FABRIC),
+        (Toleration, loading.TOLERATION),
+        (Impersonate, loading.IMPERSONATE),
+    ],
 )
 def test_every_option_is_read(of, readers):
     assert set(readers) == {one.name for one in fields(of)}

@@ -1,0 +1,47 @@
+"""What belongs to an attempt beside its root object, and what of it the broker itself would write.  Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from adapters.kubernetes import autoscaling, names
+from adapters.kubernetes.errors import Refused
+from adapters.kubernetes.names import Manifest, member
+from adapters.kubernetes.options import Options
+from adapters.kubernetes.resources import AUTOSCALERS, BUDGETS, SCALED_OBJECTS, SERVICES, Resource
+
+DEPENDENTS = {one.kind: one for one in (SERVICES, AUTOSCALERS, SCALED_OBJECTS, BUDGETS)}
+KNOWN_MEMBERS = {
+    SERVICES.kind: {"clusterIP", "publishNotReadyAddresses", "selector", "ports"},
+    AUTOSCALERS.kind: {"scaleTargetRef", "minReplicas", "maxReplicas", "metrics"},
+    SCALED_OBJECTS.kind: {"scaleTargetRef", "minReplicaCount", "maxReplicaCount", "triggers"},
+    BUDGETS.kind: {"maxUnavailable", "selector"},
+}
+"""Of their specs: what ``render`` writes, and no ``type`` or ``externalIPs``."""
+
+
+def written(marker: str, text: str, options: Options) -> list[Manifest]:
+    """What a root object carries may have been edited by whoever may edit it.  Raises ``Refused``."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    wanted: list[Any] = found if isinstance(found, list) else [None]
+    if not all(_is_ours(one, marker, options) for one in wanted):
+        raise Refused(f"its annotation {names.UNFINISHED} is not what the broker wrote")
+    return wanted
+
+
+def _is_ours(one: Any, marker: str, options: Options) -> bool:
+    kind, spec = str(member(one, "kind")), member(one, "spec")
+    known = KNOWN_MEMBERS.get(kind)
+    if member(one, "metadata", "name") != marker or not isinstance(spec, dict) or known is None:
+        return False
+    return set(spec) <= known and (kind != SCALED_OBJECTS.kind or autoscaling.is_rendered(spec, options))
+
+
+def removable(options: Options) -> tuple[Resource, ...]:
+    """What a service may have had in another revision.  KEDA's are looked for only where the broker makes
+    some, since elsewhere it has no right to."""
+    return (AUTOSCALERS, BUDGETS, *([SCALED_OBJECTS] if options.prometheus is not None else []))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -35,11 +35,13 @@ from adapters.base import (
     Unsettled,
 )
 from adapters.kubernetes import (
+    acting,
     capacity,
     changes,
     checks,
     cluster,
     explain,
+    identity,
     loading,
     logs,
     names,
@@ -51,7 +53,7 @@ from adapters.kubernetes import (
     volumes,
 )
 from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of
-from adapters.kubernetes.errors import Conflict, KubernetesError, NotThere, reading, writing
+from adapters.kubernetes.errors import Conflict, KubernetesError, NotThere, reading
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.records import Pod
@@ -105,7 +107,8 @@ class KubernetesAdapter:
     # ---- pure ----------------------------------------------------------------------------------------
 
     def refusals(self, spec: JobSpec, inventory: Inventory | None, owner: str = "") -> Sequence[Refusal]:
-        return refusals.refusals(spec, inventory, self.options, self.name)
+        of_the_job = refusals.refusals(spec, inventory, self.options, self.name)
+        return [*identity.refusals(owner, spec.project or "", self.options, self.name), *of_the_job]
 
     def render(self, spec: JobSpec, ref: AttemptRef) -> str:
         return render.text(self._plan(spec, ref))
@@ -123,9 +126,9 @@ class KubernetesAdapter:
     def submit(self, ref: AttemptRef, spec: JobSpec) -> Handle:
         _must_take(self.refusals(spec, None, ref.owner))
         plan = self._plan(spec, ref)
-        with writing(self.name):
+        with self._writing(ref):
             root = changes.created(self.name, self.client, self._attempts, plan, ref)
-        self._finish(root)  # it is there and may run: from here on nothing is "not submitted"
+        self._finish(root, ref)  # it is there and may run: from here on nothing is "not submitted"
         return observations.handle_of(root.object)
 
     def find(self, marker: str, since: float) -> Found | Absent | Unsettled:
@@ -149,7 +152,7 @@ class KubernetesAdapter:
         by_marker = {ref.marker: ref for ref in refs}
         found = {}
         for marker, (root, bundle) in seen.items():
-            fault = self._finish(root)
+            fault = self._finish(root, by_marker[marker])
             told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
             found[marker] = _with_fault(told, fault) if fault else told
         return Observations(as_of=as_of, complete=True, found=found)
@@ -161,11 +164,16 @@ class KubernetesAdapter:
             return serving.of_service(bundle, port, self.options.domain)
         return observations.of_job(bundle, tasks_of(ref, root.object))
 
-    def _finish(self, root: Root) -> str | None:
+    def _writing(self, ref: AttemptRef) -> AbstractContextManager[None]:
+        return acting.writing_as_owner(self.name, self.client, ref, self.options)
+
+    def _finish(self, root: Root, ref: AttemptRef) -> str | None:
         """Whoever submitted it may have died before all of it was made.  A fault is a sentence, and the next
         pass tries again."""
         try:
-            self._attempts.finish(root)
+            if names.UNFINISHED in (member(root.object, "metadata", "annotations") or {}):
+                with acting.as_owner(self.client, ref, self.options):
+                    self._attempts.finish(root)
         except KubernetesError as error:
             return f"what belongs to it has not been made yet: {error}"
         return None
@@ -185,7 +193,7 @@ class KubernetesAdapter:
 
     def cancel(self, ref: AttemptRef) -> None:
         self._last = (0.0, {})
-        with writing(self.name), suppress(NotThere):
+        with self._writing(ref), suppress(NotThere):
             root = self._attempts.root(ref)
             if root is None or self._attempts.is_over(root):
                 return
@@ -198,12 +206,12 @@ class KubernetesAdapter:
     def hold(self, ref: AttemptRef) -> None:
         """Only what has not started: to suspend a Job that runs would end its pods."""
         self._last = (0.0, {})
-        with writing(self.name), suppress(NotThere):
+        with self._writing(ref), suppress(NotThere):
             changes.suspended(self._attempts, ref)
 
     def release(self, ref: AttemptRef) -> None:
         self._last = (0.0, {})
-        with writing(self.name), suppress(NotThere):
+        with self._writing(ref), suppress(NotThere):
             changes.resumed(self._attempts, ref)
 
     def update(self, ref: AttemptRef, spec: JobSpec) -> None:
@@ -211,13 +219,13 @@ class KubernetesAdapter:
         _must_take(self.refusals(spec, None, ref.owner))
         with reading(self.name):
             _must_take(cluster.not_served(self.client, spec))
-        with writing(self.name), suppress(NotThere):
+        with self._writing(ref), suppress(NotThere):
             there = changes.updated(self.client, self._attempts, self._plan(spec, ref), ref)
             if there is not None:
-                self._finish(there)
+                self._finish(there, ref)
 
     def cleanup(self, ref: AttemptRef) -> None:
-        with writing(self.name), suppress(NotThere, Conflict):
+        with self._writing(ref), suppress(NotThere, Conflict):
             root = self._attempts.root(ref)
             if root is not None and self._attempts.is_over(root):
                 self.client.delete(root.path, root.uid)
@@ -285,16 +293,16 @@ class KubernetesAdapter:
         return self.client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})
 
 
+def _must_take(found: Sequence[Refusal]) -> None:
+    if found:
+        raise Rejected("; ".join(one.message for one in found), found[0].code)
+
+
 def _with_fault(seen: Observation, fault: str) -> Observation:
     if seen.state is observations.A.ENDED:
         return seen
     service = replace(seen.service, message=fault) if seen.service is not None else None
     return replace(seen, message=fault, service=service)
-
-
-def _must_take(found: Sequence[Refusal]) -> None:
-    if found:
-        raise Rejected("; ".join(one.message for one in found), found[0].code)
 
 
 def _pod_of(pods: Sequence[Pod], query: LogQuery, tasks: Sequence[int]) -> Pod | None:

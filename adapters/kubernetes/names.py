@@ -11,6 +11,7 @@ Of the root object, which is the attempt, and of its pods:
     annotation workload-broker/manifest      digest of what was sent: whether a namesake is the same
     annotation workload-broker/revision      of a service
     annotation workload-broker/cancelled     when it was told to end; it stays as a record until cleanup
+    annotation workload-broker/user          as whom it was made, where that is its owner and not the broker
     annotation workload-broker/unfinished    what belongs to it and may not have been made yet
     annotation label.workload-broker/NAME    of a pod: a label of the job
     annotation workload-broker/script, tasks of a pod: a batch script and a table, which it sees as files
@@ -40,6 +41,7 @@ DIGEST = f"{BROKER}/manifest"
 REVISION = f"{BROKER}/revision"
 CANCELLED = f"{BROKER}/cancelled"
 UNFINISHED = f"{BROKER}/unfinished"
+USER = f"{BROKER}/user"
 SCRIPT = f"{BROKER}/script"
 TASKS = f"{BROKER}/tasks"
 

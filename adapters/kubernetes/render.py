@@ -44,6 +44,8 @@ def plan(spec: JobSpec, ref: AttemptRef, options: Options, instance: str, backen
     root["metadata"]["annotations"] = {**names.notes(ref), names.DIGEST: digest}
     if spec.is_service:
         root["metadata"]["annotations"][names.REVISION] = str(ref.revision)
+    if (who := identity.identity_of(ref.owner, ref.project, options)) is not None:
+        root["metadata"]["annotations"][names.USER] = who.user
     dependents = tuple(
         _object(kind, ref.marker, namespace, labels, body)
         for kind, body in _dependents(spec, ref, labels, options)

@@ -202,6 +202,8 @@ class KubernetesAdapter:
                 self._attempts.note(root, {names.CANCELLED: datetime.now(UTC).isoformat()}, stops)
             elif any(member(root.object, "spec", key) != value for key, value in stops.items()):
                 self._attempts.note(root, {}, stops)  # somebody has started it again
+            if root.is_service:
+                self._attempts.unscale(root)
 
     def hold(self, ref: AttemptRef) -> None:
         """Only what has not started: to suspend a Job that runs would end its pods."""

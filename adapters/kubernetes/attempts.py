@@ -25,6 +25,7 @@ from adapters.kubernetes.resources import (
     JOBS,
     PODS,
     ROOTS,
+    SCALED_OBJECTS,
     SERVICES,
     Resource,
 )
@@ -220,6 +221,11 @@ class Attempts:
                 raise Refused(f"another {resource.kind} has the name of what belongs to it") from error
             uid = member(there, "metadata", "uid")
             self._client.merge(path, {"metadata": {"uid": uid}, "spec": body["spec"]})
+
+    def unscale(self, root: Root) -> None:
+        """KEDA would bring back what is scaled to nothing; Kubernetes' own autoscaler leaves that alone."""
+        if self._options.prometheus is not None:
+            self._remove(root, SCALED_OBJECTS)
 
     def _remove(self, root: Root, resource: Resource) -> None:
         path = resource.path(root.namespace, root.marker)

@@ -283,6 +283,11 @@ def test_a_service_that_may_have_no_replica_waits_for_keda(bench):
     assert not bench.api.items(path), "two autoscalers of one Deployment would fight over it"
     assert bench.one("horizontalpodautoscalers", ref)
 
+    asleep = bench.submit(wanted)
+    assert len(bench.api.items(path)) == 1
+    bench.adapter.cancel(asleep)
+    assert not bench.api.items(path), "it would bring back what was cancelled"
+
 
 def test_a_service_without_a_replica_says_so(bench):
     """As KEDA leaves it."""

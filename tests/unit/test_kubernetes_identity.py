@@ -13,13 +13,17 @@ from api_spec.jobs import Kind
 from api_spec.reasons import Reason
 from tests.builders import spec
 from tests.contract.places import new_ref
-from tests.unit.kubernetes_stub import JOBS, MARKER, job_object, says, scripted, status
+from tests.unit.kubernetes_objects import node
+from tests.unit.kubernetes_stub import JOBS, MARKER, Scripted, job_object, listed, says, scripted, status
 from tests.unit.test_kubernetes_render import options, plan
 
 WANTED = spec(image="a:1", kind=Kind.BATCH, project="vision")
 REF = new_ref(WANTED, marker=MARKER, owner="ana", project="vision")
 BY_NAME = {"user": "ml:{owner}", "groups": ["ml:{project}", "ml"]}
 BY_TABLE = {"table": {"ana": "ana@example.org"}}
+
+REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 def known(**given):
@@ -158,6 +162,73 @@ def test_what_one_owner_may_not_takes_the_backend_from_nobody_else(server):
         server.adapter(impersonate=BY_NAME).submit(REF, WANTED)
 
     assert busy.value.reason is not Reason.BACKEND_DOWN
+
+
+# ---- what the check says ---------------------------------------------------------------------------------
+
+
+def checked(server, denied=(), **options):
+    """``denied``: users and groups that the broker may not be."""
+
+    class MayNotAll(Scripted):
+        def answer(self, method, target, body):
+            asked = (body or {}).get("spec", {}).get("resourceAttributes", {})
+            if asked.get("name") in denied:
+                return says({"kind": "x", "status": {"allowed": False}})
+            return super().answer(method, target, body)
+
+    server.__class__ = MayNotAll
+    server.says("GET", "/version", says({"gitVersion": "v1.34.4"}))
+    server.says("GET", "/api/v1/nodes", listed(node()))
+    server.says("GET", "/api/v1/namespaces/jobs", says({"kind": "Namespace"}))
+    server.says("POST", REVIEWS, says({"kind": "x", "status": {"userInfo": {"username": "broker"}}}))
+    server.says("POST", ACCESS, says({"kind": "x", "status": {"allowed": True}}))
+    server.says("POST", JOBS, says({"kind": "Job"}))
+    return [(one.subject, one.well, one.message) for one in server.adapter(**options).check()]
+
+
+def test_the_check_asks_for_the_owners_what_they_will_do(server):
+    found = checked(server, impersonate={"table": {"ana": "ml:ana"}, "groups": ["ml"]})
+
+    assert ("identity", True, "it may write as ml:ana") in found
+    assert ("rights", True, "in jobs ml:ana may do all that it needs") in found
+    assert ("trial", True, "in jobs a Job like the broker's is taken") in found
+    assert (["ml:ana"], ["ml"]) in impersonated(server, "POST")
+
+
+def test_the_check_names_whom_the_broker_may_not_be(server):
+    found = checked(server, denied=("ml:ana", "ml"), impersonate={"user": "ml:ana", "groups": ["ml"]})
+
+    assert ("identity", False, "the broker may not act as user ml:ana, group ml") in found
+
+
+def test_of_a_template_nobody_is_known_before_a_job_comes(server):
+    found = checked(server, impersonate=BY_NAME)
+
+    told = "it writes as ml:{owner} of each job; whether it may is known when the job comes"
+    assert ("identity", True, told) in found
+    assert not [one for one in found if one[0] == "trial"]
+
+
+def test_the_check_says_that_no_node_has_the_label_of_racks(server):
+    found = checked(server, rack_label="example.org/rack")
+
+    assert ("nodes", False, "rack_label is example.org/rack, which no node has") in found
+
+
+def test_rights_to_kedas_objects_are_asked_for_where_they_are_made(server):
+    checked(server, prometheus="http://prometheus:9090")
+
+    asked = [
+        one["spec"]["resourceAttributes"] for one in server.bodies("POST") if "resourceAttributes" in str(one)
+    ]
+    assert {one["verb"] for one in asked if one["group"] == "keda.sh"} == {
+        "get",
+        "list",
+        "create",
+        "patch",
+        "delete",
+    }
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def new_ref_of(seen, spec):
 
 # ---- who scales ------------------------------------------------------------------------------------------
 
-BY_QUEUE = ScaleOn(metric="queue_length", target=5, measured=Measured.EXTERNAL, selector={"queue": "chat"})
+BY_QUEUE = ScaleOn(metric="queue_length", target=5, measured=Measured.EXTERNAL, selector=(("queue", "chat"),))
 METRICS = {
     "percent": ScaleOn(metric="cpu", target=70),
     "replicas": ScaleOn(metric="vllm:num_requests_waiting", target=2.5),

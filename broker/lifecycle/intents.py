@@ -157,8 +157,11 @@ def _cannot_scale(service: Service, replicas: int) -> str | None:
     if service.scale_on is not None:
         by = service.scale_on.metric
         return f"how many replicas run is scaled by {by}; a new spec can change service.replicas.min and max"
-    if replicas > service.replicas.max:
-        return f"at most {service.replicas.max} replicas (service.replicas.max); a new spec can allow more"
+    least, most = service.replicas.min, service.replicas.max
+    if replicas > most:
+        return f"at most {most} replicas (service.replicas.max); a new spec can allow more"
+    if replicas < least:
+        return f"at least {least} replicas (service.replicas.min); a new spec can allow fewer"
     return None
 
 

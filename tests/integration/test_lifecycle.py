@@ -255,7 +255,7 @@ def service(kit):
 
 
 def scaled(verb):
-    return {"replicas": 0} if verb == "update" else {}
+    return {"replicas": 2} if verb == "update" else {}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -333,9 +333,11 @@ def test_nobody_scales_beyond_what_the_spec_allows(kit):
     with pytest.raises(InvalidSpec, match="at most 2"):
         kit.broker.update(job_id, ANA, replicas=3)
 
-    wider = replace(job.spec, service=Service(port=8000, replicas=Replicas(min=1, max=3)))
+    wider = replace(job.spec, service=Service(port=8000, replicas=Replicas(min=2, max=3)))
     kit.broker.update(job_id, ANA, spec=wider, replicas=3)
     kit.settle(lambda: kit.get(job_id).service.ready == 3)
+    with pytest.raises(InvalidSpec, match="at least 2"):
+        kit.broker.update(job_id, ANA, replicas=1)
 
 
 def test_nobody_scales_by_hand_what_an_autoscaler_scales(kit):

@@ -193,7 +193,7 @@ def test_new_limits_reach_the_autoscaler_and_not_the_number_of_replicas(bench):
     bench.api.patch(
         f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/{ref.marker}", {"spec": {"replicas": 3}}
     )
-    bench.make("/apis/apiregistration.k8s.io/v1/apiservices", api_service("metrics.k8s.io", "v1beta1"))
+    serve(bench, "metrics.k8s.io", "v1beta1")
     wider = replace(spec, service=replace(spec.service, replicas=Replicas(min=1, max=6)))
     bench.adapter.update(replace(ref, revision=2), wider)
 
@@ -216,6 +216,12 @@ def api_service(group, version):
     return {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": name, "spec": spec}
 
 
+def serve(bench, group, version):
+    """The API server tells of it a little later."""
+    bench.make("/apis/apiregistration.k8s.io/v1/apiservices", api_service(group, version))
+    wait_until(lambda: group in bench.adapter.inventory().details["apis"], PATIENCE_S, f"{group} is seen")
+
+
 @pytest.mark.parametrize(
     ("case", "group", "version"),
     [("replicas", "custom.metrics.k8s.io", "v1beta2"), ("external", "external.metrics.k8s.io", "v1beta1")],
@@ -228,8 +234,8 @@ def test_a_metric_is_refused_until_somebody_serves_it(bench, case, group, versio
         return [one.message for one in found if group in one.message]
 
     assert len(refused()) == 1
-    bench.make("/apis/apiregistration.k8s.io/v1/apiservices", api_service(group, version))
-    wait_until(lambda: not refused(), PATIENCE_S, f"{group} is seen")
+    serve(bench, group, version)
+    assert not refused()
 
 
 def keda(bench):
@@ -277,7 +283,7 @@ def test_a_service_that_may_have_no_replica_waits_for_keda(bench):
     assert made["metadata"]["ownerReferences"][0]["uid"] == ref.handle["uid"]
     assert not bench.tenant.objects("horizontalpodautoscalers", ref.marker)
 
-    bench.make("/apis/apiregistration.k8s.io/v1/apiservices", api_service("metrics.k8s.io", "v1beta1"))
+    serve(bench, "metrics.k8s.io", "v1beta1")
     bench.adapter.update(replace(ref, revision=2), service(scale_on=METRICS["percent"]))
 
     assert not bench.api.items(path), "two autoscalers of one Deployment would fight over it"

@@ -32,6 +32,24 @@ class Fabric(StrEnum):
     GPUDIRECT = "gpudirect"
 
 
+class Preset(StrEnum):
+    """Inference servers whose habits are known; what each means is ``api_spec.presets``'."""
+
+    VLLM = "vllm"
+    TRITON = "triton"
+    KSERVE = "kserve"  # every server of the Open Inference Protocol
+    HTTP = "http"
+
+
+class Measured(StrEnum):
+    """Where the metric of an autoscaler comes from."""
+
+    REPLICAS = "replicas"  # each replica has its own value, and the target is their average
+    EXTERNAL = (
+        "external"  # one value for all, such as the length of a queue; the target is each replica's share
+    )
+
+
 class When(StrEnum):
     """What has to happen to a predecessor before the dependant may start."""
 
@@ -140,11 +158,24 @@ class Replicas:
 class ScaleOn:
     metric: str
     target: float
+    measured: Measured = Measured.REPLICAS
+    selector: tuple[tuple[str, str], ...] = ()  # labels of the series, of an external metric, sorted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
+    """``path``: it can be called.  ``live_path``: it has not to be started again; None: the same."""
+
     path: str = "/health"
+    live_path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Where each replica shows its own, in Prometheus' format."""
+
+    port: int
+    path: str = "/metrics"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +192,8 @@ class Service:
     scale_on: ScaleOn | None = None
     health: Health = field(default_factory=Health)
     model: Model | None = None
+    preset: Preset | None = None  # what it fills is filled in already
+    metrics: Metrics | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

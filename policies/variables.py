@@ -34,7 +34,7 @@ VARIABLES: Mapping[str, str] = {
     "job.secrets":                         "int",                   # how many it needs
     "job.array_tasks":                     "int",                   # 0: not an array
     "job.max_attempts":                    "int",
-    "job.replicas_min":                    "int",                   # 0: not a service
+    "job.replicas_min":                    "int",                   # 0: not a service, or one that may sleep
     "job.replicas_max":                    "int",
     "job.options":                         "map<string, string>",   # its own options for this backend
     "job.resources.nodes":                 "int",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
@@ -34,11 +34,13 @@ from adapters.base import (
     Unsettled,
 )
 from adapters.kubernetes import (
+    acting,
     capacity,
     changes,
     checks,
     cluster,
     explain,
+    identity,
     loading,
     logs,
     names,
@@ -50,7 +52,7 @@ from adapters.kubernetes import (
     volumes,
 )
 from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of
-from adapters.kubernetes.errors import Conflict, KubernetesError, NotThere, reading, writing
+from adapters.kubernetes.errors import Conflict, KubernetesError, NotThere, reading
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.records import Pod
@@ -104,7 +106,8 @@ class KubernetesAdapter:
     # ---- pure ----------------------------------------------------------------------------------------
 
     def refusals(self, spec: JobSpec, inventory: Inventory | None, owner: str = "") -> Sequence[Refusal]:
-        return refusals.refusals(spec, inventory, self.options, self.name)
+        of_the_job = refusals.refusals(spec, inventory, self.options, self.name)
+        return [*identity.refusals(owner, spec.project or "", self.options, self.name), *of_the_job]
 
     def render(self, spec: JobSpec, ref: AttemptRef) -> str:
         return render.text(self._plan(spec, ref))
@@ -120,13 +123,11 @@ class KubernetesAdapter:
     # ---- attempts ------------------------------------------------------------------------------------
 
     def submit(self, ref: AttemptRef, spec: JobSpec) -> Handle:
-        found = self.refusals(spec, None, ref.owner)
-        if found:
-            raise Rejected("; ".join(one.message for one in found), found[0].code)
+        _must_take(self.refusals(spec, None, ref.owner))
         plan = self._plan(spec, ref)
-        with writing(self.name):
+        with self._writing(ref):
             root = changes.created(self.name, self.client, self._attempts, plan, ref)
-        self._finish(root)  # it is there and may run: from here on nothing is "not submitted"
+        self._finish(root, ref)  # it is there and may run: from here on nothing is "not submitted"
         return observations.handle_of(root.object)
 
     def find(self, marker: str, since: float) -> Found | Absent | Unsettled:
@@ -150,7 +151,7 @@ class KubernetesAdapter:
         by_marker = {ref.marker: ref for ref in refs}
         found = {}
         for marker, (root, bundle) in seen.items():
-            fault = self._finish(root, bundle)
+            fault = self._finish(root, by_marker[marker], bundle)
             told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
             found[marker] = _with_fault(told, fault) if fault else told
         return Observations(as_of=as_of, complete=True, found=found)
@@ -162,11 +163,16 @@ class KubernetesAdapter:
             return serving.of_service(bundle, port, self.options.domain)
         return observations.of_job(bundle, tasks_of(ref, root.object))
 
-    def _finish(self, root: Root, bundle: Bundle | None = None) -> str | None:
+    def _writing(self, ref: AttemptRef) -> AbstractContextManager[None]:
+        return acting.writing_as_owner(self.name, self.client, ref, self.options)
+
+    def _finish(self, root: Root, ref: AttemptRef, bundle: Bundle | None = None) -> str | None:
         """Whoever submitted it may have died before all of it was made.  A fault is a sentence, and the next
         pass tries again."""
         try:
-            self._attempts.finish(root)
+            if names.UNFINISHED in (member(root.object, "metadata", "annotations") or {}):
+                with acting.as_owner(self.client, ref, self.options):
+                    self._attempts.finish(root)
         except KubernetesError as error:
             return f"what belongs to it has not been made yet: {error}"
         try:
@@ -191,29 +197,32 @@ class KubernetesAdapter:
 
     def cancel(self, ref: AttemptRef) -> None:
         self._last = (0.0, {})
-        with writing(self.name), suppress(NotThere):
+        with self._writing(ref), suppress(NotThere):
             changes.cancelled(self._attempts, ref)
 
     def hold(self, ref: AttemptRef) -> None:
         """Only what has not started: to suspend a Job that runs would end its pods."""
         self._last = (0.0, {})
-        with writing(self.name), suppress(NotThere):
+        with self._writing(ref), suppress(NotThere):
             changes.suspended(self._attempts, ref)
 
     def release(self, ref: AttemptRef) -> None:
         self._last = (0.0, {})
-        with writing(self.name), suppress(NotThere):
+        with self._writing(ref), suppress(NotThere):
             changes.resumed(self._attempts, ref)
 
     def update(self, ref: AttemptRef, spec: JobSpec) -> None:
         self._last = (0.0, {})
-        with writing(self.name), suppress(NotThere):
+        _must_take(self.refusals(spec, None, ref.owner))
+        with reading(self.name):
+            _must_take(cluster.not_served(self.client, spec))
+        with self._writing(ref), suppress(NotThere):
             there = changes.updated(self.client, self._attempts, self._plan(spec, ref), ref)
             if there is not None:
-                self._finish(there)
+                self._finish(there, ref)
 
     def cleanup(self, ref: AttemptRef) -> None:
-        with writing(self.name), suppress(NotThere, Conflict):
+        with self._writing(ref), suppress(NotThere, Conflict):
             root = self._attempts.root(ref)
             if root is not None and self._attempts.is_over(root):
                 self.client.delete(root.path, root.uid)
@@ -281,6 +290,11 @@ class KubernetesAdapter:
             return ()
         chosen = f"involvedObject.uid={root.uid}"
         return self.client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})
+
+
+def _must_take(found: Sequence[Refusal]) -> None:
+    if found:
+        raise Rejected("; ".join(one.message for one in found), found[0].code)
 
 
 def _with_fault(seen: Observation, fault: str) -> Observation:

@@ -21,14 +21,13 @@ from adapters.kubernetes.options import Options
 from adapters.kubernetes.queueing import Workloads
 from adapters.kubernetes.records import Pod
 from adapters.kubernetes.resources import (
-    AUTOSCALERS,
-    BUDGETS,
     DEPLOYMENTS,
     EVENTS,
     JOB_SETS,
     JOBS,
     PODS,
     ROOTS,
+    SCALED_OBJECTS,
     SERVICES,
     Resource,
 )
@@ -235,14 +234,14 @@ class Attempts:
         written = member(root.object, "metadata", "annotations", names.UNFINISHED)
         if not isinstance(written, str):
             return
-        wanted = dependents.written_in(root.marker, written)
-        for one in wanted:
-            self._own(root, dependents.DEPENDENTS[one["kind"]], one)
+        wanted = dependents.written_in(root.marker, written, self._options)
         kept = {one["kind"] for one in wanted}
-        if root.is_service:
-            for resource in (AUTOSCALERS, BUDGETS):
+        if root.is_service:  # first: KEDA takes no Deployment that another autoscaler still has
+            for resource in dependents.removable(self._options):
                 if resource.kind not in kept:
                     self._remove(root, resource)
+        for one in wanted:
+            self._own(root, dependents.DEPENDENTS[one["kind"]], one)
         self.note(root, {names.UNFINISHED: None})
 
     def _own(self, root: Root, resource: Resource, body: Manifest) -> None:
@@ -257,6 +256,11 @@ class Attempts:
                 raise Refused(f"another {resource.kind} has the name of what belongs to it") from error
             uid = member(there, "metadata", "uid")
             self._client.merge(path, {"metadata": {"uid": uid}, "spec": body["spec"]})
+
+    def unscale(self, root: Root) -> None:
+        """KEDA would bring back what is scaled to nothing; Kubernetes' own autoscaler leaves that alone."""
+        if self._options.prometheus is not None:
+            self._remove(root, SCALED_OBJECTS)
 
     def _remove(self, root: Root, resource: Resource) -> None:
         path = resource.path(root.namespace, root.marker)

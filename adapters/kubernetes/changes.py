@@ -98,6 +98,8 @@ def cancelled(attempts: Attempts, ref: AttemptRef) -> None:
         attempts.note(root, {names.CANCELLED: _now()}, stops)
     elif any(member(root.object, "spec", key) != value for key, value in stops.items()):
         attempts.note(root, {}, stops)  # somebody has started it again
+    if root.is_service:
+        attempts.unscale(root)
 
 
 def _stops(root: Root) -> Manifest:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from adapters.base import AttemptRef, Finding
-from adapters.kubernetes import capacity, extension_checks, names, render
+from adapters.kubernetes import capacity, extension_checks, identity, names, render
 from adapters.kubernetes.errors import Forbidden, KubernetesError, NotThere
 from adapters.kubernetes.extension_checks import WRITES
 from adapters.kubernetes.names import Manifest, member
@@ -28,6 +29,7 @@ from adapters.kubernetes.resources import (
     PODS,
     QUOTAS,
     REVIEWS,
+    SCALED_OBJECTS,
     SERVICES,
     Resource,
 )
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
 
 TRIED = JobSpec(kind=Kind.BATCH, name="check", image="registry.example/check:1", command=("true",))
+READS = frozenset({"get", "list"})
+MOST_USERS = 5
+"""Whose rights are asked for in each namespace: each is some twenty questions."""
+Right = tuple[Resource, str, str]
 # What deploy/kubernetes/ grants; each is asked for in each namespace.
 RIGHTS: tuple[tuple[Resource, str, tuple[str, ...]], ...] = (
     (JOBS, "", WRITES),
@@ -61,6 +67,7 @@ def findings(client: Client, options: Options) -> Sequence[Finding]:
         told += _asked("nodes", lambda: _nodes(client, options))
         told += _asked("namespaces", lambda: _namespaces(client, options))
         told += _asked("extensions", lambda: extension_checks.findings(client, options))
+        told += _asked("identity", lambda: _impersonation(client, options))
         for namespace in names.all_namespaces(options):
             rights = _asked("rights", partial(_rights, client, options, namespace))
             told += rights
@@ -116,6 +123,9 @@ def _nodes(client: Client, options: Options) -> Iterator[Finding]:
         if fabric.resource and not resources[fabric.resource]:
             message = f"fabrics.{name} names {fabric.resource}, which no node has"
             yield Finding(subject="nodes", well=False, message=message)
+    if options.rack_label and not any(options.rack_label in one.labels for one in ready):
+        message = f"rack_label is {options.rack_label}, which no node has"
+        yield Finding(subject="nodes", well=False, message=message)
 
 
 def _namespaces(client: Client, options: Options) -> Iterator[Finding]:
@@ -132,21 +142,60 @@ def _namespaces(client: Client, options: Options) -> Iterator[Finding]:
             yield Finding(subject="namespaces", well=True, message=f"{name} is there")
 
 
-def _rights(client: Client, options: Options, namespace: str) -> Iterator[Finding]:
-    missing = []
-    wanted = (*RIGHTS, *extension_checks.rights(options))
-    for resource, part, verbs in wanted:
-        for verb in verbs:
-            if not _may(client, namespace, resource, part, verb):
-                name = f"{resource.plural}/{part}" if part else resource.plural
-                missing.append(f"{verb} {name}")
-    if missing:
-        nothing = len(missing) == sum(len(verbs) for _, _, verbs in wanted)
-        told = "do anything: its role is not bound there" if nothing else ", ".join(missing)
-        message = f"in {namespace} the broker may not {told}"
-        yield Finding(subject="rights", well=False, message=message)
+def _impersonation(client: Client, options: Options) -> Iterator[Finding]:
+    """Of those who are known before a job comes."""
+    if options.impersonate is None:
         return
-    yield Finding(subject="rights", well=True, message=f"in {namespace} it may do all that it needs")
+    for who in identity.named(options.impersonate):
+        wanted = [("users", who.user), *(("groups", one) for one in who.groups)]
+        missing = [f"{kind[:-1]} {name}" for kind, name in wanted if not _may_be(client, kind, name)]
+        message = f"it may write as {who.user}"
+        if missing:
+            message = f"the broker may not act as {', '.join(missing)}"
+        yield Finding(subject="identity", well=not missing, message=message)
+    user = options.impersonate.user
+    if user is not None and not identity.is_the_same_for_all(user):
+        message = f"it writes as {user} of each job; whether it may is known when the job comes"
+        yield Finding(subject="identity", well=True, message=message)
+
+
+def _may_be(client: Client, kind: str, name: str) -> bool:
+    return _is_allowed(client, {"group": "", "resource": kind, "name": name, "verb": "impersonate"})
+
+
+def _rights(client: Client, options: Options, namespace: str) -> Iterator[Finding]:
+    """Where objects are made as their owner, that one's rights to write are asked for, and the broker's to
+    read."""
+    of_keda = [(SCALED_OBJECTS, "", WRITES)] if options.prometheus is not None else []
+    granted = (*RIGHTS, *of_keda, *extension_checks.rights(options))
+    needed = [(resource, part, verb) for resource, part, verbs in granted for verb in verbs]
+    if options.impersonate is None:
+        yield _told_of("the broker", needed, _missing(client, namespace, needed), namespace)
+        return
+    reads = [one for one in needed if one[2] in READS]
+    yield _told_of("the broker", reads, _missing(client, namespace, reads), namespace)
+    writes = [one for one in needed if one[2] not in READS]
+    for who in identity.named(options.impersonate)[:MOST_USERS]:
+        with client.acting_as(who):
+            missing = _missing(client, namespace, writes)
+        yield _told_of(who.user, writes, missing, namespace)
+
+
+def _missing(client: Client, namespace: str, needed: Sequence[Right]) -> list[str]:
+    found = [one for one in needed if not _may(client, namespace, *one)]
+    return [
+        f"{verb} {resource.plural}/{part}" if part else f"{verb} {resource.plural}"
+        for resource, part, verb in found
+    ]
+
+
+def _told_of(who: str, needed: Sequence[Right], missing: Sequence[str], namespace: str) -> Finding:
+    if missing:
+        nothing = len(missing) == len(needed)
+        told = "do anything: its role is not bound there" if nothing else ", ".join(missing)
+        return Finding(subject="rights", well=False, message=f"in {namespace} {who} may not {told}")
+    whom = "it" if who == "the broker" else who
+    return Finding(subject="rights", well=True, message=f"in {namespace} {whom} may do all that it needs")
 
 
 def _trial(client: Client, options: Options, namespace: str) -> list[Finding]:
@@ -154,8 +203,12 @@ def _trial(client: Client, options: Options, namespace: str) -> list[Finding]:
     their say."""
     alone = replace(options, namespace=namespace, namespaces={})
     plan = render.plan(TRIED, AttemptRef(marker="wb-check-check-1"), alone, "check", "")
+    known = identity.named(options.impersonate) if options.impersonate is not None else []
+    if options.impersonate is not None and not known:
+        return []  # nobody is known yet as whom one could be made
     try:
-        client.create(plan.resource.path(namespace), plan.root, dry_run=True)
+        with client.acting_as(known[0]) if known else nullcontext():
+            client.create(plan.resource.path(namespace), plan.root, dry_run=True)
     except KubernetesError as error:
         message = f"in {namespace} a Job like the broker's is refused: {error}"
         return [Finding(subject="trial", well=False, message=message)]
@@ -167,9 +220,13 @@ def _may(client: Client, namespace: str, resource: Resource, part: str, verb: st
     asked = {"namespace": namespace, "group": group, "resource": resource.plural, "verb": verb}
     if part:
         asked["subresource"] = part
+    return _is_allowed(client, asked)
+
+
+def _is_allowed(client: Client, asked: Mapping[str, str]) -> bool:
     body: Manifest = {
         "apiVersion": ACCESS.group,
         "kind": ACCESS.kind,
-        "spec": {"resourceAttributes": asked},
+        "spec": {"resourceAttributes": dict(asked)},
     }
     return member(client.create(ACCESS.path(), body), "status", "allowed") is True

@@ -10,12 +10,15 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import load_incluster_config, load_kube_config
 from kubernetes.config.config_exception import ConfigException
+from urllib3 import HTTPHeaderDict
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
 
 from adapters.kubernetes.errors import (
@@ -30,6 +33,7 @@ from adapters.kubernetes.errors import (
     Refused,
     TryLater,
 )
+from adapters.kubernetes.identity import Identity
 from adapters.kubernetes.names import BROKER, Manifest, member, rows
 from adapters.kubernetes.options import Options
 
@@ -43,6 +47,9 @@ MERGE = "application/merge-patch+json"
 JSON = "application/json"
 LATER_S = 5.0
 LONGEST_MESSAGE = 2000
+
+ACTING: ContextVar[Identity | None] = ContextVar("acting", default=None)
+"""As whom this thread writes now."""
 
 ERRORS: Mapping[int, type[KubernetesError]] = {
     400: Refused,
@@ -74,6 +81,15 @@ class Client:
             made, self._made = self._made, None
         if made is not None and made[0] == os.getpid():
             made[1].close()
+
+    @contextmanager
+    def acting_as(self, who: Identity) -> Iterator[None]:
+        """What this thread changes meanwhile is changed as somebody else; it reads as itself."""
+        token = ACTING.set(who)
+        try:
+            yield
+        finally:
+            ACTING.reset(token)
 
     # ---- requests --------------------------------------------------------------------------------------
 
@@ -163,7 +179,10 @@ class Client:
                 auth_settings=["BearerToken"],
             )
             limits = (self._options.connect_s, self._options.answer_s)
-            response = api.call_api(*request, _request_timeout=limits)
+            _, url, given, sent, form = request
+            if method != "GET":
+                given = _as_somebody(given)
+            response = api.call_api(method, url, given, sent, form, _request_timeout=limits)
             if response.status == 401:
                 self._forget()
             return int(response.status), bytes(response.read() or b""), response.headers
@@ -222,6 +241,17 @@ class Client:
         except (OSError, UnicodeDecodeError) as error:
             raise NotReached(f"the token cannot be read from {file}") from error
         configuration.api_key["BearerToken"] = f"Bearer {self._token_read[1]}"
+
+
+def _as_somebody(headers: dict[str, str]) -> Any:
+    """A user may have several groups, each a header of its own, which the package's type does not know."""
+    who = ACTING.get()
+    if who is None:
+        return headers
+    found = HTTPHeaderDict({**headers, "Impersonate-User": who.user})
+    for group in who.groups:
+        found.add("Impersonate-Group", group)
+    return found
 
 
 def _object(raw: bytes) -> Manifest:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from adapters.kubernetes import capacity, kueue, names, tenancy
+from adapters.kubernetes import autoscaling, capacity, kueue, names, tenancy
 from adapters.kubernetes.errors import Forbidden, NotThere
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.options import Options
@@ -20,6 +20,8 @@ from adapters.kubernetes.resources import (
     QUOTAS,
     Resource,
 )
+from api_spec.decisions import Refusal
+from api_spec.jobs import JobSpec
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
@@ -68,6 +70,14 @@ def apis(client: Client) -> dict[str, list[str]]:
         return {}
     named = {str(one.get("name")): rows(one.get("versions")) for one in groups}
     return {name: [str(member(one, "version")) for one in versions] for name, versions in named.items()}
+
+
+def not_served(client: Client, spec: JobSpec) -> list[Refusal]:
+    """What an update would need and the cluster does not have now; a new job is placed by the inventory."""
+    service = spec.service
+    if service is None or service.scale_on is None:
+        return []
+    return list(autoscaling.not_served(service, apis(client)))
 
 
 PARTS: tuple[tuple[str, Resource, Callable[[Sequence[Manifest]], list[Any]]], ...] = (

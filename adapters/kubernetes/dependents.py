@@ -1,38 +1,52 @@
-"""What belongs to an attempt beside its root object, and what of it the broker could have written.  Pure."""
+"""What belongs to an attempt beside its root object, and what of it the broker itself would write.  Pure."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from adapters.kubernetes import names
+from adapters.kubernetes import autoscaling, names
 from adapters.kubernetes.errors import Refused
 from adapters.kubernetes.names import Manifest, member, rows
-from adapters.kubernetes.resources import AUTOSCALERS, BUDGETS, CLAIM_TEMPLATES, SERVICES
+from adapters.kubernetes.options import Options
+from adapters.kubernetes.resources import (
+    AUTOSCALERS,
+    BUDGETS,
+    CLAIM_TEMPLATES,
+    SCALED_OBJECTS,
+    SERVICES,
+    Resource,
+)
 
-DEPENDENTS = {one.kind: one for one in (SERVICES, AUTOSCALERS, BUDGETS, CLAIM_TEMPLATES)}
+DEPENDENTS = {one.kind: one for one in (SERVICES, AUTOSCALERS, SCALED_OBJECTS, BUDGETS, CLAIM_TEMPLATES)}
 KNOWN_MEMBERS = {
     SERVICES.kind: {"clusterIP", "publishNotReadyAddresses", "selector", "ports"},
     AUTOSCALERS.kind: {"scaleTargetRef", "minReplicas", "maxReplicas", "metrics"},
+    SCALED_OBJECTS.kind: {"scaleTargetRef", "minReplicaCount", "maxReplicaCount", "triggers"},
     BUDGETS.kind: {"maxUnavailable", "selector"},
     CLAIM_TEMPLATES.kind: {"spec"},
 }
 """Of their specs: what ``render`` writes, and no ``type`` or ``externalIPs``."""
 
 
-def written_in(marker: str, written: str) -> list[Manifest]:
+def written_in(marker: str, text: str, options: Options) -> list[Manifest]:
     """What a root object carries may have been edited by whoever may edit it.  Raises ``Refused``."""
     try:
-        found = json.loads(written)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
     wanted: list[Any] = found if isinstance(found, list) else [None]
-    for one in wanted:
-        named = _has_its_name(one, marker) and isinstance(member(one, "spec"), dict)
-        known = KNOWN_MEMBERS.get(str(member(one, "kind")))
-        if not named or known is None or set(one["spec"]) - known:
-            raise Refused(f"its annotation {names.UNFINISHED} is not what the broker wrote")
+    if not all(_is_ours(one, marker, options) for one in wanted):
+        raise Refused(f"its annotation {names.UNFINISHED} is not what the broker wrote")
     return wanted
+
+
+def _is_ours(one: Any, marker: str, options: Options) -> bool:
+    kind, spec = str(member(one, "kind")), member(one, "spec")
+    known = KNOWN_MEMBERS.get(kind)
+    if not _has_its_name(one, marker) or not isinstance(spec, dict) or known is None:
+        return False
+    return set(spec) <= known and (kind != SCALED_OBJECTS.kind or autoscaling.is_rendered(spec, options))
 
 
 def _has_its_name(found: Any, marker: str) -> bool:
@@ -45,3 +59,9 @@ def _has_its_name(found: Any, marker: str) -> bool:
 def belong_to(uid: str, found: Manifest) -> bool:
     owners = rows(member(found, "metadata", "ownerReferences"))
     return any(one.get("uid") == uid for one in owners)
+
+
+def removable(options: Options) -> tuple[Resource, ...]:
+    """What a service may have had in another revision.  KEDA's are looked for only where the broker makes
+    some, since elsewhere it has no right to."""
+    return (AUTOSCALERS, BUDGETS, *([SCALED_OBJECTS] if options.prometheus is not None else []))

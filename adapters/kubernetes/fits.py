@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapters.base import Inventory, NodeShape
-from adapters.kubernetes import devices, environment, extensions, names, native, pods, tenancy
+from adapters.kubernetes import (
+    autoscaling,
+    devices,
+    environment,
+    extensions,
+    names,
+    native,
+    pods,
+    tenancy,
+    topology,
+)
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
@@ -21,6 +31,9 @@ def refusals(spec: JobSpec, inventory: Inventory, options: Options, backend: str
     if not list(native.refusals(spec, backend)):
         yield from _labels(spec, inventory, options, backend)
         yield from extensions.refusals(spec, inventory, options, backend)
+        yield from topology.never(spec, inventory, options, backend)
+    if spec.service is not None:
+        yield from autoscaling.not_served(spec.service, inventory.details.get("apis", {}))
 
 
 def _namespace(spec: JobSpec, inventory: Inventory, options: Options) -> Iterator[Refusal]:

@@ -9,8 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from adapters import option_readers as read
+from adapters.kubernetes.identity import BLANKS, is_allowed
 from adapters.kubernetes.names import is_namespace
-from adapters.kubernetes.options import FabricOptions, Options, Toleration
+from adapters.kubernetes.native import LABEL_NAME
+from adapters.kubernetes.options import FabricOptions, Impersonate, Options, Toleration
 from adapters.kubernetes.volumes import NAME
 from adapters.option_readers import Reader
 
@@ -47,7 +49,7 @@ def _name(key: str, value: Any) -> str:
     return str(value)
 
 
-def _label(key: str, value: Any) -> str:
+def _queue(key: str, value: Any) -> str:
     """Of an object whose name is also the value of a label."""
     if len(_name(key, value)) > LONGEST_LABEL:
         raise ValueError(
@@ -102,7 +104,58 @@ def _tolerations(key: str, value: Any) -> tuple[Toleration, ...]:
     return read.unprefixed(lambda: tuple(one(f"{key}[{index}]", row) for index, row in enumerate(value)))
 
 
+def _label(key: str, value: Any) -> str:
+    if not LABEL_NAME.fullmatch(read.text(key, value)):
+        raise ValueError(f"{key} is the name of a label, such as example.org/rack, not {value!r}")
+    return str(value)
+
+
+def _address(key: str, value: Any) -> str:
+    """It stands in objects that others can read, so nobody's password does."""
+    try:
+        parts = urlsplit(read.text(key, value))
+        well = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well = False
+    if not well or parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(f"{key} is such as http://prometheus.monitoring:9090, not {value!r}")
+    return str(value)
+
+
+def _identity(key: str, value: Any) -> str:
+    """With its places for owner and project empty."""
+    rest = BLANKS.sub("x", read.text(key, value))
+    if not is_allowed(rest) or "{" in rest:
+        raise ValueError(f"{key} is a name, such as ml:{{owner}}, and none of Kubernetes' own, not {value!r}")
+    return str(value)
+
+
+def _identities(key: str, value: Any) -> tuple[str, ...]:
+    return tuple(_identity(f"{key}[{index}]", one) for index, one in enumerate(read.texts(key, value)))
+
+
+def _one_identity(key: str, value: Any) -> str:
+    if not is_allowed(read.text(key, value)):
+        raise ValueError(f"{key} is the name of a user, and none of Kubernetes' own, not {value!r}")
+    return str(value)
+
+
+def _impersonate(key: str, value: Any) -> Impersonate:
+    def one() -> Impersonate:
+        found = Impersonate(**read.table("", f"{key}.", value, Impersonate, IMPERSONATE))
+        if (found.user is None) != bool(found.table):
+            raise ValueError(
+                f"{key} needs either user (a name with {{owner}} in it) or table (owner to user)"
+            )
+        return found
+
+    return read.unprefixed(one)
+
+
 # fmt: off
+IMPERSONATE: Mapping[str, Reader] = {
+    "user": _identity, "table": partial(read.of_names, _one_identity), "groups": _identities,
+}
 FABRIC: Mapping[str, Reader] = {
     "resource": _resource, "network": read.text, "ipc_lock": read.truth,
     "node_labels": partial(read.of_names, read.text), "environment": read.variables,
@@ -123,11 +176,12 @@ READERS: Mapping[str, Reader] = {
     "gpu_resource": _resource, "gpu_types": partial(read.of_names, read.text),
     "mig_profiles": partial(read.of_names, _resource), "device_class": _name,
     "device_classes": partial(read.of_names, _name), "device_selectors": partial(read.of_names, _expression),
-    "queue": _label, "queues": partial(read.of_names, _label),
+    "queue": _queue, "queues": partial(read.of_names, _queue),
     "queue_priorities": partial(read.priorities, _name), "job_sets": read.truth,
     "fabrics": partial(read.fabrics, _fabric),
     "environment": read.variables, "shared_memory_mib": read.whole, "outputs_claim": _name,
-    "keep_s": read.whole, "domain": read.text,
+    "keep_s": read.whole, "domain": read.text, "rack_label": _label, "prometheus": _address,
+    "impersonate": _impersonate,
 }
 # fmt: on
 

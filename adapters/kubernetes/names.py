@@ -12,6 +12,7 @@ Of the root object, which is the attempt, and of its pods:
     annotation workload-broker/revision      of a service
     annotation workload-broker/cancelled     when it was told to end; it stays as a record until cleanup
     annotation workload-broker/held          when it was told to wait, where Kueue starts it; until release
+    annotation workload-broker/user          as whom it was made, where that is its owner and not the broker
     annotation workload-broker/unfinished    what belongs to it and may not have been made yet
     annotation label.workload-broker/NAME    of a pod: a label of the job
     annotation workload-broker/script, tasks of a pod: a batch script and a table, which it sees as files
@@ -42,6 +43,7 @@ REVISION = f"{BROKER}/revision"
 CANCELLED = f"{BROKER}/cancelled"
 HELD = f"{BROKER}/held"
 UNFINISHED = f"{BROKER}/unfinished"
+USER = f"{BROKER}/user"
 SCRIPT = f"{BROKER}/script"
 TASKS = f"{BROKER}/tasks"
 

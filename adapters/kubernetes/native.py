@@ -17,6 +17,8 @@ from api_spec.quantities import InvalidQuantity, parse_memory
 from api_spec.reasons import Reason
 
 LONGEST_GRACE_S = 3600
+PLACES = ("zone", "host", "rack")
+HOW = ("preferred", "required")
 LABEL_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 QUEUE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -38,6 +40,9 @@ class Native:
     shared_memory_mib: int = 64
     node_labels: Mapping[str, str] = field(default_factory=dict)
     queue: str | None = None
+    spread: Mapping[str, str] = field(default_factory=dict)
+    same_rack: str | None = None
+    canary: int | None = None
 
 
 class CannotRead(ValueError):
@@ -74,11 +79,37 @@ def _queue(value: Any) -> Mapping[str, Any]:
     return {"queue": value}
 
 
+def _spread(value: Any) -> Mapping[str, Any]:
+    """A place alone is preferred."""
+    asked = {value: "preferred"} if isinstance(value, str) else value
+    if not isinstance(asked, Mapping) or not asked or not set(asked) <= set(PLACES):
+        raise CannotRead(f"is {value!r} and not one of {', '.join(PLACES)}, or a table of them")
+    for place, how in asked.items():
+        if how not in HOW:
+            raise CannotRead(f"has {place}: {how!r}, and not {' or '.join(HOW)}")
+    return {"spread": dict(asked)}
+
+
+def _same_rack(value: Any) -> Mapping[str, Any]:
+    if value not in HOW:
+        raise CannotRead(f"is {value!r} and not {' or '.join(HOW)}")
+    return {"same_rack": value}
+
+
+def _canary(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 100:
+        raise CannotRead(f"is {value!r} and not a whole number of percent")
+    return {"canary": value}
+
+
 OPTIONS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "grace_s": _grace,
     "shared_memory": _shared_memory,
     "node_labels": _node_labels,
     "queue": _queue,
+    "spread": _spread,
+    "same_rack": _same_rack,
+    "canary": _canary,
 }
 MEANINGS: Mapping[str, str] = {
     "grace_s": f"seconds between SIGTERM and SIGKILL, 0 to {LONGEST_GRACE_S}; 30 by default",
@@ -86,6 +117,13 @@ MEANINGS: Mapping[str, str] = {
     "node_labels": "table of labels and values that the nodes must have; of Kubernetes' own only "
     + ", ".join(f"`{name}`" for name in sorted(KNOWN_OF_KUBERNETES)),
     "queue": "LocalQueue of Kueue in the namespace; by default that of `queues` or `queue`",
+    "spread": "`zone`, `host` or `rack`, over which the pods of a service, an array or a job on several "
+    'nodes are spread as evenly as can be; or a table such as `{zone = "required", host = "preferred"}`, '
+    "where pods rather wait than break what is required",
+    "same_rack": "`preferred` or `required`: the nodes of a job on several are of one rack, by the backend's "
+    "`rack_label`",
+    "canary": "percent of the calls that a new revision gets at first; always refused so far, with what the "
+    "cluster would need",
 }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from adapters.base import Handle, Observation, TaskObservation
 from adapters.kubernetes import kueue, words
-from adapters.kubernetes.names import MARKER, Manifest, is_cancelled, member
+from adapters.kubernetes.names import MARKER, USER, Manifest, is_cancelled, member
 from adapters.kubernetes.records import Condition, Pod, conditions, moment
 from adapters.kubernetes.words import End
 from api_spec.quantities import InvalidQuantity, expand_indices
@@ -52,9 +52,11 @@ class Bundle:
 
 
 def handle_of(root: Manifest) -> Handle:
-    """Names are used again, a uid never is; ``id`` is what people look for."""
+    """Names are used again, a uid never is; ``id`` is what people look for, ``user`` as whom it was made."""
     metadata = member(root, "metadata")
     told = {key: member(metadata, key) for key in ("namespace", "name", "uid")}
+    if (user := member(metadata, "annotations", USER)) is not None:
+        told["user"] = str(user)
     return {"id": f"{told['namespace']}/{told['name']}", "kind": member(root, "kind"), **told}
 
 

@@ -40,6 +40,18 @@ class FabricOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Impersonate:
+    """As whom the broker makes, changes and removes objects; never by anything in the job."""
+
+    user: str | None = None
+    """Of each owner, with ``{owner}`` and ``{project}`` in it, such as ``ml:{owner}``; or ``table``."""
+    table: Mapping[str, str] = field(default_factory=dict)
+    """Owner to user; who is not in it is refused."""
+    groups: tuple[str, ...] = ()
+    """Of that user, such as ``ml:{project}``; Kubernetes adds ``system:authenticated``."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     kubeconfig: str | None = None
     """A kubeconfig file; or ``url``, or ``in_cluster``."""
@@ -117,3 +129,9 @@ class Options:
     """Seconds after which Kubernetes removes an ended Job that the broker has not."""
     domain: str = "cluster.local"
     """Of the cluster's names."""
+    rack_label: str | None = None
+    """Label of nodes that names their rack, or whatever shares a switch; none: jobs cannot speak of racks."""
+    prometheus: str | None = None
+    """URL of the Prometheus that KEDA asks for a service that may have no replica; none: there are none."""
+    impersonate: Impersonate | None = None
+    """As whom the broker writes; none: as itself."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from adapters.kubernetes.native import MEANINGS
-from adapters.kubernetes.options import FabricOptions, Options, Toleration
+from adapters.kubernetes.options import FabricOptions, Impersonate, Options, Toleration
 from adapters.option_page import tables
 
 HEAD = """# Options of a `kubernetes` backend
@@ -21,6 +21,7 @@ TABLES: Mapping[str, type] = {
     "": Options,
     "tolerations[].": Toleration,
     "fabrics.NAME.": FabricOptions,
+    "impersonate.": Impersonate,
 }
 NATIVE_HEAD = """## Native options
 

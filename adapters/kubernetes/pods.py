@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapters.base import AttemptRef
-from adapters.kubernetes import devices, environment, volumes
+from adapters.kubernetes import devices, environment, probes, topology, volumes
 from adapters.kubernetes.names import MAIN, SCRIPT, TASKS, Manifest
 from adapters.kubernetes.native import Native
 from adapters.kubernetes.options import Options, Toleration
-from api_spec.jobs import JobSpec, Service
+from api_spec.jobs import JobSpec
 
 GPU_TAINT = Toleration(key="nvidia.com/gpu", effect="NoSchedule")
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
@@ -38,7 +38,7 @@ def _annotations(spec: JobSpec, ref: AttemptRef, options: Options) -> dict[str, 
     found |= {f"{LABELS}/{name}": value for name, value in spec.labels.items()}
     if network := environment.fabric_of(spec, options).network:
         found[NETWORKS] = network
-    return found
+    return found | probes.scraped(spec.service)
 
 
 def needs_a_shell(spec: JobSpec, ref: AttemptRef) -> bool:
@@ -70,6 +70,7 @@ def _pod(spec: JobSpec, ref: AttemptRef, options: Options, native: Native) -> Ma
             found["activeDeadlineSeconds"] = spec.time_limit_s
     if spec.resources.nodes > 1:
         found["subdomain"] = ref.marker
+    found |= topology.members(spec, native, options, ref.marker)
     if selector := _node_labels(spec, options, native):
         found["nodeSelector"] = selector
     if spec.resources.gpus_per_node and options.runtime_class and not devices.are_claimed(spec, options):
@@ -129,7 +130,7 @@ def _container(spec: JobSpec, ref: AttemptRef, options: Options, native: Native)
     if spec.working_directory is not None:
         found["workingDir"] = spec.working_directory
     if spec.service is not None:
-        found |= _served(spec.service)
+        found |= probes.served(spec.service)
         if options.drain_s:
             found["lifecycle"] = {"preStop": {"sleep": {"seconds": options.drain_s}}}
     return found
@@ -168,14 +169,3 @@ def extended(spec: JobSpec, options: Options) -> dict[str, int]:
     if resource := environment.fabric_of(spec, options).resource:
         found[resource] = 1
     return found
-
-
-def _served(service: Service) -> Manifest:
-    """A model may load for half an hour; once it is ready, three failures take it out, and six end it."""
-    probe = {"httpGet": {"path": service.health.path, "port": service.port}}
-    return {
-        "ports": [{"name": "http", "containerPort": service.port}],
-        "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 900, "timeoutSeconds": 2},
-        "readinessProbe": {**probe, "periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 2},
-        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6, "timeoutSeconds": 5},
-    }

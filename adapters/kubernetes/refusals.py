@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from adapters.base import Inventory
-from adapters.kubernetes import devices, environment, fits, names, native, volumes
+from adapters.kubernetes import (
+    autoscaling,
+    canary,
+    devices,
+    environment,
+    fits,
+    names,
+    native,
+    topology,
+    volumes,
+)
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal
 from api_spec.jobs import Fabric, JobSpec, Priority
@@ -24,9 +34,9 @@ def refusals(spec: JobSpec, inventory: Inventory | None, options: Options, backe
         *devices.refusals(spec, options),
         *_groups(spec),
         *_volumes(spec, options),
-        *_service(spec),
+        *_service(spec, options),
         *_tenancy(spec, options),
-        *native.refusals(spec, backend),
+        *_native(spec, inventory, options, backend),
         *(fits.refusals(spec, inventory, options, backend) if inventory is not None else ()),
     ]
 
@@ -106,15 +116,21 @@ def _volumes(spec: JobSpec, options: Options) -> Iterator[Refusal]:
         yield _unsupported(message, "/outputs")
 
 
-def _service(spec: JobSpec) -> Iterator[Refusal]:
+def _service(spec: JobSpec, options: Options) -> Iterator[Refusal]:
     if spec.service is None:
         return
-    scale_on = spec.service.scale_on
-    if scale_on is not None and scale_on.metric not in ("cpu", "memory"):
-        message = f"scales by {scale_on.metric}; this backend scales by cpu and memory"
-        yield _unsupported(message, "/service/scale_on/metric")
+    yield from autoscaling.refusals(spec.service, options)
     if spec.time_limit_s is not None:
         yield _unsupported("is a service with a time limit; it runs until it is cancelled", "/time_limit")
+
+
+def _native(spec: JobSpec, inventory: Inventory | None, options: Options, backend: str) -> Iterator[Refusal]:
+    """What cannot be read cannot be looked at either."""
+    if unread := list(native.refusals(spec, backend)):
+        yield from unread
+        return
+    yield from topology.refusals(spec, options, backend)
+    yield from canary.refusals(spec, inventory, options, backend)
 
 
 def _tenancy(spec: JobSpec, options: Options) -> Iterator[Refusal]:

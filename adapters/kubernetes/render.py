@@ -11,11 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adapters.base import AttemptRef
-from adapters.kubernetes import devices, environment, job_sets, kueue, names, native, pods
+from adapters.kubernetes import (
+    autoscaling,
+    devices,
+    environment,
+    identity,
+    job_sets,
+    kueue,
+    names,
+    native,
+    pods,
+)
 from adapters.kubernetes.names import Manifest
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.resources import (
-    AUTOSCALERS,
     BUDGETS,
     CLAIM_TEMPLATES,
     DEPLOYMENTS,
@@ -24,7 +33,7 @@ from adapters.kubernetes.resources import (
     SERVICES,
     Resource,
 )
-from api_spec.jobs import JobSpec, Replicas, ScaleOn
+from api_spec.jobs import JobSpec
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ def plan(spec: JobSpec, ref: AttemptRef, options: Options, instance: str, backen
         root["metadata"]["annotations"][names.REVISION] = str(ref.revision)
     elif chosen.queue is not None and spec.hold:
         root["metadata"]["annotations"][names.HELD] = "true"
+    if (who := identity.identity_of(ref.owner, ref.project, options)) is not None:
+        root["metadata"]["annotations"][names.USER] = who.user
     dependents = tuple(
         _object(kind, name, namespace, labels, body)
         for kind, name, body in _dependents(spec, ref, labels, options)
@@ -183,18 +194,6 @@ def _by_the_marker(
         return
     port = {"name": "http", "port": spec.service.port, "targetPort": "http"}
     yield SERVICES, {"selector": chosen, "ports": [port]}
-    if spec.service.scale_on is not None:
-        yield AUTOSCALERS, _autoscaler(spec.service.scale_on, spec.service.replicas, ref)
+    yield from autoscaling.scaler(spec.service, ref.marker, options)
     if spec.service.replicas.max > 1:
         yield BUDGETS, {"maxUnavailable": 1, "selector": {"matchLabels": chosen}}
-
-
-def _autoscaler(scale_on: ScaleOn, replicas: Replicas, ref: AttemptRef) -> Manifest:
-    target = {"type": "Utilization", "averageUtilization": round(scale_on.target)}
-    metric = {"name": scale_on.metric, "target": target}
-    return {
-        "scaleTargetRef": {"apiVersion": DEPLOYMENTS.group, "kind": DEPLOYMENTS.kind, "name": ref.marker},
-        "minReplicas": replicas.min,
-        "maxReplicas": replicas.max,
-        "metrics": [{"type": "Resource", "resource": metric}],
-    }

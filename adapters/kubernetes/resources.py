@@ -35,6 +35,7 @@ CLAIMS = Resource(kind="PersistentVolumeClaim", group="v1", plural="persistentvo
 AUTOSCALERS = Resource(
     kind="HorizontalPodAutoscaler", group="autoscaling/v2", plural="horizontalpodautoscalers"
 )
+SCALED_OBJECTS = Resource(kind="ScaledObject", group="keda.sh/v1alpha1", plural="scaledobjects")
 BUDGETS = Resource(kind="PodDisruptionBudget", group="policy/v1", plural="poddisruptionbudgets")
 JOB_SETS = Resource(kind="JobSet", group="jobset.x-k8s.io/v1alpha2", plural="jobsets")
 CLAIM_TEMPLATES = Resource(

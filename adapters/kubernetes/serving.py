@@ -102,13 +102,26 @@ def shortfall(bundle: Bundle) -> tuple[Reason, str | None]:
     failure = bundle.conditions.get("ReplicaFailure")
     if failure is not None and failure.holds:
         return words.named(failure.message, words.FAILED_CREATE, Reason.UNKNOWN), failure.message
-    missing = [pod for pod in bundle.pods if pod.live and not pod.ready and not pod.leaving]
+    staying = [pod for pod in bundle.pods if pod.live and not pod.leaving]
+    missing = [pod for pod in staying if not pod.ready]
     if not missing:
-        return Reason.STARTING, "its pods have not been made yet" if not bundle.pods else None
+        return Reason.STARTING, _counts(bundle, len(staying))
     told = [_not_ready(pod) for pod in missing]
     if bundle.workload is not None:
         told.append(kueue.why(bundle.root, bundle.workload))
     return min(told, key=lambda one: words.order_of(one[0]))
+
+
+def _counts(bundle: Bundle, made: int) -> str | None:
+    """Nothing is wrong with any pod that is there."""
+    wanted = member(bundle.root, "spec", "replicas")
+    if wanted == 0:
+        return "no replica is wanted now"
+    if not made:
+        return "its pods have not been made yet"
+    if isinstance(wanted, int) and made < wanted:
+        return f"{made} of {wanted} pods have been made"
+    return f"{made - wanted} replicas are about to go" if isinstance(wanted, int) and made > wanted else None
 
 
 def _not_ready(pod: Pod) -> tuple[Reason, str | None]:

@@ -94,6 +94,8 @@ UNSCHEDULABLE: tuple[tuple[str, Reason], ...] = (
     ("free ports",                R.CAPACITY),
     ("untolerated taint",         R.CAPACITY),
     ("node affinity",             R.CAPACITY),
+    ("pod affinity",              R.CAPACITY),
+    ("topology spread",           R.CAPACITY),
 )
 # fmt: on
 

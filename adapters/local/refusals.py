@@ -76,8 +76,16 @@ def _volumes(spec: JobSpec) -> Iterator[Refusal]:
 
 
 def _service(spec: JobSpec) -> Iterator[Refusal]:
-    if spec.service is not None and spec.service.scale_on is not None:
+    if spec.service is None:
+        return
+    if spec.service.scale_on is not None:
         yield _unsupported("scales by a metric; this backend scales when it is told to", "/service/scale_on")
+    if spec.service.metrics is not None:
+        message = f"shows metrics on port {spec.service.metrics.port}; nobody here collects any"
+        yield _unsupported(message, "/service/metrics")
+    if spec.service.health.live_path is not None:
+        message = "is asked whether it lives; this backend starts a replica again when its process has ended"
+        yield _unsupported(message, "/service/health/live_path")
 
 
 def _options(spec: JobSpec, backend: str) -> Iterator[Refusal]:

@@ -21,10 +21,13 @@ from api_spec.jobs import (
     Input,
     JobSpec,
     Kind,
+    Measured,
+    Metrics,
     Model,
     Output,
     OutputOf,
     Placement,
+    Preset,
     Priority,
     Replicas,
     Resources,
@@ -144,17 +147,29 @@ def _placement(placement: Placement) -> Document:
 
 
 def _service(service: Service) -> Document:
-    members: Document = {
+    members: Document = {"preset": service.preset.value} if service.preset is not None else {}
+    members |= {
         "port": service.port,
         "replicas": {"min": service.replicas.min, "max": service.replicas.max},
     }
     if service.scale_on is not None:
-        target = service.scale_on.target
-        whole = int(target) if target.is_integer() else target
-        members["scale_on"] = {"metric": service.scale_on.metric, "target": whole}
-    members["health"] = {"path": service.health.path}
+        members["scale_on"] = _scale_on(service.scale_on)
+    health = {"path": service.health.path, "live_path": service.health.live_path}
+    members["health"] = _without_defaults(health)
+    if service.metrics is not None:
+        members["metrics"] = {"port": service.metrics.port, "path": service.metrics.path}
     if service.model is not None:
         members["model"] = {"uri": service.model.uri}
+    return members
+
+
+def _scale_on(scale_on: ScaleOn) -> Document:
+    whole = scale_on.target if scale_on.target % 1 else int(scale_on.target)
+    members: Document = {"metric": scale_on.metric, "target": whole}
+    if scale_on.measured is not Measured.REPLICAS:
+        members["measured"] = scale_on.measured.value
+    if scale_on.selector:
+        members["selector"] = dict(scale_on.selector)
     return members
 
 
@@ -210,13 +225,26 @@ def _build_placement(document: Document) -> Placement:
 
 
 def _build_service(document: Document) -> Service:
-    scale_on, model = document.get("scale_on"), document.get("model")
+    preset, model, metrics = (document.get(name) for name in ("preset", "model", "metrics"))
     return Service(
         port=document["port"],
         replicas=Replicas(**_known(document["replicas"], "min max")),
-        scale_on=scale_on and ScaleOn(metric=scale_on["metric"], target=float(scale_on["target"])),
-        health=Health(path=document["health"]["path"]),
+        scale_on=_build_scale_on(document.get("scale_on")),
+        health=Health(**_known(document["health"], "path live_path")),
         model=model and Model(uri=model["uri"]),
+        preset=preset and Preset(preset),
+        metrics=metrics and Metrics(**_known(metrics, "port path")),
+    )
+
+
+def _build_scale_on(document: Document | None) -> ScaleOn | None:
+    if document is None:
+        return None
+    return ScaleOn(
+        metric=document["metric"],
+        target=float(document["target"]),
+        measured=Measured(document.get("measured", Measured.REPLICAS)),
+        selector=tuple(sorted(document.get("selector", {}).items())),
     )
 
 

@@ -7,6 +7,7 @@ policy's business.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,11 @@ from marshmallow.validate import OneOf, Regexp
 
 from api_spec import jobs
 from api_spec.ids import is_id
+from api_spec.presets import PRESETS
 from api_spec.quantities import MAX_TASKS
 from api_spec.reasons import RETRYABLE
 from api_spec.schemas.fields import (
+    REQUIRED,
     Choice,
     Duration,
     Indices,
@@ -42,6 +45,10 @@ VARIABLE = Regexp(
     r"^[A-Za-z_][A-Za-z0-9_]*$", error="must be made of letters, digits and '_', and not begin with a digit"
 )
 ABSOLUTE = Regexp(r"^/", error="must be an absolute path, such as /scratch/vision")
+METRIC = Regexp(
+    r"^[A-Za-z0-9_][-A-Za-z0-9._:]*$",
+    error="must be made of letters, digits, '-', '.', '_' and ':', and begin with a letter, digit or '_'",
+)
 ADDRESS = Regexp(
     r"^([a-z][a-z0-9+.-]*:|/)", error="must be a URI such as s3://bucket/key, or an absolute path"
 )
@@ -198,7 +205,7 @@ class OutputSchema(Ruled):
 
 
 class ReplicasSchema(Ruled):
-    min = Whole(1, 10_000, load_default=1)
+    min = Whole(0, 10_000, load_default=1, metadata=about("0 only with scale_on, which brings it back."))
     max = Whole(1, 10_000, metadata=about("As many as min when left out."))
 
     def rules(self, given: dict[str, Any], loaded: dict[str, Any]) -> Broken:
@@ -208,26 +215,51 @@ class ReplicasSchema(Ruled):
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> jobs.Replicas:
         least = data.get("min", 1)
-        return jobs.Replicas(min=least, max=data.get("max", least))
+        return jobs.Replicas(min=least, max=data.get("max", max(least, 1)))
 
 
 class ScaleOnSchema(Ruled):
-    builds = jobs.ScaleOn
-
     metric = Text(
-        63, pattern=WORD, required=True, metadata=about("What the backend measures.", example="cpu")
+        253,
+        pattern=METRIC,
+        required=True,
+        metadata=about("cpu, memory, or what the backend knows by that name.", example="cpu"),
     )
     target = Number(required=True, metadata=about("Per replica; of cpu and memory in percent.", example=70))
+    measured = Choice(jobs.Measured, load_default=jobs.Measured.REPLICAS)
+    selector = Table(
+        Text(63, pattern=VARIABLE),
+        Text(253),
+        8,
+        metadata=about("Of an external metric: labels of its series.", example={"queue": "chat"}),
+    )
 
     def rules(self, given: dict[str, Any], loaded: dict[str, Any]) -> Broken:
         if not 0 < loaded.get("target", 1) <= 1e12:
             yield "target", "must be above 0 and at most 10^12"
+        external = loaded.get("measured") is jobs.Measured.EXTERNAL
+        if external and loaded.get("metric") in ("cpu", "memory"):
+            yield "measured", f"is external, and {loaded['metric']} is measured at the replicas"
+        if loaded.get("selector") and not external:
+            yield "selector", "goes with an external metric (measured: external)"
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> jobs.ScaleOn:
+        return jobs.ScaleOn(**{**data, "selector": tuple(sorted(data.get("selector", {}).items()))})
 
 
 class HealthSchema(Strict):
-    builds = jobs.Health
+    """Stays a dict: what it leaves out is the preset's to say, or the dataclass'."""
 
-    path = Path(load_default="/health")
+    path = Path(metadata=about("Answers once it can be called: start-up and readiness; or /health."))
+    live_path = Path(metadata=about("Answers while it need not be started again; or path."))
+
+
+class MetricsSchema(Strict):
+    builds = jobs.Metrics
+
+    port = Whole(1, 65535, required=True)
+    path = Path(load_default="/metrics")
 
 
 class ModelSchema(Strict):
@@ -236,15 +268,34 @@ class ModelSchema(Strict):
     uri = Text(2048, pattern=ADDRESS, required=True, metadata=about("", example="models:/resnet@champion"))
 
 
-class ServiceSchema(Strict):
-    builds = jobs.Service
+class ServiceSchema(Ruled):
     remembers = True
 
-    port = Whole(1, 65535, required=True)
+    preset = Choice(
+        jobs.Preset,
+        load_default=None,
+        metadata=about("Fills port, health and metrics, each where it is left out."),
+    )
+    port = Whole(1, 65535, metadata=about("Required without a preset."))
     replicas = Part(ReplicasSchema)
     scale_on = Part(ScaleOnSchema, load_default=None)
     health = Part(HealthSchema)
+    metrics = Part(MetricsSchema)
     model = Part(ModelSchema, load_default=None)
+
+    def rules(self, given: dict[str, Any], loaded: dict[str, Any]) -> Broken:
+        if given.get("port") is None and given.get("preset") is None:
+            yield "port", REQUIRED
+        replicas = loaded.get("replicas")
+        if replicas is not None and replicas.min == 0 and given.get("scale_on") is None:
+            yield "replicas", {"min": ["is 0, which needs scale_on: nothing else would start a replica"]}
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> jobs.Service:
+        preset = data.get("preset")
+        filled = dict(vars(PRESETS[preset])) if preset is not None else {"health": jobs.Health()}
+        health = replace(filled.pop("health"), **data.pop("health", {}))
+        return jobs.Service(**{**filled, **data, "health": health})
 
 
 class PlacementSchema(Ruled):

@@ -142,13 +142,27 @@ def _updated(
             raise InvalidSpec("an update cannot change the kind or the name of a job")
         if changed != spec:
             fields |= {"revision": record.revision + 1, "digest": spec_digest(changed)[:16]}
+    served = changed.service or service
     if wanted.replicas is not None and wanted.replicas != record.replicas:
         fields["replicas"] = wanted.replicas
-        most = (changed.service or service).replicas.max
-        if wanted.replicas > most:
-            message = f"at most {most} replicas (service.replicas.max); a new spec can allow more"
-            raise InvalidSpec(message, faults=[Fault("/replicas", message)])
+        if fault := _cannot_scale(served, wanted.replicas):
+            raise InvalidSpec(fault, faults=[Fault("/replicas", fault)])
+    elif record.replicas is not None and served.replicas != service.replicas:
+        within = min(max(record.replicas, served.replicas.min), served.replicas.max)
+        fields |= {"replicas": within} if within != record.replicas else {}
     return fields, changed
+
+
+def _cannot_scale(service: Service, replicas: int) -> str | None:
+    if service.scale_on is not None:
+        by = service.scale_on.metric
+        return f"how many replicas run is scaled by {by}; a new spec can change service.replicas.min and max"
+    least, most = service.replicas.min, service.replicas.max
+    if replicas > most:
+        return f"at most {most} replicas (service.replicas.max); a new spec can allow more"
+    if replicas < least:
+        return f"at least {least} replicas (service.replicas.min); a new spec can allow fewer"
+    return None
 
 
 def _adjusted(

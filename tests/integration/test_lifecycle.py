@@ -23,6 +23,7 @@ from api_spec.jobs import (
     Replicas,
     Resources,
     Retry,
+    ScaleOn,
     Service,
     When,
 )
@@ -254,7 +255,7 @@ def service(kit):
 
 
 def scaled(verb):
-    return {"replicas": 0} if verb == "update" else {}
+    return {"replicas": 2} if verb == "update" else {}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -332,9 +333,44 @@ def test_nobody_scales_beyond_what_the_spec_allows(kit):
     with pytest.raises(InvalidSpec, match="at most 2"):
         kit.broker.update(job_id, ANA, replicas=3)
 
-    wider = replace(job.spec, service=Service(port=8000, replicas=Replicas(min=1, max=3)))
+    wider = replace(job.spec, service=Service(port=8000, replicas=Replicas(min=2, max=3)))
     kit.broker.update(job_id, ANA, spec=wider, replicas=3)
     kit.settle(lambda: kit.get(job_id).service.ready == 3)
+    with pytest.raises(InvalidSpec, match="at least 2"):
+        kit.broker.update(job_id, ANA, replicas=1)
+
+
+def test_nobody_scales_by_hand_what_an_autoscaler_scales(kit):
+    """The next look of the autoscaler would undo it; its limits are what can be changed."""
+    scaled = Service(port=8000, replicas=Replicas(min=1, max=4), scale_on=ScaleOn(metric="cpu", target=70))
+    job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve", service=scaled))
+    job = kit.reaches(job_id, S.RUNNING)
+
+    with pytest.raises(
+        InvalidSpec, match=r"scaled by cpu; a new spec can change service\.replicas\.min and max"
+    ):
+        kit.broker.update(job_id, ANA, replicas=2)
+
+    narrower = replace(job.spec, service=replace(scaled, replicas=Replicas(min=2, max=3)))
+    job = kit.broker.update(job_id, ANA, spec=narrower)
+    assert (job.revision, job.replicas_wanted) == (2, 2)
+    by_hand = replace(job.spec, service=replace(scaled, scale_on=None))
+    assert kit.broker.update(job_id, ANA, spec=by_hand, replicas=4).replicas_wanted == 4
+
+
+def test_a_new_minimum_or_maximum_is_kept_at_once(kit):
+    """Fewer replicas than the new minimum went on running, until somebody scaled by hand."""
+    service = Service(port=8000, replicas=Replicas(min=1, max=4))
+    job_id = kit.submit(spec(kind=Kind.INFERENCE, name="serve", service=service))
+    job = kit.reaches(job_id, S.RUNNING)
+
+    more = replace(job.spec, service=replace(service, replicas=Replicas(min=3, max=4)))
+    kit.broker.update(job_id, ANA, spec=more)
+    kit.settle(lambda: kit.get(job_id).service.ready == 3)
+    fewer = replace(job.spec, service=replace(service, replicas=Replicas(min=1, max=2)))
+    kit.broker.update(job_id, ANA, spec=fewer)
+
+    kit.settle(lambda: kit.get(job_id).service.ready == 2)
 
 
 def test_a_cancel_of_an_unconfirmed_submission_waits_for_the_proof(redis_server, tmp_path):

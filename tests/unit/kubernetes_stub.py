@@ -85,6 +85,7 @@ class Scripted:
     folder: Path
     script: dict[tuple[str, str], list[Answer]] = field(default_factory=lambda: {("GET", EVENTS): [listed()]})
     asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
+    headers: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)  # method, and what it had
     token: str = "secret"
     adapters: list[KubernetesAdapter] = field(default_factory=list)
 
@@ -133,6 +134,7 @@ def scripted(folder: Path) -> Iterator[Scripted]:
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
+            server.headers.append((self.command, self.headers.items()))
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.headers.get("Authorization") != f"Bearer {server.token}":
                 told = status(401, "Unauthorized")

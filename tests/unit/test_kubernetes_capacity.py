@@ -287,9 +287,9 @@ UNSUPPORTED = {
     ),
     "over all": (job(volumes=(Volume(source="pvc:data", mount_path="/"),)), "/volumes/0/mount_path"),
     "outputs": (job(outputs=(Output(name="model", path="/broker/outputs/m"),)), "/outputs"),
-    "a metric": (
-        serve(service=service(scale_on=ScaleOn(metric="queue", target=5))),
-        "/service/scale_on/metric",
+    "no replica": (
+        serve(service=service(replicas=Replicas(min=0), scale_on=ScaleOn(metric="queue", target=5))),
+        "/service/replicas/min",
     ),
     "a service's end": (serve(time_limit_s=60), "/time_limit"),
     "an option": (
@@ -315,6 +315,9 @@ def test_what_cannot_be_honoured_is_refused_by_its_field(case):
         ("grace_s", "5"),
         ("shared_memory", "much"),
         ("shared_memory", 7),
+        ("canary", 0),
+        ("canary", True),
+        ("canary", "10%"),
         ("node_labels", []),
         ("node_labels", {"a": 1}),
         ("node_labels", {"a b": "c"}),

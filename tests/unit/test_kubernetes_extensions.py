@@ -381,10 +381,10 @@ def test_a_quota_of_devices_that_can_never_hold_it_refuses_it():
 def test_no_other_object_is_made_in_the_place_of_a_template(changes):
     """The annotation is whose who may edit the Job."""
     [template] = plan(spec(resources=GPUS), options=options(**BY_CLAIM)).dependents
-    assert dependents.written_in(MARKER_OF_PLAN, json.dumps([template])) == [template]
+    assert dependents.written_in(MARKER_OF_PLAN, json.dumps([template]), options()) == [template]
 
     with pytest.raises(Refused):
-        dependents.written_in(MARKER_OF_PLAN, json.dumps([{**template, **changes}]))
+        dependents.written_in(MARKER_OF_PLAN, json.dumps([{**template, **changes}]), options())
 
 
 # ---- what gets in ---------------------------------------------------------------------------------------

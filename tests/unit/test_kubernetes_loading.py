@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from adapters.kubernetes import loading
-from adapters.kubernetes.options import FabricOptions, Options, Toleration
+from adapters.kubernetes.options import FabricOptions, Impersonate, Options, Toleration
 
 LEAST = {"kubeconfig": "/etc/kube", "namespace": "jobs"}
 BY_URL = {"url": "https://k8s.example:6443", "token_file": "/etc/token", "namespace": "jobs"}
@@ -24,7 +24,12 @@ def test_the_least_that_says_where_and_for_whom(given):
 
 @pytest.mark.parametrize(
     "of, readers",
-    [(Options, loading.READERS), (FabricOptions, loading.FABRIC), (Toleration, loading.TOLERATION)],
+    [
+        (Options, loading.READERS),
+        (FabricOptions, loading.FABRIC),
+        (Toleration, loading.TOLERATION),
+        (Impersonate, loading.IMPERSONATE),
+    ],
 )
 def test_every_option_is_read(of, readers):
     assert set(readers) == {one.name for one in fields(of)}
@@ -34,6 +39,8 @@ WELL = {
     "a class with dots": {"preemptible": "team.low", "priorities": {"high": "team.high"}},
     "all taints": {"tolerations": [{}]},
     "a taint": {"tolerations": [{"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute"}]},
+    "racks": {"rack_label": "topology.kubernetes.io/rack"},
+    "a prometheus": {"prometheus": "http://prometheus.monitoring:9090/prefix"},
     "a fabric": {"fabrics": {"rdma": {"resource": "rdma/shared_a", "node_labels": {"a": "b"}}}},
 }
 
@@ -57,6 +64,10 @@ FAULTS = {
     "image_pull_secrets[0]": {"image_pull_secrets": ["A b"]},
     "image_pull_secrets is a list": {"image_pull_secrets": "one"},
     "runtime_class": {"runtime_class": "N/V"},
+    "rack_label": {"rack_label": "a b"},
+    "prometheus is such as": {"prometheus": "prometheus:9090"},
+    "prometheus": {"prometheus": "http://me:secret@prometheus:9090"},
+    "prometheus is": {"prometheus": "file:///etc/passwd"},
     "run_as_user": {"run_as_user": 0},
     "run_as_group": {"run_as_group": -1},
     "priorities has a row for urgent": {"priorities": {"urgent": "x"}},

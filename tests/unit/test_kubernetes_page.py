@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from adapters.kubernetes import native, page
-from adapters.kubernetes.loading import FABRIC, READERS, TOLERATION, load
+from adapters.kubernetes.loading import FABRIC, IMPERSONATE, READERS, TOLERATION, load
 from api_spec.field_texts import texts
 
 DOCS = Path(__file__).parents[2] / "docs"
-READ_BY = {"": READERS, "tolerations[].": TOLERATION, "fabrics.NAME.": FABRIC}
+READ_BY = {"": READERS, "tolerations[].": TOLERATION, "fabrics.NAME.": FABRIC, "impersonate.": IMPERSONATE}
 
 
 def examples(text: str) -> list[str]:

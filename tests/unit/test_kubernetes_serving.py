@@ -117,6 +117,20 @@ def test_replicas_of_the_newest_revision_are_counted_apart():
     assert (found.revision, found.updated, found.ready) == (2, 1, 2)
 
 
+@pytest.mark.parametrize(
+    ("replicas", "pods", "message"),
+    [
+        (3, 2, "2 of 3 pods have been made"),
+        (2, 3, "1 replicas are about to go"),
+        (2, 2, None),
+        (0, 0, None),
+    ],
+)
+def test_numbers_that_differ_have_a_sentence_also_where_no_pod_is_at_fault(replicas, pods, message):
+    """Between the wish and the controller's answer there was none."""
+    assert seen(deployment(replicas=replicas), *map(replica, range(pods))).service.message == message
+
+
 @pytest.mark.parametrize("text", [None, "", "two", "-1", "²", "9" * 20])
 def test_a_revision_that_cannot_be_read_is_the_first(text):
     assert seen(deployment(annotations={names.REVISION: text}), replica()).service.revision == 1

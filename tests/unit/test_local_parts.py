@@ -15,13 +15,17 @@ from api_spec.jobs import (
     Array,
     Dependency,
     Fabric,
+    Health,
     Input,
     JobSpec,
     Kind,
+    Measured,
+    Metrics,
     Model,
     Output,
     OutputOf,
     Placement,
+    Preset,
     Replicas,
     Resources,
     Retry,
@@ -220,7 +224,14 @@ FULL = JobSpec(
     outputs=(Output(name="o", path="p"),),
     labels={"a": "b"},
     placement=Placement(backends=("x",), local={"grace_s": 1}, options={"x": {"y": 1}}),
-    service=Service(port=1, scale_on=ScaleOn(metric="cpu", target=70.0), model=Model(uri="u")),
+    service=Service(
+        port=1,
+        scale_on=ScaleOn(metric="cpu", target=70.0, measured=Measured.EXTERNAL, selector=(("a", "b"),)),
+        health=Health(live_path="/live"),
+        model=Model(uri="u"),
+        preset=Preset.VLLM,
+        metrics=Metrics(port=2),
+    ),
 )
 
 

@@ -16,7 +16,7 @@ from marshmallow.fields import Field
 from marshmallow.validate import OneOf
 
 from api_spec.errors import InvalidSpec
-from api_spec.jobs import Dependency, Fabric, Kind, Replicas, Resources, Retry, Service, When
+from api_spec.jobs import Dependency, Fabric, Kind, Preset, Replicas, Resources, Retry, Service, When
 from api_spec.reasons import RETRYABLE
 from api_spec.schemas import dump_spec, load_spec, pack_spec, spec_digest, unpack_spec
 from api_spec.schemas.fields import Text
@@ -227,6 +227,39 @@ WRONG = [
         "/service/scale_on/target",
         "above 0",
     ),
+    (
+        {"kind": "inference", "service": SERVICE | {"replicas": {"min": 0, "max": 2}}},
+        "/service/replicas/min",
+        "needs scale_on",
+    ),
+    (
+        {"kind": "inference", "service": SERVICE | {"replicas": {"min": 0, "max": 0}}},
+        "/service/replicas/max",
+        "from 1 to",
+    ),
+    (
+        {"kind": "inference", "service": SERVICE | {"scale_on": {"metric": "a b", "target": 1}}},
+        "/service/scale_on/metric",
+        "made of letters",
+    ),
+    (
+        {
+            "kind": "inference",
+            "service": SERVICE | {"scale_on": {"metric": "cpu", "target": 1, "measured": "external"}},
+        },
+        "/service/scale_on/measured",
+        "measured at the replicas",
+    ),
+    (
+        {
+            "kind": "inference",
+            "service": SERVICE | {"scale_on": {"metric": "a", "target": 1, "selector": {"b": "c"}}},
+        },
+        "/service/scale_on/selector",
+        "measured: external",
+    ),
+    ({"kind": "inference", "service": {}}, "/service/port", "is required"),
+    ({"kind": "inference", "service": {"preset": "x"}}, "/service/preset", "vllm, triton"),
 ]
 
 
@@ -382,11 +415,21 @@ arrays = st.one_of(
 services = st.fixed_dictionaries(
     {"port": st.integers(1, 65535)},
     optional={
+        "preset": st.sampled_from(Preset).map(str),
+        "metrics": st.fixed_dictionaries({"port": st.integers(1, 65535)}, optional={"path": paths}),
         "replicas": st.fixed_dictionaries({"min": st.integers(1, 3)}, optional={"max": st.integers(3, 9)}),
         "scale_on": st.fixed_dictionaries(
             {"metric": words, "target": st.floats(0.5, 1e9) | st.integers(1, 100)}
+        )
+        | st.fixed_dictionaries(
+            {
+                "metric": names.map("m".__add__),
+                "target": st.integers(1, 100),
+                "measured": st.just("external"),
+            },
+            optional={"selector": st.dictionaries(variables, lines, max_size=2)},
         ),
-        "health": st.fixed_dictionaries({}, optional={"path": paths}),
+        "health": st.fixed_dictionaries({}, optional={"path": paths, "live_path": paths}),
         "model": st.fixed_dictionaries({"uri": paths}),
     },
 )

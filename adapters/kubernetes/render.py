@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from adapters.base import AttemptRef
 from adapters.kubernetes import (
+    allowed,
     autoscaling,
     devices,
     environment,
@@ -45,7 +46,7 @@ class Plan:
 
 
 def plan(spec: JobSpec, ref: AttemptRef, options: Options, instance: str, backend: str) -> Plan:
-    """Of a job that has passed ``refusals``."""
+    """Of a job that has passed ``refusals``.  Raises ``Rejected`` for what would be more than is allowed."""
     namespace = names.namespace_of(ref.project, options) or ""
     labels = names.labels(ref.marker, instance)
     chosen = native.chosen(spec, options, backend)
@@ -69,6 +70,7 @@ def plan(spec: JobSpec, ref: AttemptRef, options: Options, instance: str, backen
     )
     if dependents:  # until they are made, it says itself what is missing
         root["metadata"]["annotations"][names.UNFINISHED] = json.dumps(dependents)
+    allowed.check((root, *dependents), namespace, options)
     return Plan(namespace, resource, root, dependents)
 
 

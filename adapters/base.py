@@ -43,13 +43,22 @@ class Busy(BackendError):
     """It did not act: refused connection, 401, 429, queue full, quota.  The same attempt may try later.
 
     ``reason`` BACKEND_DOWN says that no call will do better (not reached, not let in): after a few of them
-    the backend is left alone for a while.  Any other is the answer of one that works.
+    the backend is left alone for a while.  Any other is the answer of one that works.  ``is_local``: only
+    this attempt, and others beside it, are concerned, so that the backend is not left alone for it.
     """
 
-    def __init__(self, message: str, retry_after_s: float = 5.0, reason: Reason = Reason.CAPACITY) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after_s: float = 5.0,
+        reason: Reason = Reason.CAPACITY,
+        *,
+        is_local: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.reason = reason
+        self.is_local = is_local
 
 
 class OutcomeUnknown(BackendError):
@@ -133,7 +142,8 @@ class ServiceObservation:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a backend said about one attempt.  ``state`` None: a word we do not know, which moves nothing."""
+    """What a backend said about one attempt.  ``state`` None: a word we do not know; it moves nothing.  With
+    the reason BACKEND_DOWN the backend does not let the broker see this one."""
 
     marker: str
     state: AttemptState | None  # QUEUED, RUNNING or ENDED

@@ -49,6 +49,7 @@ from adapters.kubernetes import (
     refusals,
     render,
     serving,
+    spaces,
     volumes,
 )
 from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
 
 RECENT_S = 5.0
 """Why a job waits may be told from the pass that has just shown it waiting."""
+RUNS_ON_S = 5.0
+"""Until the next look at pods whose Job is gone."""
 
 
 class KubernetesAdapter:
@@ -88,6 +91,7 @@ class KubernetesAdapter:
         self._instance = config.instance
         self._given = client
         self._last: tuple[float, Mapping[str, tuple[Root, Bundle]]] = (0.0, {})  # pass, and what it showed
+        self._made_in: Mapping[str, str | None] = {}  # of the last pass: marker to namespace
 
     @cached_property
     def client(self) -> Client:
@@ -131,12 +135,13 @@ class KubernetesAdapter:
         return observations.handle_of(root.object)
 
     def find(self, marker: str, since: float) -> Found | Absent | Unsettled:
-        now = time.time()
-        with reading(self.name):
-            there = self._attempts.named(marker)
-        if there:
-            return Found(observations.handle_of(there[0].object))
-        settled = since + self.options.settle_s
+        now, namespace = time.time(), self._made_in.get(marker)
+        with reading(self.name, is_local=True):
+            there = self._attempts.named(marker, namespace)
+            if there:
+                return Found(observations.handle_of(there[0].object))
+            runs_on = spaces.is_running_on(self.client, self.options, marker, namespace)
+        settled = max(since + self.options.settle_s, now + RUNS_ON_S if runs_on else 0.0)
         return Absent() if now >= settled else Unsettled(settled)
 
     def observe(self, refs: Collection[AttemptRef]) -> Observations:
@@ -144,17 +149,24 @@ class KubernetesAdapter:
         if not refs:
             return Observations(as_of=as_of, complete=True)
         with reading(self.name):
-            seen = self._attempts.seen(refs)
-            spaces = {root.namespace for root, _ in seen.values() if root.is_service}
-            ports = self._attempts.ports(spaces)
-        self._last = as_of, seen
+            looked = spaces.look(self.client, self._attempts, refs, self.options)
+        self._last = as_of, looked.seen
+        self._made_in = {ref.marker: spaces.of_handle(ref) for ref in refs}
+        hidden = {ref.marker: ref for ref in refs if ref.marker in looked.hidden}
+        told = {marker: observations.hidden(ref, looked.hidden[marker]) for marker, ref in hidden.items()}
+        shown = self._shown(looked.seen, looked.ports, refs)
+        return Observations(as_of=as_of, complete=True, found={**told, **shown})
+
+    def _shown(
+        self, seen: Mapping[str, tuple[Root, Bundle]], ports: Mapping[str, int], refs: Collection[AttemptRef]
+    ) -> Mapping[str, Observation]:
         by_marker = {ref.marker: ref for ref in refs}
         found = {}
         for marker, (root, bundle) in seen.items():
             fault = self._finish(root, by_marker[marker], bundle)
             told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
             found[marker] = _with_fault(told, fault) if fault else told
-        return Observations(as_of=as_of, complete=True, found=found)
+        return found
 
     def _observation(
         self, root: Root, bundle: Bundle, ref: AttemptRef | None, port: int | None

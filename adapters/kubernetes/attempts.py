@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from adapters.base import AttemptRef
-from adapters.kubernetes import dependents, job_sets, kueue, names, observations, records, serving
+from adapters.kubernetes import cluster, dependents, job_sets, kueue, names, observations, records, serving
 from adapters.kubernetes.client import Client
 from adapters.kubernetes.errors import Changed, Conflict, Forbidden, NotThere, Refused
 from adapters.kubernetes.names import Manifest, member
@@ -112,10 +112,21 @@ class Attempts:
         instance = member(root.object, "metadata", "labels", names.INSTANCE)
         return root.marker == ref.marker and instance is not None and uid in (None, root.uid)
 
-    def named(self, marker: str) -> list[Root]:
-        """Wherever it is; a list is a read of the newest state."""
+    def named(self, marker: str, namespace: str | None = None) -> list[Root]:
+        """There, or wherever it is; a list is a read of the newest state.
+
+        Raises ``Forbidden`` when it may be where the broker may not look."""
         chosen = names.selector(names.instance_of(marker), marker)
-        return [one for space in names.all_namespaces(self._options) for one in self._listed(space, chosen)]
+        found: list[Root] = []
+        forbidden: Forbidden | None = None
+        for space in [namespace] if namespace else names.all_namespaces(self._options):
+            try:
+                found += self._listed(space, chosen)
+            except Forbidden as error:
+                forbidden = forbidden if cluster.is_gone(self._client, space) else error
+        if forbidden is not None and not found:
+            raise forbidden
+        return found
 
     def _listed(self, namespace: str, chosen: str, kinds: Iterable[Resource] | None = None) -> list[Root]:
         return [
@@ -150,23 +161,16 @@ class Attempts:
 
     # ---- many --------------------------------------------------------------------------------------------
 
-    def seen(self, refs: Collection[AttemptRef]) -> dict[str, tuple[Root, Bundle]]:
-        """One list a namespace and kind for all of them, and one of their pods."""
-        wanted: dict[str, list[AttemptRef]] = defaultdict(list)
-        for ref in refs:
-            own = (ref.handle or {}).get("namespace")
-            for space in [own] if own else names.all_namespaces(self._options):
-                wanted[str(space)].append(ref)
-        found: dict[str, tuple[Root, Bundle]] = {}
-        for namespace, some in wanted.items():
-            kinds = set().union(*map(self._kinds_of, some))
-            by_marker = {ref.marker: ref for ref in some}
-            for marker, pair in self.all_in(
-                namespace, [one for one in ROOTS.values() if one in kinds]
-            ).items():
-                if marker in by_marker and self._is_of(pair[0], by_marker[marker]):
-                    found[marker] = pair
-        return found
+    def seen(self, namespace: str, refs: Collection[AttemptRef]) -> dict[str, tuple[Root, Bundle]]:
+        """One list a kind for all of them, and one of their pods."""
+        kinds = set().union(*map(self._kinds_of, refs))
+        by_marker = {ref.marker: ref for ref in refs}
+        there = self.all_in(namespace, [one for one in ROOTS.values() if one in kinds])
+        return {
+            marker: pair
+            for marker, pair in there.items()
+            if marker in by_marker and self._is_of(pair[0], by_marker[marker])
+        }
 
     def all_in(
         self, namespace: str, kinds: Iterable[Resource] | None = None

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from adapters.base import AttemptRef, Finding
-from adapters.kubernetes import capacity, extension_checks, identity, names, render
+from adapters.kubernetes import capacity, cluster, extension_checks, identity, names, render
 from adapters.kubernetes.errors import Forbidden, KubernetesError, NotThere
 from adapters.kubernetes.extension_checks import WRITES
 from adapters.kubernetes.names import Manifest, member
@@ -131,7 +131,7 @@ def _nodes(client: Client, options: Options) -> Iterator[Finding]:
 def _namespaces(client: Client, options: Options) -> Iterator[Finding]:
     for name in names.all_namespaces(options):
         try:
-            client.get(f"/api/v1/namespaces/{name}")
+            is_going = cluster.is_going(client.get(f"/api/v1/namespaces/{name}"))
         except NotThere:
             message = f"there is no namespace {name}: jobs of its projects are refused"
             yield Finding(subject="namespaces", well=False, message=message)
@@ -139,7 +139,8 @@ def _namespaces(client: Client, options: Options) -> Iterator[Finding]:
             message = f"the broker may not see whether there is a namespace {name}"
             yield Finding(subject="namespaces", well=True, message=message)
         else:
-            yield Finding(subject="namespaces", well=True, message=f"{name} is there")
+            told = "is being removed: jobs of its projects are refused" if is_going else "is there"
+            yield Finding(subject="namespaces", well=not is_going, message=f"{name} {told}")
 
 
 def _impersonation(client: Client, options: Options) -> Iterator[Finding]:

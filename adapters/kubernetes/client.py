@@ -22,6 +22,8 @@ from urllib3 import HTTPHeaderDict
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
 
 from adapters.kubernetes.errors import (
+    DENIED,
+    NO_WEBHOOK,
     Conflict,
     Expired,
     Forbidden,
@@ -273,10 +275,20 @@ def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> KubernetesErr
     message = str(told.get("message") or f"HTTP {status}")[:LONGEST_MESSAGE]
     if status == 429 or (status == 503 and "Retry-After" in headers):
         return TryLater(message, _seconds(headers.get("Retry-After")))
+    if told.get("kind") == "Status" and (by_webhook := _of_a_webhook(status, message)) is not None:
+        return by_webhook
     kind = ERRORS.get(status)
     if kind is None or (told.get("kind") != "Status" and status != 401):
         return NoAnswer(f"the answer is {status}: {message}")
     return kind(message)
+
+
+def _of_a_webhook(status: int, message: str) -> KubernetesError | None:
+    """It is asked before anything is stored, so nothing was done; its denial has any status it likes."""
+    denied = any(words in message for words in DENIED)
+    if NO_WEBHOOK in message or (denied and status >= 500):
+        return TryLater(message, LATER_S)
+    return Forbidden(message) if denied else None
 
 
 def _seconds(text: str | None) -> float:

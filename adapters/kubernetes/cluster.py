@@ -33,17 +33,35 @@ def nodes(client: Client, options: Options) -> list[capacity.Node]:
 
 
 def namespaces(client: Client, options: Options) -> list[str] | None:
-    """Those of ours that there are; ``None``: the broker may not ask."""
+    """Those of ours that there are, and stay; ``None``: the broker may not ask."""
     found = []
     for name in names.all_namespaces(options):
         try:
-            client.get(f"/api/v1/namespaces/{name}")
+            there = client.get(f"/api/v1/namespaces/{name}")
         except NotThere:
             continue
         except Forbidden:
             return None
-        found.append(name)
+        if not is_going(there):
+            found.append(name)
     return found
+
+
+def is_gone(client: Client, namespace: str) -> bool:
+    """A namespace that is removed goes when all in it has gone.  The broker's rights in it go before, so what
+    it may not read may be nothing any more."""
+    try:
+        client.get(f"/api/v1/namespaces/{namespace}")
+    except NotThere:
+        return True
+    except Forbidden:
+        return False
+    return False
+
+
+def is_going(namespace: Manifest) -> bool:
+    """Nothing new can be made in it."""
+    return bool(member(namespace, "status", "phase") == "Terminating")
 
 
 def allowed(
@@ -99,9 +117,12 @@ def device_classes(client: Client, served: Mapping[str, Sequence[str]]) -> list[
 
 
 def pods(client: Client, options: Options) -> list[Manifest]:
-    """Of everybody where the broker may see them, else of its own namespaces."""
+    """Of everybody where the broker may see them, else of those of its own namespaces that it may read."""
     try:
         return client.items(PODS.path())
     except Forbidden:
-        spaces = names.all_namespaces(options)
-        return [one for space in spaces for one in client.items(PODS.path(space))]
+        found: list[Manifest] = []
+        for space in names.all_namespaces(options):
+            with suppress(Forbidden):
+                found += client.items(PODS.path(space))
+        return found

@@ -72,11 +72,17 @@ QUOTA = "exceeded quota"
 """How a 403 for a ResourceQuota is told from one for a right."""
 DENIED = ("denied the request", "denied request")
 """And one of a webhook or of a ValidatingAdmissionPolicy: it has read the object, and will say so again."""
+NO_WEBHOOK = "failed calling webhook"
+"""How a 500 tells that a webhook did not answer."""
+TERMINATING = "because it is being terminated"
+"""How a 403 tells of a namespace that is being removed: no right would help."""
 
 
 @contextmanager
-def reading(name: str) -> Iterator[None]:
-    """For calls that change nothing: whatever went wrong, asking again later is right."""
+def reading(name: str, *, is_local: bool = False) -> Iterator[None]:
+    """For calls that change nothing: whatever went wrong, asking again later is right.
+
+    ``is_local``: for one attempt, whose namespace may be the only one that the broker may not read."""
     try:
         yield
     except TryLater as error:
@@ -84,7 +90,7 @@ def reading(name: str) -> Iterator[None]:
     except NotAuthenticated as error:
         raise _token(name, error) from error
     except Forbidden as error:
-        raise Busy(f"{name} forbids the broker: {error}", RIGHTS_S, Reason.BACKEND_DOWN) from error
+        raise _forbidden(name, error, is_local) from error
     except KubernetesError as error:
         raise Busy(f"{name} does not answer: {error}", reason=Reason.BACKEND_DOWN) from error
 
@@ -101,11 +107,7 @@ def writing(name: str) -> Iterator[None]:
     except Refused as error:
         raise Rejected(f"{name} refuses it: {error}") from error
     except Forbidden as error:
-        if QUOTA in str(error):
-            raise Busy(f"{name}: {error}", RIGHTS_S, Reason.QUOTA_EXCEEDED) from error
-        if any(words in str(error) for words in DENIED):
-            raise Rejected(f"{name} refuses it: {error}") from error
-        raise Busy(f"{name} forbids the broker: {error}", RIGHTS_S, Reason.BACKEND_DOWN) from error
+        raise _not_written(name, error) from error
     except TryLater as error:
         raise Busy(f"{name}: {error}", error.retry_after_s) from error
     except NotAuthenticated as error:
@@ -118,3 +120,20 @@ def writing(name: str) -> Iterator[None]:
 
 def _token(name: str, error: NotAuthenticated) -> Busy:
     return Busy(f"{name} does not take the broker's token: {error}", RENEWAL_S, Reason.BACKEND_DOWN)
+
+
+def _not_written(name: str, error: Forbidden) -> Busy | Rejected:
+    """A right is the least of what a 403 may mean."""
+    message = str(error)
+    if QUOTA in message:
+        return Busy(f"{name}: {message}", RIGHTS_S, Reason.QUOTA_EXCEEDED)
+    if any(words in message for words in DENIED):
+        return Rejected(f"{name} refuses it: {message}")
+    if TERMINATING in message:
+        return Busy(f"{name} is removing the namespace: {message}", RIGHTS_S)
+    return _forbidden(name, error, True)
+
+
+def _forbidden(name: str, error: Forbidden, is_local: bool) -> Busy:
+    message = f"{name} forbids the broker: {error}"
+    return Busy(message, RIGHTS_S, Reason.BACKEND_DOWN, is_local=is_local)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from adapters.base import Handle, Observation, TaskObservation
+from adapters.base import AttemptRef, Handle, Observation, TaskObservation
 from adapters.kubernetes import kueue, words
 from adapters.kubernetes.names import MARKER, USER, Manifest, is_cancelled, member
 from adapters.kubernetes.records import Condition, Pod, conditions, moment
@@ -58,6 +58,20 @@ def handle_of(root: Manifest) -> Handle:
     if (user := member(metadata, "annotations", USER)) is not None:
         told["user"] = str(user)
     return {"id": f"{told['namespace']}/{told['name']}", "kind": member(root, "kind"), **told}
+
+
+def hidden(ref: AttemptRef, why: str) -> Observation:
+    """Of what is where the broker may not look: neither seen nor absent, and nothing moves it."""
+    message = f"the broker may not look at it: {why}"
+    return Observation(
+        marker=ref.marker,
+        state=None,
+        native_state="Hidden",
+        native_reason="Forbidden",
+        reason=Reason.BACKEND_DOWN,
+        message=message,
+        handle=ref.handle,
+    )
 
 
 def is_over(bundle: Bundle) -> bool:

@@ -31,7 +31,7 @@ def says_that_it_is_down(error: Exception) -> bool:
     """Who answers that it is too busy, full or unwilling is there: leaving it alone would keep the others'
     cancels and look-ups from it."""
     if isinstance(error, Busy):
-        return error.reason is Reason.BACKEND_DOWN
+        return error.reason is Reason.BACKEND_DOWN and not error.is_local
     return not isinstance(error, Rejected)
 
 

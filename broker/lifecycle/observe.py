@@ -8,6 +8,7 @@ from dataclasses import replace
 from adapters.base import Absent, AttemptRef, BackendError, Found, Observation, Observations
 from adapters.extras import Explains, PlacesOutputs
 from api_spec.errors import StoreUnavailable
+from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle import native, tasks
@@ -114,7 +115,9 @@ class _Pass:
             self.store.backends.change_live(self.backend, job_id, entry, None)
             point("observation_applied")
             return 0
-        if observation.state is None:
+        if observation.state is None and observation.reason is Reason.BACKEND_DOWN:
+            log.warning("%s was not shown: %s", observation.marker, observation.message)
+        elif observation.state is None:
             log.warning("%s says %r, which is not known", self.backend, observation.native_state)
             self.store.count("unknown_words")
         step = progress(seen)

@@ -64,11 +64,17 @@ def _is_a_step_back(seen: Seen) -> bool:
 
 
 def _native_words_only(seen: Seen) -> Step | None:
+    """``BACKEND_DOWN`` with it: this attempt cannot be seen, though the backend answers."""
     observation = seen.observation
     attempt = replace(
         seen.attempt, native_state=observation.native_state, native_reason=observation.native_reason
     )
-    return None if attempt == seen.attempt else Step(Change(attempt=attempt, live=_live(seen)))
+    fields: dict[str, Any] = {}
+    if observation.state is None and observation.reason is Reason.BACKEND_DOWN:
+        fields = {"reason": observation.reason, "message": observation.message}
+    if attempt == seen.attempt and all(getattr(seen.record, name) == one for name, one in fields.items()):
+        return None
+    return Step(Change(set=fields, attempt=attempt, live=_live(seen)))
 
 
 # ---- under way ---------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from broker.lifecycle.tasks import TaskRow
 from broker.store.backends import BackendRecord
 from broker.store.records import AttemptRecord, JobRecord
 
+AT_A_BACKEND = (JobState.QUEUED, JobState.RUNNING)
+
 
 def job_view(record: JobRecord, spec: JobSpec, backend: BackendRecord | None = None) -> JobView:
     """``backend``: what is known of the job's backend now; it tells how old the job's state may be."""
@@ -55,9 +57,12 @@ def job_view(record: JobRecord, spec: JobSpec, backend: BackendRecord | None = N
 
 
 def _freshness(record: JobRecord, backend: BackendRecord | None) -> tuple[bool | None, float | None]:
-    """An ended job is as fresh as it will ever be; one at no backend has nothing to be fresh about."""
+    """An ended job is as fresh as it will ever be; one at no backend has nothing to be fresh about.  A pass
+    that was not let to a job tells nothing of it."""
     if backend is None or record.state in FINAL or record.backend is None:
         return None, None
+    if backend.reachable and record.reason is Reason.BACKEND_DOWN and record.state in AT_A_BACKEND:
+        return False, None
     return backend.reachable, _seconds(backend.seen_at)
 
 

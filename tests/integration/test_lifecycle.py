@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import LogQuery
+from adapters.base import Busy, LogQuery, Observation
 from api_spec.decisions import Outcome
 from api_spec.errors import Conflict, InvalidRequest, InvalidSpec, NotFound, NothingFits, PreconditionFailed
 from api_spec.jobs import (
@@ -38,7 +38,7 @@ from broker.store.changes import Change, Guard
 from broker.store.jobs import ClaimLimits
 from tests.builders import spec
 from tests.fakes import running_fake
-from tests.kit import ANA, BEN, at, fake_kit, make_kit, settings_for
+from tests.kit import ANA, BEN, adapter_of, at, fake_kit, make_kit, settings_for
 
 S = JobState
 ENDLESS = {"FAKE_RUN_S": "forever"}
@@ -650,6 +650,52 @@ def test_pause_keeps_nobody_from_cancelling_what_may_have_been_sent(kit):
     kit.broker.cancel(job_id, ANA)
 
     assert kit.ended(job_id).state is S.CANCELLED
+
+
+def test_what_a_backend_does_not_let_the_broker_see_keeps_its_state_and_says_so(kit, monkeypatch):
+    """One namespace of a cluster was closed to it; the jobs of all others were then as old as that one's."""
+    closed, seen = (kit.submit(spec(name=name, environment=ENDLESS)) for name in ("closed", "seen"))
+    for job_id in (closed, seen):
+        kit.reaches(job_id, S.RUNNING)
+    hidden, observe = marker_of(kit, closed), adapter_of(kit).observe
+
+    def without_one(refs):
+        told = observe(refs)
+        why = Observation(marker=hidden, state=None, reason=Reason.BACKEND_DOWN, message="it may not look")
+        return replace(told, found={**told.found, hidden: why})
+
+    monkeypatch.setattr(adapter_of(kit), "observe", without_one)
+    job = kit.settle(lambda: (found := kit.get(closed)).reason and found, why="it says that it is not seen")
+
+    assert (job.state, job.reason, job.message) == (S.RUNNING, Reason.BACKEND_DOWN, "it may not look")
+    assert (job.backend_reachable, job.observed_at) == (False, None)
+    other = kit.get(seen)
+    assert (other.reason, other.backend_reachable) == (None, True)
+    assert "unknown_words" not in kit.store.counters()
+    monkeypatch.undo()
+    kit.settle(lambda: kit.get(closed).backend_reachable, why="it is seen again")
+    assert (kit.get(closed).state, kit.get(closed).reason) == (S.RUNNING, None)
+
+
+def marker_of(kit, job_id):
+    return kit.broker.attempts(job_id, ANA)[0].marker
+
+
+def test_what_a_backend_forbids_one_job_closes_it_for_no_other(kit, monkeypatch):
+    submit, calls = adapter_of(kit).submit, []
+
+    def forbidden(ref, wanted):
+        calls.append(ref)
+        if wanted.name == "closed":
+            raise Busy("it may not", 60.0, Reason.BACKEND_DOWN, is_local=True)
+        return submit(ref, wanted)
+
+    monkeypatch.setattr(adapter_of(kit), "submit", forbidden)
+    refused = [kit.submit(spec(name="closed")) for _ in range(5)]
+    kit.settle(lambda: all(kit.get(one).reason is Reason.BACKEND_DOWN for one in refused))
+
+    assert kit.broker.backend("fake", ANA).reachable
+    assert kit.ended(kit.submit(spec(name="open"))).state is S.COMPLETED
 
 
 def test_to_a_paused_backend_nothing_is_sent_again(kit):

@@ -5,7 +5,7 @@ with scripted(tmp_path) as server:
     server.adapter().observe([ref])
 
 What was said for a method and path is answered in turn, the last again and again.  Of what nobody has
-scripted there are no events, and all else is not found.
+scripted there is the namespace, without events, and all else is not found.
 """
 
 from __future__ import annotations
@@ -79,11 +79,17 @@ def job_object(marker: str = MARKER, **changes: Any) -> Object:
     }
 
 
+UNSCRIPTED = {
+    ("GET", EVENTS): [listed()],
+    ("GET", f"/api/v1/namespaces/{NAMESPACE}"): [says({"kind": "Namespace"})],
+}
+
+
 @dataclass
 class Scripted:
     url: str
     folder: Path
-    script: dict[tuple[str, str], list[Answer]] = field(default_factory=lambda: {("GET", EVENTS): [listed()]})
+    script: dict[tuple[str, str], list[Answer]] = field(default_factory=lambda: dict(UNSCRIPTED))
     asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     headers: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)  # method, and what it had
     token: str = "secret"

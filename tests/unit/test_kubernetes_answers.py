@@ -50,6 +50,8 @@ RIGHT = 'jobs.batch is forbidden: User "system:serviceaccount:broker:broker" can
 QUOTA = 'jobs.batch "x" is forbidden: exceeded quota: small, requested: count/jobs.batch=1'
 WEBHOOK = 'admission webhook "policy.example.org" denied the request: images must have a digest'
 POLICY = "jobs.batch \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no"
+TERMINATING = 'jobs.batch "x" is forbidden: unable to create new content because it is being terminated'
+NO_WEBHOOK = 'Internal error occurred: failed calling webhook "p.example.org": failed to call webhook: EOF'
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 
 ANSWERS = {
@@ -59,6 +61,10 @@ ANSWERS = {
     "quota": (status(403, QUOTA, "Forbidden"), Busy, Reason.QUOTA_EXCEEDED),
     "webhook": (status(403, WEBHOOK, "Forbidden"), Rejected, None),
     "policy": (status(403, POLICY, "Forbidden"), Rejected, None),
+    "webhook with 409": (status(409, WEBHOOK, "Conflict"), Rejected, None),
+    "webhook out of order": (status(500, WEBHOOK, "InternalError"), Busy, Reason.CAPACITY),
+    "no webhook": (status(500, NO_WEBHOOK, "InternalError"), Busy, Reason.CAPACITY),
+    "namespace goes": (status(403, TERMINATING, "Forbidden"), Busy, Reason.CAPACITY),
     "no namespace": (status(404, 'namespaces "jobs" not found', "NotFound"), Busy, Reason.CAPACITY),
     "too large": (status(413, "too large"), Rejected, None),
     "invalid": (status(422, "spec.template: Required value", "Invalid"), Rejected, None),

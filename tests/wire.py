@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -31,6 +32,8 @@ class Wire:
     loses_answers_to: str | None = None  # the next request of this method arrives, its answer does not
     holds_back: str | None = None  # the next request of this method is kept in ``held``
     swallows: bool = False  # nothing is answered, and nothing arrives before ``let_it_arrive``
+    watcher: Callable[[Message], str | None] | None = None
+    """Is shown each request: "before" ends the connection instead of sending it, "after" of answering."""
     held: list[Message] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closing: threading.Event = field(default_factory=threading.Event)
@@ -68,7 +71,7 @@ class Wire:
         self._server.server_close()
 
     def calm(self) -> None:
-        self.loses_answers_to = self.holds_back = None
+        self.loses_answers_to = self.holds_back = self.watcher = None
         self.swallows = False
 
     def let_it_arrive(self) -> None:
@@ -83,6 +86,10 @@ class Wire:
             self.count += 1
             held = self._takes("holds_back", message)
             lost = self._takes("loses_answers_to", message)
+            cut = self.watcher(message) if self.watcher is not None else None
+        if cut == "before":
+            handler.close_connection = True
+            return None
         if self.swallows:
             self.held.append(message)
             self._closing.wait(30)
@@ -90,7 +97,7 @@ class Wire:
             self.held.append(message)
         else:
             status, headers, body = self.send(message)
-            if not lost:
+            if not lost and cut is None:
                 return self._answer(handler, status, headers, body)
         handler.close_connection = True
         return None

@@ -12,89 +12,27 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Absent, BackendError, Busy, Found, OutcomeUnknown, Rejected
+from adapters.base import Absent, BackendError, Busy, Found, OutcomeUnknown, Rejected, Unsettled
 from adapters.kubernetes.adapter import KubernetesAdapter
-from api_spec.jobs import Fabric, JobSpec, Kind, Placement, Priority, Resources
+from adapters.kubernetes.names import MARKER
+from api_spec.jobs import Fabric, Placement, Priority, Resources
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
 from tests.real.kubernetes import fake_nodes
-from tests.real.kubernetes_kit import ACCOUNT, Tenant
+from tests.real.kubernetes_bench import SLOW_S, Bench, a_bench, job, job_path, told
+from tests.real.kubernetes_kit import ACCOUNT
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 A = AttemptState
-SLOW_S = 60.0
-
-
-class Bench:
-    """An adapter on the cluster, in a namespace of its own."""
-
-    def __init__(self, cluster, folder, stack, labels=None):
-        self.cluster, self.stack = cluster, stack
-        self.tenant = Tenant.on(cluster, folder, labels)
-
-    @property
-    def namespace(self):
-        return self.tenant.namespace
-
-    @property
-    def api(self):
-        return self.cluster.api
-
-    def adapter_of(self, url=None, **changes):
-        adapter = KubernetesAdapter(self.tenant.config(url, **changes))
-        self.stack.callback(adapter.close)
-        return adapter
-
-    def submit(self, spec, **changes):
-        ref = new_ref(spec, **changes)
-        return replace(ref, handle=self.adapter.submit(ref, spec))
-
-    def look(self, ref):
-        return self.adapter.observe([ref]).found[ref.marker]
-
-    def until(self, ref, is_so, within_s=30.0):
-        seen = []
-
-        def so():
-            seen.append(self.look(ref))
-            return is_so(seen[-1])
-
-        wait_until(so, within_s, f"{ref.marker} is as expected")
-        return seen[-1]
-
-    def run(self, spec):
-        ref = self.submit(spec)
-        self.until(ref, lambda seen: seen.state is A.RUNNING)
-        return ref
-
-    def ended(self, ref):
-        return self.until(ref, lambda seen: seen.state is A.ENDED, SLOW_S)
-
-    def copies(self, ref):
-        return len(self.tenant.objects("jobs", ref.marker))
 
 
 @pytest.fixture
 def bench(own_kubernetes, tmp_path):
-    with ExitStack() as stack:
-        bench = Bench(own_kubernetes, tmp_path, stack)
-        bench.adapter = bench.adapter_of()
+    with a_bench(own_kubernetes, tmp_path) as bench:
         yield bench
-        own_kubernetes.calm()
-        own_kubernetes.remove_namespace(bench.namespace)
-
-
-def job(outcome="success", **changes):
-    labels = {"outcome": outcome, "run": "300ms", **changes.pop("labels", {})}
-    wanted = {"command": ("work",), "resources": Resources(memory_per_node_mib=100), **changes}
-    return JobSpec(kind=Kind.BATCH, name="job", project="vision", image="a:1", labels=labels, **wanted)
-
-
-def told(seen):
-    return seen.outcome, seen.reason, seen.message
 
 
 # ---- how pods end and wait ------------------------------------------------------------------------------
@@ -335,9 +273,46 @@ def test_an_object_that_a_stranger_deletes_is_absent_and_not_failed(bench):
 
     wait_until(lambda: not bench.copies(ref), 20, "it is gone")
     assert ref.marker not in bench.adapter.observe([ref]).found
-    assert isinstance(bench.adapter.find(ref.marker, since=time.time() - 3600), Absent)
+    wait_until(lambda: bench.adapter.find(ref.marker, since=0) == Absent(), 20, "its pod is gone too")
     bench.adapter.cancel(ref)
     bench.adapter.cleanup(ref)
+
+
+def test_a_pod_that_a_stranger_deletes_ends_the_attempt_and_none_follows(bench):
+    ref = bench.run(job("hang"))
+    (pod,) = bench.tenant.objects("pods", ref.marker)
+
+    bench.api.delete(f"/api/v1/namespaces/{bench.namespace}/pods/{pod['metadata']['name']}")
+
+    assert bench.ended(ref).outcome is JobState.FAILED
+    assert not bench.tenant.live_pods()
+    assert bench.copies(ref) == 1
+
+
+def test_a_job_whose_labels_a_stranger_takes_is_not_absent_while_it_runs(bench):
+    """The pass no longer shows it; taken for lost, it would be run once more beside itself."""
+    ref = bench.run(job("hang"))
+    bench.api.patch(job_path(bench, ref), {"metadata": {"labels": {MARKER: None}}})
+
+    assert ref.marker not in bench.adapter.observe([ref]).found
+    assert isinstance(bench.adapter.find(ref.marker, since=0), Unsettled)
+    with pytest.raises(Rejected, match="another Job of that name"):
+        bench.adapter.submit(replace(ref, handle=None), job("hang"))
+    bench.api.patch(job_path(bench, ref), {"metadata": {"labels": {MARKER: ref.marker}}})
+
+    assert bench.look(ref).state is A.RUNNING
+
+
+def test_a_job_that_is_deleted_without_its_pods_is_not_absent_while_they_run(bench):
+    ref = bench.run(job("hang"))
+
+    bench.api.delete(job_path(bench, ref), propagationPolicy="Orphan")
+
+    wait_until(lambda: not bench.copies(ref), 20, "it is gone")
+    assert isinstance(bench.adapter.find(ref.marker, since=0), Unsettled)
+    (pod,) = bench.tenant.live_pods()
+    bench.api.delete(f"/api/v1/namespaces/{bench.namespace}/pods/{pod}")
+    wait_until(lambda: bench.adapter.find(ref.marker, since=0) == Absent(), 20, "and then it is")
 
 
 def test_an_object_of_somebody_else_with_our_name_is_left_alone(bench):
@@ -373,12 +348,19 @@ def test_a_service_of_somebody_else_with_our_name_is_left_alone(bench):
     assert there["spec"]["selector"] == {"app": "theirs"}
 
 
-def job_path(bench, ref):
-    return f"/apis/batch/v1/namespaces/{bench.namespace}/jobs/{ref.marker}"
-
-
 def pod_template():
     return {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "theirs:1"}]}}
+
+
+def test_a_condition_that_nobody_knows_moves_nothing(bench):
+    ref = bench.run(job("hang"))
+    before = bench.look(ref)
+    odd = {"type": "Strange", "status": "True", "reason": "New", "message": "in a later Kubernetes"}
+
+    bench.api.patch(f"{job_path(bench, ref)}/status", {"status": {"conditions": [odd]}})
+
+    assert "Strange" in {one["type"] for one in bench.api.get(job_path(bench, ref))["status"]["conditions"]}
+    assert bench.look(ref) == before
 
 
 def test_a_cancelled_job_that_somebody_resumes_is_stopped_again(bench):

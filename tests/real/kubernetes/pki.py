@@ -36,6 +36,7 @@ NAMES: Mapping[str, str] = {
     "apiserver": f"IP:127.0.0.1,IP:{API_SERVICE_IP},DNS:localhost,DNS:kubernetes.default.svc",
     "node": "IP:127.0.0.1,DNS:localhost",
     "metrics-server": "DNS:metrics-server.kube-system.svc,DNS:localhost",
+    "webhook": "IP:127.0.0.1",
 }
 
 # Elliptic curves, because RSA keys take longer than all the rest of the boot on a busy machine.

@@ -1,0 +1,116 @@
+"""What a real API server refuses for others: an admission webhook, and a quota that was used up meanwhile."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from adapters.base import Busy, Rejected, Unsettled
+from api_spec.jobs import Resources
+from api_spec.reasons import Reason
+from api_spec.states import AttemptState, JobState
+from tests.contract.places import new_ref
+from tests.helpers import wait_until
+from tests.real.kubernetes.webhook import ALLOWED, Webhook, denied
+from tests.real.kubernetes_bench import a_bench, job
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+
+A = AttemptState
+
+
+@pytest.fixture
+def bench(own_kubernetes, tmp_path):
+    with a_bench(own_kubernetes, tmp_path) as bench:
+        yield bench
+
+
+@pytest.fixture
+def webhook(bench):
+    with Webhook(bench.cluster, bench.namespace) as webhook:
+
+        def is_asked():
+            bench.adapter.check()  # its trial is a Job that is not kept
+            return webhook.asked
+
+        wait_until(is_asked, 30, "the API server asks the webhook")
+        yield webhook
+
+
+def test_what_a_webhook_refuses_is_refused_for_good(bench, webhook):
+    """It has read the object; it would say so again."""
+    webhook.verdict = denied("images must have a digest")
+    ref = new_ref(job())
+
+    with pytest.raises(Rejected, match="denied the request: images must have a digest"):
+        bench.adapter.submit(ref, job())
+
+    assert bench.copies(ref) == 0
+    (trial,) = [one for one in bench.adapter.check() if one.subject == "trial"]
+    assert "images must have a digest" in trial.message
+
+
+def test_a_webhook_that_is_out_of_order_refuses_nothing_for_good(bench, webhook):
+    webhook.verdict = denied("no database", code=500)
+
+    with pytest.raises(Busy, match="no database"):
+        bench.submit(job())
+    webhook.verdict = ALLOWED
+
+    assert bench.ended(bench.submit(job())).outcome is JobState.COMPLETED
+
+
+def test_while_a_webhook_is_away_nothing_was_done_and_all_is_sent_again(bench, webhook):
+    """It is asked before anything is stored: so it is Busy, and neither refused for good nor unconfirmed, and
+    the backend is not left alone, for reading goes on."""
+    running = bench.run(job("hang"))
+    webhook.goes_away()
+    ref = new_ref(job())
+
+    with pytest.raises(Busy, match="failed calling webhook") as refused:
+        bench.adapter.submit(ref, job())
+
+    assert refused.value.reason is not Reason.BACKEND_DOWN
+    assert isinstance(bench.adapter.find(ref.marker, time.time()), Unsettled)
+    assert bench.look(running).state is A.RUNNING
+    assert bench.copies(ref) == 0
+    webhook.comes_back()
+    wait_until(lambda: submitted(bench, ref), 30, "the API server finds the webhook again")
+    assert bench.copies(ref) == 1
+
+
+def submitted(bench, ref):
+    try:
+        return bench.adapter.submit(ref, job())
+    except Busy:
+        return None
+
+
+def test_a_quota_that_is_used_up_after_the_job_was_taken_is_told(bench):
+    """The Job stands and has one of its pods; it gets the other when there is room, and no third."""
+    both = job("hang", resources=Resources(nodes=2, memory_per_node_mib=100))
+    ref = new_ref(both)
+    hold = bench.run(job("hang"))
+    path = quota(bench, {"pods": "2"})
+    handle = bench.adapter.submit(ref, both)
+
+    seen = bench.until(ref, lambda seen: seen.reason is Reason.QUOTA_EXCEEDED)
+    assert (seen.state, seen.handle) == (A.QUEUED, handle)
+    assert "exceeded quota" in seen.message
+    assert len(bench.tenant.objects("pods", ref.marker)) == 1
+    bench.adapter.cancel(hold)
+    bench.api.patch(path, {"spec": {"hard": {"pods": "5"}}})
+
+    bench.until(ref, lambda seen: seen.state is A.RUNNING, 60)
+    assert len(bench.tenant.objects("pods", ref.marker)) == 2
+    assert bench.copies(ref) == 1
+
+
+def quota(bench, hard):
+    path = f"/api/v1/namespaces/{bench.namespace}/resourcequotas"
+    metadata = {"name": "small", "namespace": bench.namespace}
+    made = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
+    bench.api.ask("POST", path, made)
+    wait_until(lambda: bench.api.get(f"{path}/small").get("status", {}).get("used"), 20, "it is counted")
+    return f"{path}/small"

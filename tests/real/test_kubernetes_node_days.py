@@ -1,0 +1,138 @@
+"""What goes wrong on a real node, with a real kubelet and containers: state, reason and message.  As root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from api_spec.jobs import JobSpec, Kind, Placement, Resources
+from api_spec.reasons import Reason
+from api_spec.states import AttemptState, JobState
+from tests.helpers import wait_until
+from tests.real.kubernetes.image import BUSYBOX
+from tests.real.kubernetes.layout import NODE_NAME
+from tests.real.kubernetes_bench import SLOW_S, a_bench
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+
+A = AttemptState
+ORDER = (None, A.QUEUED, A.RUNNING, A.ENDED)
+
+
+@pytest.fixture
+def bench(kubernetes_node, tmp_path):
+    kubernetes_node.calm()
+    with a_bench(kubernetes_node, tmp_path) as bench:
+        yield bench
+
+
+def command(*words, memory_mib=50, image=BUSYBOX):
+    return JobSpec(
+        kind=Kind.BATCH,
+        name="job",
+        project="vision",
+        image=image,
+        command=words,
+        resources=Resources(memory_per_node_mib=memory_mib),
+        placement=Placement(kubernetes={"grace_s": 1}),
+    )
+
+
+def test_a_command_that_is_not_there_is_told(bench):
+    seen = bench.ended(bench.submit(command("/no/such")))
+
+    assert (seen.outcome, seen.reason) == (JobState.FAILED, Reason.LAUNCH_FAILED)
+    assert "no such file or directory" in seen.message
+
+
+def test_a_process_that_wants_more_memory_than_it_has_is_told(bench):
+    ref = bench.submit(command("tail", "/dev/zero", memory_mib=100))
+
+    seen = bench.ended(ref)
+
+    assert (seen.outcome, seen.reason, seen.signal) == (JobState.FAILED, Reason.OUT_OF_MEMORY, 9)
+    assert len(bench.tenant.objects("pods", ref.marker)) == 1
+
+
+def test_an_image_that_nobody_has_is_told_until_somebody_cancels(bench):
+    """Nothing listens there, so the node asks nobody outside."""
+    ref = bench.submit(command("true", image="127.0.0.1:1/none:1"))
+
+    seen = bench.until(ref, lambda seen: seen.reason is Reason.IMAGE_PULL, SLOW_S)
+
+    assert seen.state is A.QUEUED
+    assert "127.0.0.1:1/none:1" in seen.message
+    bench.adapter.cancel(ref)
+    assert bench.ended(ref).outcome is JobState.CANCELLED
+
+
+def test_a_pod_that_is_drained_says_so(bench):
+    ref = bench.run(command("sleep", "600"))
+    (pod,) = bench.tenant.objects("pods", ref.marker)
+    name = {"name": pod["metadata"]["name"], "namespace": bench.namespace}
+    path = f"/api/v1/namespaces/{bench.namespace}/pods/{name['name']}/eviction"
+
+    bench.api.ask("POST", path, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name})
+
+    seen = []
+
+    def over():
+        seen.append(bench.look(ref))
+        return seen[-1].state is A.ENDED
+
+    wait_until(over, SLOW_S, "it ended")
+    assert (seen[-1].outcome, bench.copies(ref)) == (JobState.FAILED, 1)
+    # Who took it is known as long as its pod is there, or was when a pass looked.
+    assert seen[-1].reason in (Reason.PREEMPTED, Reason.NODE_LOST)
+    assert not bench.tenant.live_pods()
+
+
+def test_a_short_pod_need_never_be_seen_running(bench):
+    ref, seen = bench.submit(command("true")), [None]
+
+    def over():
+        seen.append(bench.look(ref).state)
+        return seen[-1] is A.ENDED
+
+    wait_until(over, SLOW_S, "it ended")
+
+    assert bench.look(ref).outcome is JobState.COMPLETED
+    places = [ORDER.index(state) for state in seen]
+    assert places == sorted(places), "it never goes back"
+
+
+def test_a_killed_kubelet_loses_the_job_once_and_starts_nothing_again(bench):
+    """The container runs on; the job is over only when the node is back, or is removed."""
+    ref = bench.run(command("sleep", "86399"))
+    (pod,) = bench.tenant.objects("pods", ref.marker)
+    assert len(containers()) == 1
+
+    bench.cluster.kill("kubelet")
+    seen = bench.until(ref, lambda seen: seen.message is not None, SLOW_S)
+    alone = containers()
+    bench.cluster.start("kubelet")
+    end = bench.ended(ref)
+
+    assert (seen.state, seen.nodes) == (A.RUNNING, (NODE_NAME,))
+    assert f"the pod on {NODE_NAME} is being taken away" in seen.message
+    assert len(alone) == 1
+    assert (end.outcome, end.reason) == (JobState.FAILED, Reason.NODE_LOST)
+    wait_until(lambda: not containers(), SLOW_S, "its process is gone")
+    assert {one["metadata"]["name"] for one in bench.tenant.objects("pods", ref.marker)} <= {
+        pod["metadata"]["name"]
+    }
+    assert bench.copies(ref) == 1
+
+
+def containers():
+    """Processes of the job, on this machine."""
+    wanted = b"sleep\x0086399\x00"
+    return [folder.name for folder in Path("/proc").glob("[0-9]*") if commanded(folder) == wanted]
+
+
+def commanded(folder):
+    try:
+        return (folder / "cmdline").read_bytes()
+    except OSError:
+        return b""  # it has ended

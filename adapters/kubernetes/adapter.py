@@ -40,6 +40,7 @@ from adapters.kubernetes import (
     checks,
     cluster,
     explain,
+    gangs,
     identity,
     loading,
     logs,
@@ -152,6 +153,7 @@ class KubernetesAdapter:
         found = {}
         for marker, (root, bundle) in seen.items():
             fault = self._finish(root, by_marker[marker], bundle)
+            fault = fault or self._withdraw(root, bundle, by_marker[marker])
             told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
             found[marker] = _with_fault(told, fault) if fault else told
         return Observations(as_of=as_of, complete=True, found=found)
@@ -181,6 +183,17 @@ class KubernetesAdapter:
         except KubernetesError as error:
             return f"Kueue has not been told yet that it is to wait: {error}"
         return None
+
+    def _withdraw(self, root: Root, bundle: Bundle, ref: AttemptRef) -> str | None:
+        """Of an array one task is enough, and a service is never whole for long.  A fault as in ``_finish``."""
+        limit_s = self.options.partial_start_s
+        if limit_s is None or root.is_service or tasks_of(ref, root.object):
+            return None
+        why = gangs.verdict(bundle, limit_s, time.time())
+        try:
+            return gangs.withdraw(self._attempts, root, why) if why else None
+        except KubernetesError as error:
+            return f"{why}; which has not been done yet: {error}"
 
     def list_ours(self, since: float) -> Sequence[Ours]:
         out = []

@@ -181,7 +181,7 @@ READERS: Mapping[str, Reader] = {
     "fabrics": partial(read.fabrics, _fabric),
     "environment": read.variables, "shared_memory_mib": read.whole, "outputs_claim": _name,
     "keep_s": read.whole, "domain": read.text, "rack_label": _label, "prometheus": _address,
-    "impersonate": _impersonate,
+    "partial_start_s": read.seconds, "impersonate": _impersonate,
 }
 # fmt: on
 

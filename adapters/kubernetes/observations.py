@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from adapters.base import Handle, Observation, TaskObservation
 from adapters.kubernetes import kueue, words
-from adapters.kubernetes.names import MARKER, USER, Manifest, is_cancelled, member
+from adapters.kubernetes.names import MARKER, USER, Manifest, is_cancelled, member, why_withdrawn
 from adapters.kubernetes.records import Condition, Pod, conditions, moment
 from adapters.kubernetes.words import End
 from api_spec.quantities import InvalidQuantity, expand_indices
@@ -141,6 +141,8 @@ def has_started(pod: Pod) -> bool:
 
 
 def waits_for(bundle: Bundle) -> tuple[Reason, str | None]:
+    if (withdrawn := why_withdrawn(bundle.root)) is not None:
+        return Reason.CAPACITY, f"it is being withdrawn: {withdrawn}"
     if _is_suspended(bundle):
         return kueue.why(bundle.root, bundle.workload) if kueue.queue_of(bundle.root) else (Reason.HELD, None)
     waiting = [pod for pod in bundle.pods if pod.live and not has_started(pod)]
@@ -190,6 +192,8 @@ def _ended(seen: Observation, bundle: Bundle, table: Mapping[int, TaskObservatio
     if bundle.holds("Complete"):
         return replace(seen, outcome=J.COMPLETED, reason=Reason.COMPLETED, exit_code=0)
     if not bundle.holds("Failed"):
+        if (withdrawn := why_withdrawn(bundle.root)) is not None:
+            return replace(seen, outcome=J.FAILED, reason=Reason.LAUNCH_FAILED, message=withdrawn)
         return replace(seen, outcome=J.CANCELLED, reason=Reason.CANCELLED)
     failed = [index for index, task in table.items() if task.outcome is J.FAILED]
     end = _end_of_job(bundle)

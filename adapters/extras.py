@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,36 @@ from api_spec.jobs import JobSpec
 class ReadsLogs(Protocol):
     def logs(self, ref: AttemptRef, query: LogQuery) -> LogPage:
         """Raises ``BackendError`` with the reason where the log cannot be reached; never an empty page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogEnd:
+    """The end of what one process wrote: whole lines, in a form of the adapter's own."""
+
+    source: str  # its name at the backend
+    index: int | None = None  # its place among those of the attempt
+    began_at: float = 0.0
+    data: bytes = b""
+    cut: bool = False  # it had written more before
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogEnds:
+    ends: tuple[LogEnd, ...] = ()
+    missed: str | None = None  # what could not be read, and why
+    over: bool = False  # nobody will write any more
+    again: bool = False  # some are about to go and may still write: to be asked for once more
+
+
+@runtime_checkable
+class LosesLogs(Protocol):
+    """Its logs go with what wrote them, so that the broker keeps their ends."""
+
+    def log_ends(self, ref: AttemptRef, limit_bytes: int, within_s: float) -> LogEnds:
+        """The most important first; the broker keeps so many bytes of them all together."""
+
+    def logs_or_kept(self, ref: AttemptRef, query: LogQuery, kept: Callable[[], LogEnds | None]) -> LogPage:
+        """As ``logs``, and of what is gone there the page is one of what was kept, with the same cursors."""
 
 
 @runtime_checkable

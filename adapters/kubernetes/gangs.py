@@ -1,7 +1,7 @@
-"""A plain Job has no gang: of several nodes some may start, and hold their GPUs while they wait for the others.
+"""A plain Job has no gang: of several nodes some may start, and hold their GPUs while they wait for the rest.
 
-Where the operator says for how long (``partial_start_s``), such a Job is told to end, as a cancel does it: its
-pods go, the object stays as the record and bears the reason.  So no second copy can run beside it.
+Where the operator says for how long (``partial_start_s``), such a Job is told to end, as a cancel does it:
+its pods go, the object stays as the record and bears the reason.  So no second copy can run beside it.
 """
 
 from __future__ import annotations

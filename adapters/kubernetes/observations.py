@@ -47,6 +47,10 @@ class Bundle:
         return min((pod.started_at for pod in self.pods if pod.started_at), default=None)
 
     @property
+    def logs_leave(self) -> bool:
+        return any(pod.leaving and has_started(pod) for pod in self.pods)
+
+    @property
     def nodes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(pod.node for pod in self.pods if pod.node))
 
@@ -88,6 +92,7 @@ def of_job(bundle: Bundle, tasks: Sequence[int] = ()) -> Observation:
         nodes=bundle.nodes,
         handle=handle_of(bundle.root),
         tasks=table,
+        logs_leave=bundle.logs_leave,
     )
     if is_over(bundle):
         return _ended(seen, bundle, table)

@@ -31,6 +31,7 @@ from broker.lifecycle import intents, logs, reading
 from broker.lifecycle.context import UNPLACED, Context
 from broker.lifecycle.dispatch import drain
 from broker.lifecycle.forget import forget
+from broker.lifecycle.kept_logs import keep_due
 from broker.lifecycle.log_reading import answer_next
 from broker.lifecycle.log_relay import LogRelay
 from broker.lifecycle.observe import observe
@@ -257,7 +258,7 @@ class Broker:
     # ---- what workers and the controller do ----------------------------------------------------------
 
     def perform(self, hint: str) -> None:
-        """``drain:<backend>``, ``observe:<backend>``, ``refresh:<backend>``, ``release`` or ``forget``."""
+        """``drain:<backend>``, and so ``observe``, ``refresh`` and ``keep``; ``release`` or ``forget``."""
         verb, _, backend = hint.partition(":")
         with errors_in_our_words():
             if verb == "drain":
@@ -266,6 +267,8 @@ class Broker:
                 observe(self.context, backend)
             elif verb == "refresh":
                 refresh(self.context, backend)
+            elif verb == "keep":
+                keep_due(self.context, backend)
             elif verb == "release":
                 release_dependants(self.context)
             elif verb == "forget":

@@ -94,7 +94,11 @@ def raw_pod(index, started):
         "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
     }
     state = {"containerStatuses": [{"name": "main", "state": RUNNING}]} if started else {}
-    return {"metadata": metadata, "spec": {}, "status": {"phase": "Running" if started else "Pending", **state}}
+    return {
+        "metadata": metadata,
+        "spec": {},
+        "status": {"phase": "Running" if started else "Pending", **state},
+    }
 
 
 def look(server, ref, **options):

@@ -103,6 +103,7 @@ class StubBroker:
         self.jobs, self.keys, self.calls = {}, {}, []
         self.events_by_project, self.oldest = {}, {}
         self.log_bytes, self.log_complete, self.log_reads = b"", True, []
+        self.log_note = None
         self.not_ready = None
         self.numbers = itertools.count(1)
 
@@ -264,7 +265,8 @@ class StubBroker:
         end = min(start + query.limit_bytes, len(self.log_bytes))
         at_end = end == len(self.log_bytes)
         data = self.log_bytes[start:end]
-        return LogPage(data=data, cursor=str(end), at_end=at_end, complete=at_end and self.log_complete)
+        complete = at_end and self.log_complete
+        return LogPage(data=data, cursor=str(end), at_end=at_end, complete=complete, note=self.log_note)
 
     # ---- the rest --------------------------------------------------------------------------------
 

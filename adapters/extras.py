@@ -32,7 +32,6 @@ class LogEnd:
 class LogEnds:
     ends: tuple[LogEnd, ...] = ()
     missed: str | None = None  # what could not be read, and why
-    over: bool = False  # nobody will write any more
     again: bool = False  # some are about to go and may still write: to be asked for once more
 
 

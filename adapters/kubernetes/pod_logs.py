@@ -101,7 +101,7 @@ class PodLogs:
         """Where some of its pods are about to go, of these alone: the others stay."""
         root = self._attempts.root(ref)
         if root is None:
-            return LogEnds(over=True, missed=UNKNOWN)
+            return LogEnds(missed=UNKNOWN)
         bundle = self._attempts.bundle(root)
         is_over = over(root, bundle)
         begun = [pod for pod in bundle.pods if observations.has_started(pod)]
@@ -116,7 +116,7 @@ class PodLogs:
         if is_over and not begun and member(bundle.root, "status", "startTime"):
             missed.append(GONE)
         again = any(pod.leaving and pod.live for pod in begun)
-        return LogEnds(ends=tuple(found), missed="; ".join(missed) or None, over=is_over, again=again)
+        return LogEnds(ends=tuple(found), missed="; ".join(missed) or None, again=again)
 
     def _read(
         self, namespace: str, pods: Sequence[Pod], most: int, within_s: float
@@ -154,7 +154,7 @@ def _left(kept: LogEnds | None, pods: Sequence[Pod]) -> LogEnds | None:
         return None
     there = {pod.name for pod in pods}
     gone = tuple(one for one in kept.ends if one.source not in there)
-    return replace(kept, ends=gone, over=True) if gone else None
+    return replace(kept, ends=gone) if gone else None
 
 
 def kept_page(kept: LogEnds | None, tasks: Sequence[int], query: LogQuery, why: str) -> LogPage:
@@ -164,7 +164,7 @@ def kept_page(kept: LogEnds | None, tasks: Sequence[int], query: LogQuery, why: 
     found = chosen(sorted(kept.ends, key=lambda one: one.began_at), query, tasks)
     if found is None:
         raise BackendError(f"{why}; nothing of it was kept" + (f": {kept.missed}" if kept.missed else ""))
-    page = logs.page(logs.of_text(found.data), query, over=kept.over)
+    page = logs.page(logs.of_text(found.data), query, over=True)
     size = f"{len(found.data):,} bytes, times included"
     told = f"the last {size}, were kept" if found.cut else f"all of it was kept ({size})"
     told = f"{why.partition(',')[0].partition(';')[0]}; {told}"

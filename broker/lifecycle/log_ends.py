@@ -22,7 +22,6 @@ LONGEST_MISSED = 500
 def pack(kept: LogEnds) -> bytes:
     head = {
         "v": VERSION,
-        "over": kept.over,
         "missed": kept.missed,
         "ends": [
             {
@@ -51,7 +50,7 @@ def unpack(text: bytes) -> LogEnds:
             ends.append(LogEnd(**row, data=rest[at : at + size]))
             at += size
         whole = at == len(rest)
-        found = LogEnds(ends=tuple(ends), missed=head["missed"], over=head["over"])
+        found = LogEnds(ends=tuple(ends), missed=head["missed"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("a log was kept in a form that cannot be read") from error
     if not whole:

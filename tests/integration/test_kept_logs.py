@@ -38,7 +38,7 @@ class LosesItsLogs(FakeAdapter):
             raise self.fault
         again, self.again = self.again, False
         ends = tuple(LogEnd(source=name, data=text) for name, text in self.written.items())
-        return LogEnds(ends=ends, over=not again, again=again)
+        return LogEnds(ends=ends, again=again)
 
     def logs_or_kept(self, ref, query, kept):
         found = self.written if not self.gone else None

@@ -30,7 +30,7 @@ REF = new_ref(spec(image="a:1", kind=Kind.BATCH), marker=MARKER, job_id="01JABCD
 SERVICE = replace(REF, kind=Kind.INFERENCE.value)
 OVER = {"conditions": [{"type": "Complete", "status": "True"}], "startTime": "2026-01-01T00:00:00Z"}
 ONE, TWO = f"{SECOND}1Z one\n".encode(), f"{SECOND}2Z two\n".encode()
-KEPT = LogEnds(ends=(LogEnd(source="p", index=0, data=ONE + TWO),), over=True)
+KEPT = LogEnds(ends=(LogEnd(source="p", index=0, data=ONE + TWO),))
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_all_that_have_started_are_read_the_failed_first(server):
     found = server.adapter().log_ends(REF, 1000, 5.0)
 
     assert [(one.source, one.index, one.data) for one in found.ends] == [("b", 1, TWO), ("a", 0, ONE)]
-    assert (found.missed, found.over, found.again) == (None, False, False)
+    assert (found.missed, found.again) == (None, False)
 
 
 def test_where_some_are_told_to_go_these_are_read_and_again(server):
@@ -214,7 +214,7 @@ def test_when_its_pod_is_gone_what_was_kept_is_shown(server, there):
 
 
 def test_how_much_was_kept_is_said(server):
-    cut = LogEnds(ends=(LogEnd(source="p", index=0, data=TWO, cut=True),), over=True)
+    cut = LogEnds(ends=(LogEnd(source="p", index=0, data=TWO, cut=True),))
 
     assert shown(server, cut).note.endswith("; the last 25 bytes, times included, were kept")
 
@@ -225,7 +225,7 @@ def test_a_log_that_was_never_kept_is_a_sentence(server):
     with pytest.raises(BackendError, match="gone, and the log with it; nothing of it was kept where this"):
         shown(server)
     with pytest.raises(BackendError, match="nothing of it was kept: it vanished"):
-        shown(server, LogEnds(missed="it vanished", over=True))
+        shown(server, LogEnds(missed="it vanished"))
 
 
 def test_of_an_array_each_task_has_its_own(server):

@@ -17,9 +17,7 @@ def lines(count, size=10):
 
 
 def test_what_was_packed_comes_back():
-    kept = LogEnds(
-        ends=(end("a", b"1 \xff\n\n", index=3, began_at=1.5, cut=True), end("b", b"")), missed="c", over=True
-    )
+    kept = LogEnds(ends=(end("a", b"1 \xff\n\n", index=3, began_at=1.5, cut=True), end("b", b"")), missed="c")
 
     assert unpack(pack(kept)) == kept
 
@@ -61,10 +59,10 @@ def test_none_is_cut_where_there_is_room_for_all():
 def test_who_has_gone_since_stays_and_who_is_there_is_as_now():
     before = LogEnds(ends=(end("gone"), end("there", b"1 one\n")), missed="then")
 
-    found = merged(before, LogEnds(ends=(end("there", b"1 one\n2 two\n"),), over=True))
+    found = merged(before, LogEnds(ends=(end("there", b"1 one\n2 two\n"),)))
 
     assert {one.source: one.data for one in found.ends} == {"gone": b"1 one\n", "there": b"1 one\n2 two\n"}
-    assert (found.over, found.missed) == (True, "then")
+    assert found.missed == "then"
 
 
 def test_too_many_are_told():

@@ -107,6 +107,33 @@ class ReportsUsage(Protocol):
         ``Busy`` where nobody keeps accounts."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunUsage:
+    """Of one attempt, all its tasks together.  ``None``: nobody has measured it."""
+
+    elapsed_s: float | None = None
+    cpu_s: float | None = None  # allocated, in units times seconds, whether it was used or not
+    gpu_s: float | None = None
+    memory_mib_s: float | None = None
+    peak_cpus: float | None = None
+    peak_memory_mib: float | None = None
+    energy_j: float | None = None
+
+
+@runtime_checkable
+class MeasuresRuns(Protocol):
+    """It gives a job what that asks for, and some know what it uses of it while it runs."""
+
+    def measure(self, refs: Collection[AttemptRef]) -> Mapping[str, RunUsage]:
+        """What they use now, by marker; those of which nobody knows are left out."""
+
+
+@runtime_checkable
+class AccountsRuns(Protocol):
+    def accounted(self, refs: Collection[AttemptRef]) -> Mapping[str, RunUsage]:
+        """Of ended attempts, by marker; one that is not in the accounts yet is left out.  One round trip."""
+
+
 @runtime_checkable
 class PlacesOutputs(Protocol):
     def outputs(self, spec: JobSpec, ref: AttemptRef) -> Mapping[str, str]:

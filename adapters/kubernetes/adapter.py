@@ -31,7 +31,7 @@ from adapters.base import (
     Rejected,
     Unsettled,
 )
-from adapters.extras import LogEnds
+from adapters.extras import LogEnds, RunUsage
 from adapters.kubernetes import (
     acting,
     capacity,
@@ -42,6 +42,7 @@ from adapters.kubernetes import (
     gangs,
     identity,
     loading,
+    metrics,
     names,
     observations,
     records,
@@ -276,6 +277,10 @@ class KubernetesAdapter:
     def log_ends(self, ref: AttemptRef, limit_bytes: int, within_s: float) -> LogEnds:
         with reading(self.name):
             return self._pod_logs.ends(ref, limit_bytes, within_s)
+
+    def measure(self, refs: Collection[AttemptRef]) -> Mapping[str, RunUsage]:
+        with reading(self.name):
+            return metrics.of(self.client, self._instance, refs)
 
     def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
         with reading(self.name):

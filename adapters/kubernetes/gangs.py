@@ -17,14 +17,14 @@ from adapters.kubernetes.observations import Bundle
 def verdict(bundle: Bundle, limit_s: float, now: float) -> str | None:
     """Why it is to be withdrawn; ``None``: it is whole, has not begun, or has time left.  Pure.
 
-    The time counts from the first pod that started: before that it holds no node idle.
+    The time counts from the start of the first pod that still runs: before that it holds no node idle.
     """
     wanted = member(bundle.root, "spec", "completions")
     if not isinstance(wanted, int) or bundle.is_cancelled or _is_ending(bundle):
         return None
     begun = [pod for pod in bundle.pods if observations.has_started(pod)]
     started = {pod.index for pod in begun}
-    since = min((pod.started_at for pod in begun if pod.started_at), default=None)
+    since = min((pod.started_at for pod in begun if pod.live and pod.started_at), default=None)
     if since is None or len(started) >= wanted or now - since < limit_s:
         return None
     why = observations.waits_for(bundle)[1] or "the others have not started"

@@ -114,6 +114,10 @@ class Client:
     def attempts(self, job_id: str) -> Jsons:
         return list(self._get(f"/v1/jobs/{job_id}/attempts")["items"])
 
+    def usage(self, job_id: str) -> Jsons:
+        """What each attempt was given and has used; ``None`` is what nobody has measured."""
+        return list(self._get(f"/v1/jobs/{job_id}/usage")["items"])
+
     def tasks(self, job_id: str) -> Iterator[Json]:
         """The elements of an array job."""
         return self._pages(f"/v1/jobs/{job_id}/tasks", {})

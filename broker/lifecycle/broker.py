@@ -22,12 +22,13 @@ from api_spec.views import (
     Page,
     TaskCancel,
     TaskView,
+    UsageView,
 )
 from broker.access import Principal, Scope
 from broker.auth import Tokens
 from broker.lifecycle import accept as accepting
 from broker.lifecycle import cancel_tasks as cancelling
-from broker.lifecycle import intents, logs, reading
+from broker.lifecycle import intents, logs, reading, usage
 from broker.lifecycle.context import UNPLACED, Context
 from broker.lifecycle.dispatch import drain
 from broker.lifecycle.forget import forget
@@ -130,6 +131,10 @@ class Broker:
     @over_the_store
     def attempts(self, job_id: str, who: Principal) -> tuple[AttemptView, ...]:
         return reading.attempts(self.context, job_id, who)
+
+    @over_the_store
+    def usage(self, job_id: str, who: Principal) -> tuple[UsageView, ...]:
+        return usage.views(self.context, reading.visible(self.context, job_id, who))
 
     @over_the_store
     def tasks(self, job_id: str, who: Principal, cursor: str | None, limit: int) -> Page[TaskView]:

@@ -1,5 +1,7 @@
 """Logs that go with what wrote them: their ends are kept as blobs, soon after an attempt ended or before.
 
+The same list has the attempts of which a backend that keeps accounts is asked for them (``usage``).
+
 What is to be kept stands in the store, so that a worker that dies leaves it to the next.  A pass only asks
 for it: a thousand logs are read in a task of their own, some at a time.
 """
@@ -13,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from adapters.base import Adapter, AttemptRef, BackendError, LogPage, LogQuery, Observation
-from adapters.extras import LogEnds, LosesLogs, ReadsLogs
+from adapters.extras import AccountsRuns, LogEnds, LosesLogs, ReadsLogs
 from api_spec.states import AttemptState
+from broker.lifecycle import usage
 from broker.lifecycle.context import Context, log, ref_of
 from broker.lifecycle.log_ends import LIMIT_BYTES, merged, pack, unpack
 from broker.store.archive import Parts
@@ -44,6 +47,8 @@ def name_of(job_id: str, number: int) -> str:
 
 def is_elsewhere(context: Context, backend: str) -> bool:
     """Its log reader keeps what it alone reads."""
+    if not isinstance(context.adapter(backend), LosesLogs):
+        return False
     reader = context.settings.log_reader_of(backend)
     return reader is not None and reader != context.settings.worker_name
 
@@ -55,15 +60,17 @@ def ask(
     context: Context, backend: str, live: Mapping[str, Live], by_job: Mapping[str, Observation | None]
 ) -> bool:
     """Of a pass, before its ends are written: afterwards nobody would ask.  Whether there is something."""
-    if not isinstance(context.adapter(backend), LosesLogs):
+    adapter = context.adapter(backend)
+    if not isinstance(adapter, LosesLogs | AccountsRuns):
         return False
     wanted = [
         (job_id, live[job_id].attempt)
         for job_id, seen in by_job.items()
         if seen is not None and (seen.state is AttemptState.ENDED or seen.logs_leave)
     ]
-    context.store.keeps.ask(backend, wanted, int(context.store.now() * 1000))
-    return bool(wanted)
+    in_s = usage.FIRST_S if isinstance(adapter, AccountsRuns) else 0.0
+    context.store.keeps.ask(backend, wanted, int((context.store.now() + in_s) * 1000))
+    return bool(wanted) and not in_s
 
 
 def before_it_goes(context: Context, record: JobRecord, attempt: AttemptRecord) -> None:
@@ -97,12 +104,16 @@ def keep_due(context: Context, backend: str) -> int:
 
 
 def _keep_due(context: Context, backend: str, deadline: float) -> int:
-    keeps, done = context.store.keeps, 0
+    keeps, adapter, done = context.store.keeps, context.adapter(backend), 0
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"keep-{backend}") as workers:
         while time.monotonic() < deadline:
             due = keeps.due(backend, int(context.store.now() * 1000), CHUNK)
             if not due:
                 break
+            if isinstance(adapter, AccountsRuns):
+                usage.account(context, adapter, backend, due)
+                done += len(due)
+                continue
             for _ in workers.map(partial(_keep_one, context, backend), due):
                 done += 1
     return done
@@ -118,16 +129,15 @@ def _keep_one(context: Context, backend: str, due: Attempt) -> None:
     try:
         kept = _keep(context, adapter, ref_of(parts.record, attempt), WITHIN_S)
     except (BackendError, OSError) as error:
-        return _failed(context, due, attempt, error)
+        return _failed(context, due, parts, attempt, error)
     if kept.again:
         return _later(context, backend, due, AGAIN_S)
     return keeps.done(backend, due)
 
 
-def _failed(context: Context, due: Attempt, attempt: AttemptRecord, error: Exception) -> None:
-    since = context.store.now() - (attempt.ended_at or context.store.now())
+def _failed(context: Context, due: Attempt, parts: Parts, attempt: AttemptRecord, error: Exception) -> None:
     context.store.count("logs_not_kept")
-    if since > GIVEN_UP_S:
+    if usage.is_late(context, parts, attempt, GIVEN_UP_S):
         log.warning("the log of %s is not kept, for good: %s", attempt.marker, error)
         return context.store.keeps.done(attempt.backend, due)
     log.warning("the log of %s is not kept yet: %s", attempt.marker, error)

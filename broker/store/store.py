@@ -27,6 +27,7 @@ from broker.store.keeps import Keeps
 from broker.store.leases import Leases
 from broker.store.scripts import Scripts
 from broker.store.tokens import TokenRecords
+from broker.store.usages import Usages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ class Store:
         self.alive = Alive(client, prefix)
         self.asks = Asks(client, self.scripts, self.alive, prefix)
         self.keeps = Keeps(client, prefix)
+        self.usages = Usages(client, self.scripts, prefix)
         self.clock = Clock(client)
         self._run_id = ""  # of the server, when it was last looked at
         self._incarnation_began = 0.0

@@ -123,6 +123,23 @@ def list_attempts(job_id: str) -> Response:
     return answer_items(broker().attempts(job_id, who()), schemas.dump_attempt)
 
 
+@blueprint.get("/jobs/<job_id>/usage")
+@operation(
+    "readUsage",
+    [
+        Says(
+            description="Of each attempt, oldest first; null is what nobody has measured, or not yet",
+            content={JSON: shapes.UsageListSchema},
+            examples=["usage"],
+        )
+    ],
+    fails=[NotFound],
+)
+def read_usage(job_id: str) -> Response:
+    """Read what a job was given and has used."""
+    return answer_items(broker().usage(job_id, who()), schemas.dump_usage)
+
+
 @blueprint.get("/jobs/<job_id>/tasks")
 @operation(
     "listTasks",

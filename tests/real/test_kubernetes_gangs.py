@@ -63,7 +63,7 @@ def job(tenant, nodes, outcome="hang", **changes):
         project="vision",
         image="a:1",
         command=("work",),
-        labels={"outcome": outcome, "run": "300ms"},
+        labels={"outcome": outcome, "run": "8s"},  # longer than the part may wait for the rest
         resources=Resources(nodes=nodes, cpus_per_task=60, memory_per_node_mib=100),
         placement=Placement(kubernetes={"node_labels": {ONLY: tenant.namespace}}),
         **changes,

@@ -45,6 +45,11 @@ def test_pods_that_were_never_made_count_as_well():
 LEFT_ALONE = {
     "has time left": (job(count=2), [STARTED, WAITS], LATE - 1),
     "holds nothing": (job(count=2), [WAITS], LATE),
+    "has a part that is done, and holds nothing": (
+        job(count=2),
+        [pod("Succeeded", terminated(), index=0), WAITS],
+        LATE,
+    ),
     "is whole": (job(count=2), [STARTED, pod("Running", RUNNING, index=1)], LATE),
     "has a part that is done": (job(count=2), [STARTED, pod("Succeeded", terminated(), index=1)], LATE),
     "is held": (job(count=2, suspend=True), [STARTED, WAITS], LATE),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 NAME = re.compile(r"[0-9A-Z]{26}\.[0-9]{1,6}\.[a-z]{1,16}")
+LOOK_EVERY_S = 3600.0
 FOLDER = 5
 """Letters of an id that name a folder."""
 
@@ -37,7 +38,8 @@ class Blobs(Protocol):
         """All of a job."""
 
     def drop_older(self, seconds: float) -> int:
-        """How many went that nobody has written to for so long, of jobs that were forgotten elsewhere."""
+        """How many went that nobody has written to for so long, of jobs that were forgotten elsewhere.  It
+        looks at all there are, so only now and then."""
 
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Within it nobody else who asks for it writes this blob: for a change of what is there."""
@@ -65,6 +67,7 @@ class Directory:
     def __init__(self, root: Path) -> None:
         """Made when the first blob is written."""
         self.root = root
+        self._looked_at = float("-inf")
 
     def get(self, name: str) -> bytes | None:
         try:
@@ -92,6 +95,9 @@ class Directory:
             _remove_if_empty(folder)
 
     def drop_older(self, seconds: float) -> int:
+        if time.monotonic() - self._looked_at < LOOK_EVERY_S:
+            return 0
+        self._looked_at = time.monotonic()
         gone, before = 0, time.time() - seconds
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             for one in sorted(folder.iterdir()) if folder.is_dir() else ():

@@ -55,7 +55,6 @@ Text = partial(fields.String, required=True)
 TextOrNull = partial(fields.String, required=True, allow_none=True)
 Count = partial(fields.Integer, required=True, strict=True)
 CountOrNull = partial(fields.Integer, required=True, strict=True, allow_none=True)
-NumberOrNull = partial(fields.Float, required=True, allow_none=True)
 Truth = partial(fields.Boolean, required=True)
 TruthOrNull = partial(fields.Boolean, required=True, allow_none=True)
 Time = partial(Moment, required=True)
@@ -203,20 +202,6 @@ class AttemptSchema(Shape):
     task_indices = TextOrNull(metadata=about("Array jobs: the tasks that this attempt runs."))
 
 
-class UsageSchema(Shape):
-    attempt = Count()
-    backend = Text()
-    elapsed_s = NumberOrNull()
-    cpu_s = NumberOrNull(metadata=about("CPUs that it was given, times seconds, whether used or not."))
-    gpu_s = NumberOrNull(metadata=about("The same of GPUs."))
-    memory_mib_s = NumberOrNull(metadata=about("The same of memory, in MiB."))
-    peak_cpus = NumberOrNull(metadata=about("The most that was seen in use at one time."))
-    peak_memory_mib = NumberOrNull(
-        metadata=about("Kubernetes: of all pods together; Slurm: of the task that used most.")
-    )
-    energy_j = NumberOrNull(metadata=about("Of all its nodes, in joules."))
-
-
 class TaskSchema(Shape):
     index = Count()
     state = one_of(JobState)
@@ -320,10 +305,6 @@ class EventPageSchema(_Page):
 
 class AttemptListSchema(Shape):
     items = many(AttemptSchema)
-
-
-class UsageListSchema(Shape):
-    items = many(UsageSchema)
 
 
 class EventListSchema(Shape):

@@ -139,8 +139,7 @@ class Client:
     ) -> Iterator[bytes]:
         """Pieces of one log as they come; ``stream attempt task replica tail_bytes`` say which.
 
-        ``follow`` waits for the start and goes on until there will be no more.  ``told`` is called with what
-        a reader should know, such as that only the end was kept.
+        ``follow`` waits for the start and goes on until there is no more.  ``told`` hears notes on the log.
         """
         return (piece for _, piece in logs.read(self, job_id, follow, [where], told))
 

@@ -36,7 +36,6 @@ AGAIN_S = 3.0
 LATER_S = 30.0
 GIVEN_UP_S = 3600.0
 """After the end of an attempt whose backend does not answer."""
-EVERY_S = 3600.0
 OLD = 2
 """Retentions, after which a blob goes that nobody has dropped; as long as keys of the store live."""
 
@@ -200,9 +199,7 @@ def drop(context: Context, job_id: str) -> None:
 
 
 def drop_old(context: Context) -> None:
-    """Once an hour: where another machine has forgotten them, or a worker died in between."""
-    if not context.store.leases.take_slot("blobs", context.holder, 1, EVERY_S):
-        return
+    """Where another machine has forgotten them, or a worker died in between."""
     try:
         context.blobs.drop_older(OLD * context.settings.retention_s)
     except OSError as error:

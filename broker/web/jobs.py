@@ -26,6 +26,7 @@ from api_spec.errors import (
 from api_spec.jobs import JobSpec
 from api_spec.schemas import dump_spec, load_spec
 from api_spec.schemas import views as shapes
+from api_spec.schemas.usage_views import UsageListSchema
 from api_spec.states import FINAL
 from api_spec.views import JobQuery, JobView, TaskCancel
 from broker.access import Principal
@@ -129,7 +130,7 @@ def list_attempts(job_id: str) -> Response:
     [
         Says(
             description="Of each attempt, oldest first; null is what nobody has measured, or not yet",
-            content={JSON: shapes.UsageListSchema},
+            content={JSON: UsageListSchema},
             examples=["usage"],
         )
     ],

@@ -15,7 +15,7 @@ from api_spec.states import AttemptState, JobState
 from broker.settings import ConfiguredBackend
 from tests.fakes import INSTANCE
 from tests.helpers import wait_until
-from tests.kit import ANA, make_kit, settings_for
+from tests.kit import ANA, adapter_of, make_kit, settings_for
 from tests.real.kubernetes import fake_nodes
 from tests.real.kubernetes_kit import Tenant
 
@@ -53,6 +53,7 @@ def kit(redis_server, tmp_path, tenant, two_nodes):
         )
         kit = make_kit(settings_for(redis_server, tmp_path, config, poll_s=0.2, lease_s=10.0))
         stack.callback(kit.store.close)
+        stack.callback(adapter_of(kit, "k8s").close)
         yield kit
 
 

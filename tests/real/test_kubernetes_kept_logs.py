@@ -13,7 +13,7 @@ from api_spec.states import JobState
 from broker.lifecycle import kept_logs
 from broker.settings import ConfiguredBackend
 from tests.fakes import INSTANCE
-from tests.kit import ANA, make_kit, settings_for
+from tests.kit import ANA, adapter_of, make_kit, settings_for
 from tests.real.kubernetes.fake_nodes import LOG_LINE
 from tests.real.kubernetes.image import BUSYBOX
 from tests.real.kubernetes_kit import Tenant
@@ -29,6 +29,7 @@ def kit_on(tenant, redis_url, folder, stack):
     )
     kit = make_kit(settings_for(redis_url, folder, config, poll_s=0.2, lease_s=10.0))
     stack.callback(kit.store.close)
+    stack.callback(adapter_of(kit, "k8s").close)
     return kit
 
 

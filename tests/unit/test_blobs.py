@@ -83,6 +83,7 @@ def test_what_nobody_has_dropped_goes_when_it_is_old(blobs):
 
     assert blobs.drop_older(3600) == 1
     assert files(blobs) == [f"{OTHER}.1.log"]
+    assert blobs.drop_older(-3600) == 0, "it has just looked"
     assert Directory(blobs.root / "nowhere").drop_older(0) == 0
 
 

@@ -38,6 +38,7 @@ from api_spec.views import (
     Page,
     TaskCancel,
     TaskView,
+    UsageView,
 )
 from broker.access import Scope, must_act_on, must_see
 from broker.auth import NewToken, Tokens
@@ -212,6 +213,10 @@ class StubBroker:
         self.seen(job_id, who)
         marker = f"wb-main-{job_id.lower()}-1"
         return (AttemptView(number=1, marker=marker, backend="local", state=AttemptState.QUEUED),)
+
+    def usage(self, job_id, who):
+        self.seen(job_id, who)
+        return (UsageView(attempt=1, backend="local", elapsed_s=2.5),)
 
     def tasks(self, job_id, who, cursor, limit):
         self.seen(job_id, who)

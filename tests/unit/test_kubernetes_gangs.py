@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.kubernetes import gangs, names, observations
+from adapters.kubernetes import explain, gangs, names, observations
 from adapters.kubernetes.observations import A, J
 from api_spec.jobs import Array, Kind, Resources
 from api_spec.reasons import Reason
@@ -83,6 +83,15 @@ def test_what_was_withdrawn_says_so_until_its_pods_are_gone_and_then_could_not_b
     assert ended.message == "withdrawn after 60 s"
 
 
+def test_why_it_waits_is_not_that_somebody_holds_it():
+    """It is suspended, as a job that is held."""
+    root = job(condition("Suspended"), count=2, suspend=True, annotations=MARKS)
+
+    (why,) = explain.reasons(bundle(root, STARTED), (), Kind.BATCH.value)
+
+    assert (why.code, why.message) == (Reason.CAPACITY, "it is being withdrawn: withdrawn after 60 s")
+
+
 def test_what_completed_before_it_was_withdrawn_has_completed():
     root = job(condition("Complete"), count=2, annotations=MARKS)
 
@@ -147,3 +156,16 @@ def test_one_that_has_changed_meanwhile_is_looked_at_again(server):
 
     assert found.state is A.QUEUED
     assert found.message.endswith("which has not been done yet: it has changed")
+
+
+def test_one_that_is_cancelled_while_it_is_withdrawn_was_cancelled(server):
+    """Otherwise it would be tried again, or shown as failed."""
+    server.says("GET", f"{JOBS}/{MARKER}", says(job_object(annotations=MARKS)))
+    server.says("GET", PODS, listed(raw_pod(0, True)))
+    server.says("PATCH", f"{JOBS}/{MARKER}", says(job_object()))
+
+    server.adapter().cancel(REF)
+
+    (body,) = server.bodies("PATCH")
+    assert body["metadata"]["annotations"] == {names.WITHDRAWN: None}
+    assert body["spec"] == {"suspend": True}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
 from adapters.base import LogQuery
 from api_spec.errors import BackendUnavailable
-from api_spec.jobs import JobSpec, Kind, Placement, Replicas, Resources, Service, Volume
+from api_spec.jobs import Array, JobSpec, Kind, Placement, Replicas, Resources, Service, Volume
 from api_spec.states import JobState
 from broker.lifecycle import kept_logs
+from broker.lifecycle.log_ends import unpack
 from broker.settings import ConfiguredBackend
 from tests.fakes import INSTANCE
+from tests.helpers import wait_until
 from tests.kit import ANA, adapter_of, make_kit, settings_for
 from tests.real.kubernetes.fake_nodes import LOG_LINE
 from tests.real.kubernetes.image import BUSYBOX
@@ -133,6 +137,34 @@ def test_what_was_not_kept_is_a_sentence(kit, tenant):
         BackendUnavailable, match="its pod is gone, and the log with it; nothing of it was kept"
     ):
         read(kit, job_id)
+
+
+def test_of_an_array_every_task_has_its_share_and_no_pass_waits_for_it(kit, record_property):
+    """The end is written before a log is read."""
+    count = 200
+    spec = fake("success", array=Array(indices=f"0-{count - 1}"))
+    tiny = replace(spec, resources=Resources(cpus_per_task=1, memory_per_node_mib=10))
+    job_id = kit.submit(tiny)
+
+    def work_but_keep_nothing():
+        kit.broker.tick()
+        while kit.hints:
+            if not (hint := kit.hints.pop(0)).startswith("keep:"):
+                kit.broker.perform(hint)
+        return kit.get(job_id).state is JobState.COMPLETED
+
+    wait_until(work_but_keep_nothing, 120, "the array has completed")
+    before = kept(kit, job_id)
+    began = time.monotonic()
+    kit.broker.perform("keep:k8s")
+    took_s = time.monotonic() - began
+
+    found = unpack(kept(kit, job_id))
+    record_property("summary", f"Kubernetes: {count} logs of an array kept in {took_s:.1f} s")
+    assert before is None
+    assert len(found.ends) == count
+    assert found.missed is None
+    assert {one.index for one in found.ends} == set(range(count))
 
 
 # ---- a real node ------------------------------------------------------------------------------------------

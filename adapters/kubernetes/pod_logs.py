@@ -99,24 +99,28 @@ class PodLogs:
 
     def ends(self, ref: AttemptRef, limit_bytes: int, within_s: float) -> LogEnds:
         """Where some of its pods are about to go, of these alone: the others stay."""
-        root = self._attempts.root(ref)
-        if root is None:
-            return LogEnds(missed=UNKNOWN)
-        bundle = self._attempts.bundle(root)
-        is_over = over(root, bundle)
-        begun = [pod for pod in bundle.pods if observations.has_started(pod)]
+        namespace = str((ref.handle or {}).get("namespace") or "")
+        pods = self._attempts.pods_of(namespace, ref.marker) if namespace else []
+        begun = [pod for pod in pods if observations.has_started(pod)]
+        if not begun:
+            return LogEnds(missed=self._why_none(ref))
         if any(pod.leaving for pod in begun):
             begun = [pod for pod in begun if pod.leaving or not pod.live]
         begun.sort(key=lambda pod: pod.phase != "Failed")
         # More than a fair share: who has written little leaves room.
         most = limit_bytes * AT_ONCE // max(AT_ONCE, min(len(begun), MOST_READ))
-        found, missed = self._read(root.namespace, begun[:MOST_READ], most, within_s)
+        found, missed = self._read(namespace, begun[:MOST_READ], most, within_s)
         if len(begun) > MOST_READ:
             missed.append(f"{len(begun) - MOST_READ} more pods were not read")
-        if is_over and not begun and member(bundle.root, "status", "startTime"):
-            missed.append(GONE)
         again = any(pod.leaving and pod.live for pod in begun)
         return LogEnds(ends=tuple(found), missed="; ".join(missed) or None, again=again)
+
+    def _why_none(self, ref: AttemptRef) -> str | None:
+        """``None``: no pod of it has started."""
+        root = self._attempts.root(ref)
+        if root is None:
+            return UNKNOWN
+        return GONE if member(root.object, "status", "startTime") else None
 
     def _read(
         self, namespace: str, pods: Sequence[Pod], most: int, within_s: float

@@ -26,8 +26,9 @@ from tests.unit.kubernetes_stub import (
 )
 from tests.unit.test_kubernetes_logs import SECOND, TEXT, Kubelet, pages, stamped
 
-REF = new_ref(spec(image="a:1", kind=Kind.BATCH), marker=MARKER, job_id="01JABCDEFGHJKMNPQRSTVWXYZ0")
-SERVICE = replace(REF, kind=Kind.INFERENCE.value)
+HANDLE = {"kind": "Job", "namespace": "jobs", "name": MARKER, "uid": f"uid-of-{MARKER}"}
+REF = new_ref(spec(image="a:1", kind=Kind.BATCH), marker=MARKER, handle=HANDLE)
+SERVICE = replace(REF, kind=Kind.INFERENCE.value, handle={**HANDLE, "kind": "Deployment"})
 OVER = {"conditions": [{"type": "Complete", "status": "True"}], "startTime": "2026-01-01T00:00:00Z"}
 ONE, TWO = f"{SECOND}1Z one\n".encode(), f"{SECOND}2Z two\n".encode()
 KEPT = LogEnds(ends=(LogEnd(source="p", index=0, data=ONE + TWO),))
@@ -179,6 +180,22 @@ def test_a_thousand_pods_are_read_for_so_long_only(server, monkeypatch):
     assert len(found.ends) == 3
     assert found.missed == "2 more pods were not read"
     assert "were not read within 0 s" in late.missed
+
+
+def test_two_requests_are_enough_for_a_job_of_one_pod(server):
+    """Every job that ends costs them."""
+    has(server, raw_pod("a", index=0, phase="Succeeded"))
+    log_of(server, "a", ONE)
+
+    server.adapter().log_ends(REF, 1000, 5.0)
+
+    assert [one[1] for one in server.asked] == [PODS, f"{PODS}/a/log"]
+
+
+def test_of_what_never_started_there_is_nothing_to_say(server):
+    has(server)
+
+    assert server.adapter().log_ends(REF, 1000, 5.0) == LogEnds()
 
 
 def test_a_pod_that_went_before_anybody_looked_is_said(server):

@@ -57,7 +57,7 @@ from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.pod_logs import PodLogs
 from adapters.kubernetes.render import Plan
-from adapters.kubernetes.resources import EVENTS
+from adapters.kubernetes.resources import EVENTS, JOBS
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 
@@ -188,9 +188,10 @@ class KubernetesAdapter:
         return None
 
     def _withdraw(self, root: Root, bundle: Bundle, ref: AttemptRef) -> str | None:
-        """Of an array one task is enough, a service has no whole.  A fault is as in ``_finish``."""
-        limit_s = self.options.partial_start_s
-        if limit_s is None or root.is_service or tasks_of(ref, root.object):
+        """Of an array one task is enough, a service has no whole, a queue and a JobSet have rules of their
+        own.  A fault is as in ``_finish``."""
+        limit_s, is_plain = self.options.partial_start_s, root.resource is JOBS and not root.is_queued
+        if limit_s is None or not is_plain or tasks_of(ref, root.object):
             return None
         why = gangs.verdict(bundle, limit_s, time.time())
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from adapters.kubernetes import observations, serving, words
-from adapters.kubernetes.names import Manifest, member, why_withdrawn
+from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
 from api_spec.decisions import Refusal
 from api_spec.jobs import Kind
@@ -20,9 +20,6 @@ def reasons(bundle: Bundle, events: Sequence[Manifest], kind: str) -> list[Refus
 
 
 def _found(bundle: Bundle, events: Sequence[Manifest], kind: str) -> Iterator[Refusal]:
-    if (withdrawn := why_withdrawn(bundle.root)) is not None:
-        yield Refusal(Reason.CAPACITY, f"it is being withdrawn: {withdrawn}")
-        return
     if member(bundle.root, "spec", "suspend") is True:
         reason, message = observations.waits_for(bundle)
         yield Refusal(reason, message or "the job is held")

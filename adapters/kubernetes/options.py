@@ -129,7 +129,8 @@ class Options:
     """Seconds after which Kubernetes removes an ended Job that the broker has not."""
     partial_start_s: float | None = None
     """Seconds that a job on several nodes may hold some of them while others have not started; then it is
-    withdrawn and ends with ``LaunchFailed``.  None: it waits for ever."""
+    withdrawn and ends with ``LaunchFailed``.  None: it waits for ever.  Of JobSets and of jobs in a queue of
+    Kueue nothing is withdrawn."""
     domain: str = "cluster.local"
     """Of the cluster's names."""
     rack_label: str | None = None

@@ -12,6 +12,7 @@ from api_spec.jobs import Array, Kind, Resources
 from api_spec.reasons import Reason
 from tests.builders import spec
 from tests.contract.places import new_ref
+from tests.fakes import INSTANCE
 from tests.unit.kubernetes_objects import BEGAN_S, RUNNING, bundle, condition, job, pod, terminated
 from tests.unit.kubernetes_stub import JOBS, MARKER, PODS, job_object, listed, says, scripted, status
 
@@ -145,6 +146,19 @@ def test_an_array_needs_no_gang(server):
     tasks = new_ref(replace(ON_TWO, array=Array(indices="0-1")), marker=MARKER)
 
     assert look(server, tasks, partial_start_s=LIMIT_S).state is A.RUNNING
+    assert not server.bodies("PATCH")
+
+
+def test_what_is_in_a_queue_is_left_to_kueue(server):
+    """It starts a Job as a whole, and would only start it again."""
+    labels = {**names.labels(MARKER, INSTANCE), "kueue.x-k8s.io/queue-name": "research"}
+    two = {"completions": 2, "parallelism": 2}
+    server.says("GET", JOBS, listed(job_object(spec=two, metadata={"labels": labels})))
+    server.says("GET", PODS, listed(raw_pod(0, True), raw_pod(1, False)))
+
+    found = server.adapter(partial_start_s=LIMIT_S).observe([REF]).found[MARKER]
+
+    assert found.message == "1 of 2 pods have started; one starts"
     assert not server.bodies("PATCH")
 
 

@@ -183,3 +183,9 @@ def test_one_that_is_cancelled_while_it_is_withdrawn_was_cancelled(server):
     (body,) = server.bodies("PATCH")
     assert body["metadata"]["annotations"] == {names.WITHDRAWN: None}
     assert body["spec"] == {"suspend": True}
+
+
+def test_it_does_not_go_with_writing_as_the_owner(server):
+    """A pass does not know whose a job is; that it never withdrew anything would be noticed by nobody."""
+    with pytest.raises(ValueError, match="partial_start_s does not go with impersonate"):
+        server.adapter(partial_start_s=LIMIT_S, impersonate={"user": "ml:{owner}"})

@@ -15,7 +15,8 @@ RUN /opt/broker/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 FROM python:3.11-slim-bookworm
 
 COPY --from=build /opt/broker /opt/broker
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/broker broker
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/broker broker \
+    && install --directory --owner broker --mode 0700 /var/lib/broker-blobs
 ENV PATH=/opt/broker/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     BROKER_DATA_DIR=/var/lib/broker

@@ -162,6 +162,7 @@ class Observation:
     service: ServiceObservation | None = None
     tasks: Mapping[int, TaskObservation] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)  # name of an output -> its URI; once ENDED
+    logs_leave: bool = False  # some of its logs are about to go with what wrote them
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,35 @@ from api_spec.jobs import JobSpec
 class ReadsLogs(Protocol):
     def logs(self, ref: AttemptRef, query: LogQuery) -> LogPage:
         """Raises ``BackendError`` with the reason where the log cannot be reached; never an empty page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogEnd:
+    """The end of what one process wrote: whole lines, in a form of the adapter's own."""
+
+    source: str  # its name at the backend
+    index: int | None = None  # its place among those of the attempt
+    began_at: float = 0.0
+    data: bytes = b""
+    cut: bool = False  # it had written more before
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogEnds:
+    ends: tuple[LogEnd, ...] = ()
+    missed: str | None = None  # what could not be read, and why
+    again: bool = False  # some are about to go and may still write: to be asked for once more
+
+
+@runtime_checkable
+class LosesLogs(Protocol):
+    """Its logs go with what wrote them, so that the broker keeps their ends."""
+
+    def log_ends(self, ref: AttemptRef, limit_bytes: int, within_s: float) -> LogEnds:
+        """The most important first; the broker keeps so many bytes of them all together."""
+
+    def logs_or_kept(self, ref: AttemptRef, query: LogQuery, kept: Callable[[], LogEnds | None]) -> LogPage:
+        """As ``logs``, and of what is gone there the page is one of what was kept, with the same cursors."""
 
 
 @runtime_checkable
@@ -76,6 +105,33 @@ class ReportsUsage(Protocol):
     def usage(self, since: float, until: float) -> Sequence[Usage]:
         """Of everybody at the backend, not of the broker's jobs alone; ``until``: now or earlier.  Raises
         ``Busy`` where nobody keeps accounts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunUsage:
+    """Of one attempt, all its tasks together.  ``None``: nobody has measured it."""
+
+    elapsed_s: float | None = None
+    cpu_s: float | None = None  # allocated, in units times seconds, whether it was used or not
+    gpu_s: float | None = None
+    memory_mib_s: float | None = None
+    peak_cpus: float | None = None
+    peak_memory_mib: float | None = None
+    energy_j: float | None = None
+
+
+@runtime_checkable
+class MeasuresRuns(Protocol):
+    """It gives a job what that asks for, and some know what it uses of it while it runs."""
+
+    def measure(self, refs: Collection[AttemptRef]) -> Mapping[str, RunUsage]:
+        """What they use now, by marker; those of which nobody knows are left out."""
+
+
+@runtime_checkable
+class AccountsRuns(Protocol):
+    def accounted(self, refs: Collection[AttemptRef]) -> Mapping[str, RunUsage]:
+        """Of ended attempts, by marker; one that is not in the accounts yet is left out.  One round trip."""
 
 
 @runtime_checkable

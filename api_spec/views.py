@@ -57,6 +57,21 @@ class AttemptView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsageView:
+    """Of one attempt, all its tasks together.  ``None``: nobody has measured it, or not yet."""
+
+    attempt: int
+    backend: str
+    elapsed_s: float | None = None
+    cpu_s: float | None = None  # allocated, in units times seconds, whether it was used or not
+    gpu_s: float | None = None
+    memory_mib_s: float | None = None
+    peak_cpus: float | None = None
+    peak_memory_mib: float | None = None
+    energy_j: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSummary:
     """A row of a list."""
 

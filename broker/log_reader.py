@@ -1,5 +1,7 @@
 """The part of a worker that reads logs for API processes which cannot see the files.
 
+It keeps those that would go, too: what it has kept no other process may see.
+
 It has threads of its own: a file system that hangs takes no turn of a backend's other work, and one backend
 takes none of another's.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from api_spec.errors import StoreUnavailable
 from broker.heartbeat import Heartbeat
@@ -42,6 +45,10 @@ class LogReader:
             for backend in self.backends
             for _ in range(THREADS)
         ]
+        self._readers += [
+            threading.Thread(target=self._keep, args=(backend,), name=f"log-keeper-{backend}", daemon=True)
+            for backend in self.backends
+        ]
         for thread in (*self._readers, self._pulse):
             thread.start()
 
@@ -65,15 +72,22 @@ class LogReader:
             if self._leave.wait(self._wait_s / 2):
                 return
 
+    def _keep(self, backend: str) -> None:
+        while not self._stop.wait(self._wait_s):
+            self._outlive(backend, lambda: self._broker.perform(f"keep:{backend}"))
+
     def _read(self, backend: str) -> None:
         me = self._hearts[backend].name
         while not self._stop.is_set():
-            try:
-                self._broker.answer_about_logs(backend, me, self._wait_s)
-            except StoreUnavailable as error:
-                log.warning("the log reader of %s waits: %s", backend, error)
-                self._stop.wait(self._wait_s)
-            except Exception:
-                # The last loop of the thread: whoever asked hears of it, and the next one is answered again.
-                log.exception("the log reader of %s failed", backend)
-                self._stop.wait(self._wait_s)
+            self._outlive(backend, lambda: self._broker.answer_about_logs(backend, me, self._wait_s))
+
+    def _outlive(self, backend: str, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except StoreUnavailable as error:
+            log.warning("the log reader of %s waits: %s", backend, error)
+            self._stop.wait(self._wait_s)
+        except Exception:
+            # The last loop of the thread: whoever asked hears of it, and the next one is answered again.
+            log.exception("the log reader of %s failed", backend)
+            self._stop.wait(self._wait_s)

@@ -14,6 +14,7 @@ from typing import Any
 from adapters.base import Adapter, BackendConfig
 from adapters.extras import StaysBehind
 from api_spec.errors import InvalidConfiguration
+from broker.blobs import Directory
 from broker.lifecycle.broker import Broker
 from broker.lifecycle.context import Context
 from broker.policy_files import policy_at
@@ -87,6 +88,7 @@ def build(
             policy=policy_at(settings.policy_file),
             settings=settings,
             publish=publish or _celery_publisher(settings),
+            blobs=Directory(settings.blobs_at),
             holder=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}",
         )
     )

@@ -7,18 +7,16 @@ the object, which stays as the record of it, and keeps its name taken, until ``c
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from adapters.base import (
     Absent,
     AttemptRef,
     BackendConfig,
-    BackendError,
-    BadLogQuery,
     Capability,
     Finding,
     Found,
@@ -33,6 +31,7 @@ from adapters.base import (
     Rejected,
     Unsettled,
 )
+from adapters.extras import LogEnds, RunUsage
 from adapters.kubernetes import (
     acting,
     capacity,
@@ -40,9 +39,10 @@ from adapters.kubernetes import (
     checks,
     cluster,
     explain,
+    gangs,
     identity,
     loading,
-    logs,
+    metrics,
     names,
     observations,
     records,
@@ -52,13 +52,13 @@ from adapters.kubernetes import (
     spaces,
     volumes,
 )
-from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of
+from adapters.kubernetes.attempts import Attempts, Root, tasks_of
 from adapters.kubernetes.errors import Conflict, KubernetesError, NotThere, reading
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
-from adapters.kubernetes.records import Pod
+from adapters.kubernetes.pod_logs import PodLogs
 from adapters.kubernetes.render import Plan
-from adapters.kubernetes.resources import EVENTS, PODS
+from adapters.kubernetes.resources import EVENTS, JOBS
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 
@@ -102,6 +102,10 @@ class KubernetesAdapter:
     @cached_property
     def _attempts(self) -> Attempts:
         return Attempts(self.client, self.options, self._instance)
+
+    @cached_property
+    def _pod_logs(self) -> PodLogs:
+        return PodLogs(self.client, self._attempts)
 
     def close(self) -> None:
         """Connections go; the next call makes new ones."""
@@ -164,6 +168,7 @@ class KubernetesAdapter:
         found = {}
         for marker, (root, bundle) in seen.items():
             fault = self._finish(root, by_marker[marker], bundle)
+            fault = fault or self._withdraw(root, bundle, by_marker[marker])
             told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
             found[marker] = _with_fault(told, fault) if fault else told
         return found
@@ -192,6 +197,20 @@ class KubernetesAdapter:
                 self._attempts.hold_back(root, bundle.workload)
         except KubernetesError as error:
             return f"Kueue has not been told yet that it is to wait: {error}"
+        return None
+
+    def _withdraw(self, root: Root, bundle: Bundle, ref: AttemptRef) -> str | None:
+        """Of an array one task is enough, a service has no whole, a queue and a JobSet have rules of their
+        own.  A fault is as in ``_finish``."""
+        limit_s, is_plain = self.options.partial_start_s, root.resource is JOBS and not root.is_queued
+        if limit_s is None or not is_plain or tasks_of(ref, root.object):
+            return None
+        why = gangs.verdict(bundle, limit_s, time.time())
+        try:
+            if why:
+                gangs.withdraw(self._attempts, root, why)
+        except KubernetesError as error:
+            return f"{why}; which has not been done yet: {error}"
         return None
 
     def list_ours(self, since: float) -> Sequence[Ours]:
@@ -262,23 +281,19 @@ class KubernetesAdapter:
     # ---- optional ------------------------------------------------------------------------------------
 
     def logs(self, ref: AttemptRef, query: LogQuery) -> LogPage:
-        if query.cursor is not None:
-            logs.place_of(query.cursor)
-        with reading(self.name):
-            root = self._attempts.root(ref)
-            if root is None:
-                raise BackendError("the cluster does not know this attempt; it has no log")
-            bundle = self._attempts.bundle(root)
-            pod = _pod_of(bundle.pods, query, tasks_of(ref, root.object))
-            if pod is None and over(root, bundle):
-                raise BackendError("its pod is gone, and the log with it")
-            if pod is None or not observations.has_started(pod):
-                return logs.not_started(query, over=pod is not None and not pod.live)
-            fetch = partial(self._log, root.namespace, pod.name)
-            return logs.page(fetch, query, over=not pod.live)
+        return self.logs_or_kept(ref, query, lambda: None)
 
-    def _log(self, namespace: str, pod: str, query: Mapping[str, str | int]) -> bytes:
-        return self.client.content(PODS.path(namespace, pod, "log"), {"container": names.MAIN, **query})
+    def logs_or_kept(self, ref: AttemptRef, query: LogQuery, kept: Callable[[], LogEnds | None]) -> LogPage:
+        with reading(self.name):
+            return self._pod_logs.page(ref, query, kept)
+
+    def log_ends(self, ref: AttemptRef, limit_bytes: int, within_s: float) -> LogEnds:
+        with reading(self.name):
+            return self._pod_logs.ends(ref, limit_bytes, within_s)
+
+    def measure(self, refs: Collection[AttemptRef]) -> Mapping[str, RunUsage]:
+        with reading(self.name):
+            return metrics.of(self.client, self._instance, refs)
 
     def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
         with reading(self.name):
@@ -314,14 +329,3 @@ def _with_fault(seen: Observation, fault: str) -> Observation:
         return seen
     service = replace(seen.service, message=fault) if seen.service is not None else None
     return replace(seen, message=fault, service=service)
-
-
-def _pod_of(pods: Sequence[Pod], query: LogQuery, tasks: Sequence[int]) -> Pod | None:
-    """The latest of its index; of replicas they are counted from the oldest."""
-    if query.task_index is not None and query.task_index not in tasks:
-        raise BadLogQuery(f"the attempt runs no task {query.task_index}")
-    if query.replica is not None:
-        return pods[query.replica] if query.replica < len(pods) else None
-    place = tasks.index(query.task_index) if query.task_index is not None else 0
-    chosen = [pod for pod in pods if pod.index in (None, place)]
-    return chosen[-1] if chosen else None

@@ -145,7 +145,11 @@ class Attempts:
         return {DEPLOYMENTS} if ref.kind == Kind.INFERENCE.value else {*self._kinds} - {DEPLOYMENTS}
 
     def pods(self, root: Root) -> list[Pod]:
-        return self._pods(root.namespace, f"{names.MARKER}={root.marker}")
+        return self.pods_of(root.namespace, root.marker)
+
+    def pods_of(self, namespace: str, marker: str) -> list[Pod]:
+        """Where the attempt is known to be, without a look at itself."""
+        return self._pods(namespace, f"{names.MARKER}={marker}")
 
     def _pods(self, namespace: str, chosen: str) -> list[Pod]:
         """The oldest first."""

@@ -96,6 +96,8 @@ def cancelled(attempts: Attempts, ref: AttemptRef) -> None:
     stops = _stops(root)
     if not root.is_cancelled:
         attempts.note(root, {names.CANCELLED: _now()}, stops)
+    elif names.why_withdrawn(root.object) is not None:
+        attempts.note(root, {names.WITHDRAWN: None}, stops)  # somebody wants it ended for good
     elif any(member(root.object, "spec", key) != value for key, value in stops.items()):
         attempts.note(root, {}, stops)  # somebody has started it again
     if root.is_service:

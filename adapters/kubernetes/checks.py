@@ -25,6 +25,7 @@ from adapters.kubernetes.resources import (
     EVENTS,
     JOBS,
     LIMITS,
+    METRICS,
     NODES,
     PODS,
     QUOTAS,
@@ -52,6 +53,7 @@ RIGHTS: tuple[tuple[Resource, str, tuple[str, ...]], ...] = (
     (BUDGETS, "", WRITES),
     (PODS, "", ("get", "list")),
     (PODS, "log", ("get",)),
+    (METRICS, "", ("list",)),
     (EVENTS, "", ("list",)),
     (QUOTAS, "", ("list",)),
     (LIMITS, "", ("list",)),
@@ -184,10 +186,13 @@ def _rights(client: Client, options: Options, namespace: str) -> Iterator[Findin
 
 def _missing(client: Client, namespace: str, needed: Sequence[Right]) -> list[str]:
     found = [one for one in needed if not _may(client, namespace, *one)]
-    return [
-        f"{verb} {resource.plural}/{part}" if part else f"{verb} {resource.plural}"
-        for resource, part, verb in found
-    ]
+    return [f"{verb} {_called(resource, part)}" for resource, part, verb in found]
+
+
+def _called(resource: Resource, part: str) -> str:
+    """Two kinds are called pods."""
+    name = f"{resource.plural}/{part}" if part else resource.plural
+    return f"{name} of metrics.k8s.io" if resource is METRICS else name
 
 
 def _told_of(who: str, needed: Sequence[Right], missing: Sequence[str], namespace: str) -> Finding:

@@ -27,7 +27,7 @@ EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 def load(given: Mapping[str, Any], name: str) -> Options:
     """Raises ``ValueError`` for what is not known, is missing, contradicts itself or has the wrong type."""
     options = Options(**read.table(name, "", given, Options, READERS))
-    for check in (_check_way, _check_namespaces, _check_devices):
+    for check in (_check_way, _check_namespaces, _check_devices, _check_withdrawal):
         if fault := check(options):
             raise ValueError(f"{name}: {fault}")
     return options
@@ -181,7 +181,7 @@ READERS: Mapping[str, Reader] = {
     "fabrics": partial(read.fabrics, _fabric),
     "environment": read.variables, "shared_memory_mib": read.whole, "outputs_claim": _name,
     "keep_s": read.whole, "domain": read.text, "rack_label": _label, "prometheus": _address,
-    "impersonate": _impersonate,
+    "partial_start_s": read.seconds, "impersonate": _impersonate,
 }
 # fmt: on
 
@@ -217,4 +217,11 @@ def _check_namespaces(options: Options) -> str | None:
 def _check_devices(options: Options) -> str | None:
     if options.device_class is None and (options.device_classes or options.device_selectors):
         return "device_classes and device_selectors go with device_class"
+    return None
+
+
+def _check_withdrawal(options: Options) -> str | None:
+    """It is written in a pass, which does not know whose a job is."""
+    if options.partial_start_s is not None and options.impersonate is not None:
+        return "partial_start_s does not go with impersonate: nobody but its owner could withdraw a job"
     return None

@@ -22,6 +22,8 @@ FIRST_READ = 128 * 1024
 LONGEST_READ = 64 * 1024 * 1024
 """So much of one second, and of one line, can be read over again."""
 A_LINE = 80
+SHORTEST_LINE = 32
+"""With its time."""
 ROTATED = "the log was rotated: what was written in between is gone"
 ONE_STREAM = "Kubernetes keeps one log of both streams; it is shown as stdout"
 
@@ -141,6 +143,69 @@ def _end_of(fetch: Fetch, last: Line) -> Place:
     same = [one for one in _lines(fetch(asked), cut=False) if one.time == last.time]
     found = same[-1] if same else last
     return Place(found.time, found.before, len(found.text))
+
+
+# ---- several texts, and the end of one ------------------------------------------------------------------
+
+
+def one_after_the_other(before: Fetch, now: Fetch) -> Fetch:
+    """Two containers of one pod as one log: the second was started when the first had ended."""
+
+    def fetch(query: dict[str, str | int]) -> bytes:
+        if "tailLines" in query:
+            last = now(query)
+            lacking = int(query["tailLines"]) - last.count(b"\n")
+            return _whole(before({**query, "tailLines": lacking})) + last if lacking > 0 else last
+        first = before(query)
+        left = int(query["limitBytes"]) - len(first) if "limitBytes" in query else None
+        if left is None:
+            return _whole(first) + now(query)
+        # The kubelet has cut the first where nothing is left; what it cut is left out by who asked.
+        return _whole(first) + now({**query, "limitBytes": left}) if left > 1 else first
+
+    return fetch
+
+
+def _whole(text: bytes) -> bytes:
+    """The last line of one that was killed has no end, and the next one's time would stand in it."""
+    return text if not text or text.endswith(b"\n") else text + b"\n"
+
+
+def of_text(text: bytes) -> Fetch:
+    """What was kept, as the kubelet would give it."""
+    lines = re.findall(rb"[^\n]*\n|[^\n]+", text)
+
+    def fetch(query: dict[str, str | int]) -> bytes:
+        since = str(query.get("sinceTime", ""))[:19].encode()
+        shown = [line for line in lines if line[:19] >= since]
+        if "tailLines" in query:
+            shown = shown[max(0, len(shown) - int(query["tailLines"])) :]
+        return b"".join(shown)[: int(query.get("limitBytes", len(text)))]
+
+    return fetch
+
+
+def end(fetch: Fetch, most: int) -> tuple[bytes, bool]:
+    """The last lines with their times, ``most`` bytes of them and no line cut; whether there were more.
+
+    The kubelet counts bytes from the first line that it shows, so the number of lines is what can be tried.
+    """
+    count, largest = most // SHORTEST_LINE + 2, 8 * most
+    while True:
+        raw = fetch({"timestamps": "true", "tailLines": count, "limitBytes": largest})
+        if len(raw) < largest or count == 1:
+            break
+        count = max(1, count // 8)
+    cut = len(raw) > most or raw.count(b"\n") >= count
+    if len(raw) <= most:
+        return raw, cut
+    return raw[raw.find(b"\n", len(raw) - most - 1) + 1 :] or _last_line(raw, most), cut
+
+
+def _last_line(raw: bytes, most: int) -> bytes:
+    """One that is longer than all that may be kept: its time, and its end."""
+    stamp, _, text = raw[raw.rfind(b"\n", 0, -1) + 1 :].partition(b" ")
+    return b"%s %s" % (stamp, text[-(most - len(stamp) - 1) :])
 
 
 def not_started(query: LogQuery, over: bool) -> LogPage:

@@ -13,6 +13,7 @@ Of the root object, which is the attempt, and of its pods:
     annotation workload-broker/cancelled     when it was told to end; it stays as a record until cleanup
     annotation workload-broker/held          when it was told to wait, where Kueue starts it; until release
     annotation workload-broker/user          as whom it was made, where that is its owner and not the broker
+    annotation workload-broker/withdrawn     why the broker itself told it to end, beside the one before
     annotation workload-broker/unfinished    what belongs to it and may not have been made yet
     annotation label.workload-broker/NAME    of a pod: a label of the job
     annotation workload-broker/script, tasks of a pod: a batch script and a table, which it sees as files
@@ -42,6 +43,7 @@ DIGEST = f"{BROKER}/manifest"
 REVISION = f"{BROKER}/revision"
 CANCELLED = f"{BROKER}/cancelled"
 HELD = f"{BROKER}/held"
+WITHDRAWN = f"{BROKER}/withdrawn"
 UNFINISHED = f"{BROKER}/unfinished"
 USER = f"{BROKER}/user"
 SCRIPT = f"{BROKER}/script"
@@ -98,6 +100,12 @@ def ref_of(manifest: Manifest) -> AttemptRef | None:
 
 def is_cancelled(root: Manifest) -> bool:
     return member(root, "metadata", "annotations", CANCELLED) is not None
+
+
+def why_withdrawn(root: Manifest) -> str | None:
+    """``None``: it was not the broker's own rule that ended it."""
+    written = member(root, "metadata", "annotations", WITHDRAWN)
+    return written if isinstance(written, str) and is_cancelled(root) else None
 
 
 def selector(instance: str, marker: str | None = None) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from adapters.base import AttemptRef, Handle, Observation, TaskObservation
 from adapters.kubernetes import kueue, words
-from adapters.kubernetes.names import MARKER, USER, Manifest, is_cancelled, member
+from adapters.kubernetes.names import MARKER, USER, Manifest, is_cancelled, member, why_withdrawn
 from adapters.kubernetes.records import Condition, Pod, conditions, moment
 from adapters.kubernetes.words import End
 from api_spec.quantities import InvalidQuantity, expand_indices
@@ -45,6 +45,10 @@ class Bundle:
     @property
     def started_at(self) -> float | None:
         return min((pod.started_at for pod in self.pods if pod.started_at), default=None)
+
+    @property
+    def logs_leave(self) -> bool:
+        return any(pod.leaving and has_started(pod) for pod in self.pods)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -102,6 +106,7 @@ def of_job(bundle: Bundle, tasks: Sequence[int] = ()) -> Observation:
         nodes=bundle.nodes,
         handle=handle_of(bundle.root),
         tasks=table,
+        logs_leave=bundle.logs_leave,
     )
     if is_over(bundle):
         return _ended(seen, bundle, table)
@@ -155,6 +160,8 @@ def has_started(pod: Pod) -> bool:
 
 
 def waits_for(bundle: Bundle) -> tuple[Reason, str | None]:
+    if (withdrawn := why_withdrawn(bundle.root)) is not None:
+        return Reason.CAPACITY, f"it is being withdrawn: {withdrawn}"
     if _is_suspended(bundle):
         return kueue.why(bundle.root, bundle.workload) if kueue.queue_of(bundle.root) else (Reason.HELD, None)
     waiting = [pod for pod in bundle.pods if pod.live and not has_started(pod)]
@@ -204,6 +211,8 @@ def _ended(seen: Observation, bundle: Bundle, table: Mapping[int, TaskObservatio
     if bundle.holds("Complete"):
         return replace(seen, outcome=J.COMPLETED, reason=Reason.COMPLETED, exit_code=0)
     if not bundle.holds("Failed"):
+        if (withdrawn := why_withdrawn(bundle.root)) is not None:
+            return replace(seen, outcome=J.FAILED, reason=Reason.LAUNCH_FAILED, message=withdrawn)
         return replace(seen, outcome=J.CANCELLED, reason=Reason.CANCELLED)
     failed = [index for index, task in table.items() if task.outcome is J.FAILED]
     end = _end_of_job(bundle)

@@ -127,6 +127,10 @@ class Options:
     refused, and the directory goes with the pod."""
     keep_s: int = 86400
     """Seconds after which Kubernetes removes an ended Job that the broker has not."""
+    partial_start_s: float | None = None
+    """Seconds that a job on several nodes may hold some of them while others have not started; then it is
+    withdrawn and ends with ``LaunchFailed``.  None: it waits for ever.  Of JobSets and of jobs in a queue of
+    Kueue nothing is withdrawn; it does not go with ``impersonate``."""
     domain: str = "cluster.local"
     """Of the cluster's names."""
     rack_label: str | None = None

@@ -42,6 +42,7 @@ CLAIM_TEMPLATES = Resource(
     kind="ResourceClaimTemplate", group="resource.k8s.io/v1", plural="resourceclaimtemplates"
 )
 DEVICE_CLASSES = Resource(kind="DeviceClass", group="resource.k8s.io/v1", plural="deviceclasses")
+METRICS = Resource(kind="PodMetrics", group="metrics.k8s.io/v1beta1", plural="pods")
 REVIEWS = Resource(kind="SelfSubjectReview", group="authentication.k8s.io/v1", plural="selfsubjectreviews")
 ACCESS = Resource(
     kind="SelfSubjectAccessReview", group="authorization.k8s.io/v1", plural="selfsubjectaccessreviews"

@@ -33,6 +33,7 @@ def of_service(bundle: Bundle, port: int | None, domain: str) -> Observation:
         nodes=bundle.nodes,
         handle=handle_of(bundle.root),
         service=_service(bundle, port, domain),
+        logs_leave=bundle.logs_leave,
     )
     if is_over(bundle):
         service = _service(bundle, None, domain)

@@ -33,7 +33,7 @@ from adapters.base import (
     Rejected,
     Unsettled,
 )
-from adapters.extras import Usage
+from adapters.extras import RunUsage, Usage
 from adapters.slurm import (
     capacity,
     checks,
@@ -300,6 +300,12 @@ class SlurmAdapter:
         with reading(self.name):
             rows = self.transport.history(since=max(0.0, since - usage.LONGEST_S))
         return usage.by_account(rows, since, until)
+
+    def accounted(self, refs: Collection[AttemptRef]) -> Mapping[str, RunUsage]:
+        with reading(self.name):
+            if not self.transport.cluster().accounting:
+                return {ref.marker: RunUsage() for ref in refs}
+            return usage.of_attempts(self._attempts.recorded(refs))
 
     def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
         with reading(self.name):

@@ -137,6 +137,11 @@ class Attempts:
         known = {marker: reading for marker, reading in found.items() if reading is not None}
         return Seen(found=known, complete=complete)
 
+    def recorded(self, refs: Collection[AttemptRef]) -> dict[str, list[Job]]:
+        """What the accounting database has of each."""
+        rows = self._past.of(refs)
+        return {ref.marker: _of(ref, rows[ref.marker]) for ref in refs}
+
     def _add_the_past(self, refs: Collection[AttemptRef], rows: dict[str, list[Job]]) -> bool:
         """False: the database does not answer.  What it alone knows is unknown then; the rest goes on."""
         left = [ref for ref in refs if _may_have_left(rows[ref.marker])]

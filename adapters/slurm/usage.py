@@ -1,11 +1,12 @@
-"""What jobs have taken of a cluster, by account and user, from rows of its accounting database.  Pure."""
+"""What jobs have taken of a cluster, by account and user or each alone, from rows of its accounting database.
+Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from adapters.extras import Usage
+from adapters.extras import RunUsage, Usage
 from adapters.slurm.records import Job
 
 LONGEST_S = 30 * 86400.0
@@ -49,3 +50,34 @@ def _sum(runs: Sequence[Usage]) -> Usage:
         memory_mib_s=sum(one.memory_mib_s for one in runs),
         energy_j=sum(one.energy_j for one in runs),
     )
+
+
+def of_attempts(found: Mapping[str, Sequence[Job]]) -> dict[str, RunUsage]:
+    """Each with its rows; one of which a task has no record of its end is left out, it comes later."""
+    ended = {
+        marker: [row for row in rows if row.accounted and row.ended_at is not None]
+        for marker, rows in found.items()
+        if all(row.ended_at is not None for row in rows if row.accounted)
+    }
+    return {marker: _of_attempt(rows) for marker, rows in ended.items() if rows}
+
+
+def _of_attempt(rows: Sequence[Job]) -> RunUsage:
+    runs = [_of_run(row, _ran_s(row)) for row in rows]
+    starts = [row.started_at for row in rows if row.started_at is not None]
+    ends = [row.ended_at for row in rows if row.ended_at is not None]
+    return RunUsage(
+        elapsed_s=max(0.0, max(ends) - min(starts)) if starts else 0.0,
+        cpu_s=sum(one.cpu_s for one in runs),
+        gpu_s=sum(one.gpu_s for one in runs),
+        memory_mib_s=sum(one.memory_mib_s for one in runs),
+        peak_memory_mib=max((row.peak_memory_mib for row in rows if row.peak_memory_mib), default=None),
+        energy_j=sum(told) if (told := [row.energy_j for row in rows if row.energy_j]) else None,
+    )
+
+
+def _ran_s(row: Job) -> float:
+    """Suspended time is not in what Slurm calls elapsed."""
+    if row.elapsed_s is not None:
+        return row.elapsed_s
+    return max(0.0, (row.ended_at or 0.0) - row.started_at) if row.started_at is not None else 0.0

@@ -32,6 +32,7 @@ from api_spec.schemas.writing import (
     dump_summary,
     dump_task,
     dump_task_cancel,
+    dump_usage,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "dump_summary",
     "dump_task",
     "dump_task_cancel",
+    "dump_usage",
     "load_spec",
     "pack_document",
     "pack_spec",

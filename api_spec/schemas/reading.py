@@ -26,6 +26,7 @@ from api_spec.views import (
     Page,
     ServiceView,
     TaskView,
+    UsageView,
 )
 
 Document = Mapping[str, Any]
@@ -106,6 +107,11 @@ def load_attempt(document: Document) -> AttemptView:
 @_reader
 def load_task(document: Document) -> TaskView:
     return TaskView(**_members(document, TaskView, state=JobState, **_OUTCOME))
+
+
+@_reader
+def load_usage(document: Document) -> UsageView:
+    return UsageView(**_members(document, UsageView))
 
 
 @_reader

@@ -23,6 +23,7 @@ from api_spec.views import (
     ServiceView,
     TaskCancel,
     TaskView,
+    UsageView,
 )
 
 T = TypeVar("T")
@@ -114,6 +115,10 @@ def dump_attempt(attempt: AttemptView) -> Document:
         "outputs": dict(attempt.outputs),
         "task_indices": attempt.task_indices,
     }
+
+
+def dump_usage(usage: UsageView) -> Document:
+    return asdict(usage)
 
 
 def dump_task(task: TaskView) -> Document:

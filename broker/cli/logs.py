@@ -31,9 +31,9 @@ def logs(session: Session, /, job: str, stream: str | None, **where: Any) -> Non
     (job_id,) = ids_to_read(session, [job])
     client = session.client
     if stream is None:
-        pieces = client.output(job_id, **where)
+        pieces = client.output(job_id, told=note, **where)
     else:
-        pieces = (("stdout", piece) for piece in client.logs(job_id, stream=stream, **where))
+        pieces = (("stdout", piece) for piece in client.logs(job_id, told=note, stream=stream, **where))
     nothing = True
     for written_to, piece in pieces:
         out = sys.stderr.buffer if written_to == "stderr" else sys.stdout.buffer
@@ -42,6 +42,10 @@ def logs(session: Session, /, job: str, stream: str | None, **where: Any) -> Non
         nothing = False
     if nothing:
         click.echo("nothing there (yet); of an array look at one task with --task", err=True)
+
+
+def note(said: str) -> None:
+    click.echo(f"note: {said}", err=True)
 
 
 @click.command()

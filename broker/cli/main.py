@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "list":      ("jobs:get",            "The same as get."),
         "wait":      ("wait:wait",           "Wait for jobs; their failure is the exit code."),
         "logs":      ("logs:logs",           "Print what a job wrote."),
+        "usage":     ("usage:usage",         "Show what a job was given and has used."),
         "events":    ("logs:events",         "Print what happened in the project, or to a job."),
         "cancel":    ("act:cancel",          "Cancel jobs, named or selected, or single tasks of an array."),
         "hold":      ("act:hold",            "Keep jobs from being started."),

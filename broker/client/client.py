@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from broker.client import contexts, logs, waiting
 from broker.client.contexts import Connection
 from broker.client.exchange import Answer, Call, Wire, send
+from broker.client.logs import Told
 
 if TYPE_CHECKING:
     from api_spec.jobs import JobSpec
@@ -113,6 +114,10 @@ class Client:
     def attempts(self, job_id: str) -> Jsons:
         return list(self._get(f"/v1/jobs/{job_id}/attempts")["items"])
 
+    def usage(self, job_id: str) -> Jsons:
+        """What each attempt was given and has used; ``None`` is what nobody has measured."""
+        return list(self._get(f"/v1/jobs/{job_id}/usage")["items"])
+
     def tasks(self, job_id: str) -> Iterator[Json]:
         """The elements of an array job."""
         return self._pages(f"/v1/jobs/{job_id}/tasks", {})
@@ -129,17 +134,21 @@ class Client:
         """Why it has not started, best reason first."""
         return list(self._get(f"/v1/jobs/{job_id}/pending")["items"])
 
-    def logs(self, job_id: str, *, follow: bool = False, **where: Any) -> Iterator[bytes]:
+    def logs(
+        self, job_id: str, *, follow: bool = False, told: Told | None = None, **where: Any
+    ) -> Iterator[bytes]:
         """Pieces of one log as they come; ``stream attempt task replica tail_bytes`` say which.
 
-        ``follow`` waits for the start and goes on until there will be no more.
+        ``follow`` waits for the start and goes on until there is no more.  ``told`` hears notes on the log.
         """
-        return (piece for _, piece in logs.read(self, job_id, follow, [where]))
+        return (piece for _, piece in logs.read(self, job_id, follow, [where], told))
 
-    def output(self, job_id: str, *, follow: bool = False, **where: Any) -> Iterator[tuple[str, bytes]]:
+    def output(
+        self, job_id: str, *, follow: bool = False, told: Told | None = None, **where: Any
+    ) -> Iterator[tuple[str, bytes]]:
         """As ``logs``, of both streams: pieces with ``stdout`` or ``stderr``, each stream in its order."""
         both = [{**where, "stream": stream} for stream in logs.STREAMS]
-        return ((logs.STREAMS[at], piece) for at, piece in logs.read(self, job_id, follow, both))
+        return ((logs.STREAMS[at], piece) for at, piece in logs.read(self, job_id, follow, both, told))
 
     def events(
         self, *, after: str | None = None, follow: bool = False, operator: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from broker.client.errors import NotReachable
@@ -20,15 +20,20 @@ STREAMS = ("stdout", "stderr")
 RECONNECTS = 20  # in a row, without one event between them: some minutes
 
 Where = Mapping[str, Any]
+Told = Callable[[str], object]
 
 
-def read(client: Client, job_id: str, follow: bool, wheres: Sequence[Where]) -> Iterator[tuple[int, bytes]]:
-    """Pieces of several logs of one job in turn, each with the place of its log among ``wheres``.
+def read(
+    client: Client, job_id: str, follow: bool, wheres: Sequence[Where], told: Told | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Pieces of several logs of one job in turn, each with the place of its log among ``wheres``.  ``told``
+    hears what a reader of the first of them should know, before the piece that it is about.
 
     Over when each of them is: with ``follow`` when no more will come, otherwise at what is its end now.
     """
     if follow and not wait_for_start(client, job_id):
         return
+    note = ""
     left = {
         at: {name: value for name, value in where.items() if value is not None}
         for at, where in enumerate(wheres)
@@ -37,6 +42,10 @@ def read(client: Client, job_id: str, follow: bool, wheres: Sequence[Where]) -> 
         behind = False
         for at, params in list(left.items()):
             page = client.call(log_call(job_id, params))
+            said = page.headers.get("Broker-Log-Note", "")
+            if at == 0 and told is not None and said not in ("", note):
+                told(said)
+                note = said
             if page.content:
                 yield at, page.content
             params.pop("tail_bytes", None)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from adapters.base import BackendError, Busy, OutcomeUnknown, Rejected
 from adapters.extras import Adjusts, Holds, Updates
 from api_spec.states import AttemptState, JobState
-from broker.lifecycle import cancel_tasks, native
+from broker.lifecycle import cancel_tasks, kept_logs, native
 from broker.lifecycle.context import ACT, Context, ref_of
 from broker.lifecycle.health import failed, wait_s
 from broker.lifecycle.points import point
@@ -33,6 +33,7 @@ def act(context: Context, claim: Claim) -> None:
 
 def _withdraw(context: Context, record: JobRecord, attempt: AttemptRecord) -> None:
     """Called again and again until an observation shows the end; cancel is idempotent."""
+    kept_logs.before_it_goes(context, record, attempt)
     try:
         context.adapter(attempt.backend).cancel(ref_of(record, attempt))
     except BackendError as error:

@@ -22,15 +22,17 @@ from api_spec.views import (
     Page,
     TaskCancel,
     TaskView,
+    UsageView,
 )
 from broker.access import Principal, Scope
 from broker.auth import Tokens
 from broker.lifecycle import accept as accepting
 from broker.lifecycle import cancel_tasks as cancelling
-from broker.lifecycle import intents, logs, reading
+from broker.lifecycle import intents, logs, reading, usage
 from broker.lifecycle.context import UNPLACED, Context
 from broker.lifecycle.dispatch import drain
 from broker.lifecycle.forget import forget
+from broker.lifecycle.kept_logs import keep_due
 from broker.lifecycle.log_reading import answer_next
 from broker.lifecycle.log_relay import LogRelay
 from broker.lifecycle.observe import observe
@@ -129,6 +131,10 @@ class Broker:
     @over_the_store
     def attempts(self, job_id: str, who: Principal) -> tuple[AttemptView, ...]:
         return reading.attempts(self.context, job_id, who)
+
+    @over_the_store
+    def usage(self, job_id: str, who: Principal) -> tuple[UsageView, ...]:
+        return usage.views(self.context, reading.visible(self.context, job_id, who))
 
     @over_the_store
     def tasks(self, job_id: str, who: Principal, cursor: str | None, limit: int) -> Page[TaskView]:
@@ -257,7 +263,7 @@ class Broker:
     # ---- what workers and the controller do ----------------------------------------------------------
 
     def perform(self, hint: str) -> None:
-        """``drain:<backend>``, ``observe:<backend>``, ``refresh:<backend>``, ``release`` or ``forget``."""
+        """``drain:<backend>``, and so ``observe``, ``refresh`` and ``keep``; ``release`` or ``forget``."""
         verb, _, backend = hint.partition(":")
         with errors_in_our_words():
             if verb == "drain":
@@ -266,6 +272,8 @@ class Broker:
                 observe(self.context, backend)
             elif verb == "refresh":
                 refresh(self.context, backend)
+            elif verb == "keep":
+                keep_due(self.context, backend)
             elif verb == "release":
                 release_dependants(self.context)
             elif verb == "forget":

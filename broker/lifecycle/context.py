@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from adapters.base import Adapter, AttemptRef
 from api_spec.errors import NotFound
 from api_spec.ids import marker
+from broker.blobs import Blobs, Nowhere
 from broker.lifecycle.points import point
 from broker.settings import Settings
 from broker.store import Store
@@ -32,6 +33,7 @@ class Context:
     settings: Settings
     publish: Callable[[str], None]
     holder: str  # this process, for leases
+    blobs: Blobs = field(default_factory=Nowhere)
     pass_s: dict[str, float] = field(default_factory=dict)  # of each backend: the last pass took so long
 
     def hint(self, name: str) -> None:

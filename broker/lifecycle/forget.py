@@ -6,6 +6,7 @@ import time
 import uuid
 
 from adapters.base import BackendError
+from broker.lifecycle import kept_logs
 from broker.lifecycle.context import Context, log, ref_of
 from broker.lifecycle.points import point
 from broker.store.archive import Parts
@@ -23,6 +24,7 @@ def forget(context: Context) -> int:
         return 0
     point("forget_begun")
     try:
+        kept_logs.drop_old(context)
         return _forget(context, time.monotonic() + context.settings.lease_s / 2)
     finally:
         leases.leave_slot("forget", holder)
@@ -46,7 +48,10 @@ def _forget_one(context: Context, job_id: str, again_at_ms: int) -> int:
     if parts is None:
         archive.drop_dangling(job_id)
     elif _cleaned_up(context, parts):
-        return int(archive.forget(parts, again_at_ms) == "ok")
+        gone = archive.forget(parts, again_at_ms) == "ok"
+        if gone:
+            kept_logs.drop(context, job_id)
+        return int(gone)
     else:
         archive.postpone(job_id, again_at_ms)
     return 0

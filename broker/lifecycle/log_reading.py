@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from adapters.base import BackendError, BadLogQuery, LogQuery
-from adapters.extras import ChecksFiles, ReadsLogs
+from adapters.extras import ChecksFiles
+from broker.lifecycle import kept_logs
 from broker.lifecycle.answers import of_findings, of_page, refusal
-from broker.lifecycle.context import Context, ref_of
+from broker.lifecycle.context import Context
 from broker.store.asks import Said
 
 log = logging.getLogger("broker.lifecycle")
@@ -45,10 +46,8 @@ def _page(context: Context, backend: str, body: Mapping[str, Any]) -> Said:
     attempt = next(found, None)
     if parts is None or attempt is None or attempt.backend != backend:
         return refusal("backend", f"the job {body['job']} is no longer known; its logs are not to be found")
-    adapter = context.adapter(backend)
-    if not isinstance(adapter, ReadsLogs):
-        return refusal("backend", f"the backend {backend} gives no logs")
-    return of_page(adapter.logs(ref_of(parts.record, attempt), LogQuery(**body["query"])))
+    query = LogQuery(**body["query"])
+    return of_page(kept_logs.page(context, context.adapter(backend), parts, attempt, query))
 
 
 def _check(context: Context, backend: str, _: Mapping[str, Any]) -> Said:

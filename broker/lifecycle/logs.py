@@ -9,7 +9,8 @@ from adapters.extras import ChecksFiles, ReadsLogs
 from api_spec.errors import BackendUnavailable, InvalidRequest, LogReaderUnavailable, NotFound, NotSupported
 from api_spec.states import FINAL
 from broker.access import Principal
-from broker.lifecycle.context import Context, ref_of
+from broker.lifecycle import kept_logs
+from broker.lifecycle.context import Context
 from broker.lifecycle.log_relay import LogRelay
 from broker.lifecycle.reading import visible
 from broker.store.archive import Parts
@@ -47,7 +48,7 @@ def _page(
         raise NotSupported(f"the backend {attempt.backend} gives no logs")
     if context.settings.log_reader_of(attempt.backend) is not None:
         return relay.page(parts.job_id, attempt, query)
-    return adapter.logs(ref_of(parts.record, attempt), query)
+    return kept_logs.page(context, adapter, parts, attempt, query)
 
 
 def check(context: Context, relay: LogRelay, backend: str) -> Sequence[Finding]:

@@ -11,7 +11,7 @@ from api_spec.errors import StoreUnavailable
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
-from broker.lifecycle import native, tasks
+from broker.lifecycle import kept_logs, native, tasks
 from broker.lifecycle.context import Context, log, ref_of
 from broker.lifecycle.health import answered, failed
 from broker.lifecycle.keeping import Kept, kept
@@ -65,6 +65,8 @@ class _Pass:
             return 0
         slow_s = self._slow_s(time.monotonic() - asked)
         point("observed")
+        by_job = {job_id: seen.found.get(ref.marker) for job_id, ref in refs.items()}
+        logs_leave = kept_logs.ask(self.context, self.backend, live, by_job)
         written = 0
         for job_id, entry in live.items():
             if self.lease.lost:
@@ -72,6 +74,8 @@ class _Pass:
                 return written
             written += self._look(job_id, entry, refs[job_id], seen)
         answered(self.context, self.backend, began if seen.complete else None)
+        if logs_leave:
+            self.context.hint(f"keep:{self.backend}")
         rest_s = min(REST_MAX_S, REST * (time.thread_time() - worked))
         self._rest(max(self.context.settings.poll_s, rest_s, min(ITS_REST_MAX_S, ITS_REST * slow_s)))
         return written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from adapters.base import BackendError
+from broker.lifecycle import usage
 from broker.lifecycle.context import Context
 from broker.lifecycle.health import answered, failed
 from broker.lifecycle.points import point
@@ -45,4 +46,5 @@ def _refresh(context: Context, backend: str) -> bool:
         return False
     store.backends.put_snapshot(backend, dump_snapshot(inventory, load), now_ms, EVERY_S)
     answered(context, backend)
+    usage.measure(context, backend)
     return True

@@ -84,6 +84,12 @@ class Settings:
     """A directory of this machine for what is not in Redis: the local backend's ledger and logs, and the
     embedded server's files. Created with mode 0700."""
 
+    blob_dir: Path | None = knob(None)
+    """A directory for what is kept beside Redis: the ends of logs that go with what wrote them, as on
+    Kubernetes, 1 MiB an attempt at most, for `retention_s`. API processes and workers have to see the same
+    one, over a shared file system where they are on several machines, or the API finds nothing there; a
+    backend with a `log_reader` needs it only where that runs. By default `blobs` in the data directory."""
+
     backends: tuple[ConfiguredBackend, ...] = knob(())
     """Where jobs can run: a list of tables with `name`, `type` (`local`, `slurm`, `kubernetes`) and
     `options`, which are the adapter's own. A table may also have `max_drains`, `max_submits_per_s` and
@@ -184,6 +190,10 @@ class Settings:
         return tuple(
             one.name for one in self.backends if one.log_reader is not None and one.log_reader == worker_name
         )
+
+    @property
+    def blobs_at(self) -> Path:
+        return self.blob_dir or self.data_dir / "blobs"
 
     @property
     def listens_on_loopback(self) -> bool:

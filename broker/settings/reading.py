@@ -186,7 +186,7 @@ def hint(pointer: str, message: str) -> str:
 def build(values: Mapping[str, Any], base: Path) -> Settings:
     """Relative paths count from the directory of the file, ``~`` from the user's home."""
     loaded: dict[str, Any] = SettingsSchema().load(values)
-    for name in ("data_dir", "policy_file"):
+    for name in ("data_dir", "blob_dir", "policy_file"):
         path: Any = loaded.get(name) or KNOBS[name].default
         loaded[name] = path and (base / Path(path).expanduser()).absolute()
     instance = loaded.get("instance", KNOBS["instance"].default)

@@ -23,9 +23,11 @@ from broker.store.connection import (
 from broker.store.events import Events
 from broker.store.index import Index
 from broker.store.jobs import Jobs, texts
+from broker.store.keeps import Keeps
 from broker.store.leases import Leases
 from broker.store.scripts import Scripts
 from broker.store.tokens import TokenRecords
+from broker.store.usages import Usages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ class Store:
         self.tokens = TokenRecords(client, prefix, self.events)
         self.alive = Alive(client, prefix)
         self.asks = Asks(client, self.scripts, self.alive, prefix)
+        self.keeps = Keeps(client, prefix)
+        self.usages = Usages(client, self.scripts, prefix)
         self.clock = Clock(client)
         self._run_id = ""  # of the server, when it was last looked at
         self._incarnation_began = 0.0

@@ -26,6 +26,7 @@ from api_spec.errors import (
 from api_spec.jobs import JobSpec
 from api_spec.schemas import dump_spec, load_spec
 from api_spec.schemas import views as shapes
+from api_spec.schemas.usage_views import UsageListSchema
 from api_spec.states import FINAL
 from api_spec.views import JobQuery, JobView, TaskCancel
 from broker.access import Principal
@@ -121,6 +122,23 @@ def answer_items(items: Any, dump: Callable[[Any], Any]) -> Response:
 def list_attempts(job_id: str) -> Response:
     """List a job's attempts."""
     return answer_items(broker().attempts(job_id, who()), schemas.dump_attempt)
+
+
+@blueprint.get("/jobs/<job_id>/usage")
+@operation(
+    "readUsage",
+    [
+        Says(
+            description="Of each attempt, oldest first; null is what nobody has measured, or not yet",
+            content={JSON: UsageListSchema},
+            examples=["usage"],
+        )
+    ],
+    fails=[NotFound],
+)
+def read_usage(job_id: str) -> Response:
+    """Read what a job was given and has used."""
+    return answer_items(broker().usage(job_id, who()), schemas.dump_usage)
 
 
 @blueprint.get("/jobs/<job_id>/tasks")

@@ -36,9 +36,10 @@ PLAIN = "text/plain"
 LOOK_S = (0.25, 0.5, 1.0)  # between two looks at a silent log: each is a call to the backend
 CONTINUATION = bytes(range(0x80, 0xC0))  # bytes within a character of UTF-8
 LOG_HEADERS = {
-    "Broker-Log-Cursor": "Where the next page begins; only with text/plain, as the next two.",
+    "Broker-Log-Cursor": "Where the next page begins; only with text/plain, as the next three.",
     "Broker-Log-At-End": "`true`: this is all there is now.",
     "Broker-Log-Complete": "`true`: no more will come.",
+    "Broker-Log-Note": "What a reader should know, such as that only the end of the log was kept.",
 }
 
 Read = Callable[[LogQuery], LogPage]
@@ -87,6 +88,8 @@ def as_it_is(page: LogPage) -> Response:
         "Broker-Log-At-End": str(page.at_end).lower(),
         "Broker-Log-Complete": str(page.complete).lower(),
     }
+    if page.note is not None:
+        headers["Broker-Log-Note"] = " ".join(page.note.encode("ascii", "replace").decode().split())
     return Response(page.data, headers=headers, content_type="text/plain; charset=utf-8")
 
 

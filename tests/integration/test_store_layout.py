@@ -78,6 +78,7 @@ def live_a_day(kit, watch):
     service = kit.submit(spec(kind=Kind.INFERENCE, name="serve"))
     again = kit.submit(spec(name="again", retry=Retry(max_attempts=2, on=("NonZeroExit",))))
     theirs = kit.submit(spec(), who=EVE)
+    kit.store.keeps.ask("fake", [(running, 1)], 0)
     watch.look()
     kit.broker.cancel(held, ANA)
     watch.look()  # the dependant is still to be judged

@@ -329,8 +329,20 @@ def test_wait_for_an_event_that_has_come(api, run):
     assert run("wait", JOB_ID, "--for", "ready").exit_code == 0
 
 
-def whole_log(content):
-    headers = {"Broker-Log-Cursor": "2", "Broker-Log-At-End": "true", "Broker-Log-Complete": "true"}
+def test_usage_shows_what_was_measured_and_what_was_not(api, run):
+    nothing = dict.fromkeys(("cpu_s", "gpu_s", "memory_mib_s", "peak_cpus", "peak_memory_mib", "energy_j"))
+    first = {"attempt": 1, "backend": "hpc", "elapsed_s": 90.4, **nothing}
+    second = {**first, "attempt": 2, "cpu_s": 5400.0, "peak_memory_mib": 512.6, "energy_j": 1234.0}
+    api.on("GET", f"{JOB_PATH}/usage", httpx2.Response(200, json={"items": [first, second]}))
+
+    lines = run("usage", JOB_ID).stdout.splitlines()
+
+    assert lines[1].split() == ["1", "hpc", "90", "s", "-", "-", "-", "-", "-"]
+    assert lines[2].split() == ["2", "hpc", "90", "s", "1.50", "-", "-", "513", "MiB", "1.2", "kJ"]
+
+
+def whole_log(content, **said):
+    headers = {"Broker-Log-Cursor": "2", "Broker-Log-At-End": "true", "Broker-Log-Complete": "true", **said}
     return httpx2.Response(200, content=content, headers=headers)
 
 
@@ -353,6 +365,17 @@ def test_one_stream_alone_goes_where_a_pipe_can_read_it(api, run):
 
     assert (result.stdout_bytes, result.stderr_bytes) == (b"\xff\r\n", b"")
     assert dict(api.last.url.params) == {"stream": "stderr"}
+
+
+def test_a_note_on_a_log_goes_beside_it(api, run):
+    """Of standard error too it would be told twice."""
+    said = {"Broker-Log-Note": "its pod is gone; all of it was kept (1 bytes)"}
+    api.on("GET", f"{JOB_PATH}/logs", whole_log(b"x", **said), whole_log(b"", **said))
+
+    result = run("logs", JOB_ID)
+
+    assert result.stdout_bytes == b"x"
+    assert result.stderr == "note: its pod is gone; all of it was kept (1 bytes)\n"
 
 
 def test_no_log_at_all_is_said(api, run):

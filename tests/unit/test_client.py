@@ -229,6 +229,19 @@ def test_a_log_is_read_by_cursor_and_as_bytes(api, client):
     assert api.last.url.params["stream"] == "stderr"
 
 
+def test_what_a_reader_should_know_is_told_once_and_before_the_text(api, client):
+    note = {"Broker-Log-Note": "its pod is gone; the last 3 bytes were kept"}
+    pages = [page(b"one", 3, False, True), page(b"two", 6, True, True)]
+    for one in pages:
+        one.headers.update(note)
+    api.on("GET", f"/v1/jobs/{JOB_ID}/logs", *pages)
+    heard = []
+
+    pieces = [(list(heard), piece) for piece in client.logs(JOB_ID, told=heard.append)]
+
+    assert pieces == [([note["Broker-Log-Note"]], b"one"), ([note["Broker-Log-Note"]], b"two")]
+
+
 def test_following_waits_for_the_start_and_ends_when_no_more_will_come(api, client):
     api.on("GET", f"/v1/jobs/{JOB_ID}", job("QUEUED"), job("RUNNING"))
     pages = [page(b"one", 3, True, False), page(b"", 3, True, False), page(b"two", 6, True, True)]

@@ -200,7 +200,7 @@ def test_freshness_alone_does_not_change_the_etag(api, ana, job):
     assert ana.get(f"/v1/jobs/{job['id']}").headers["ETag"] == before
 
 
-@pytest.mark.parametrize("part", ["attempts", "tasks", "events", "pending", "decision?all=true"])
+@pytest.mark.parametrize("part", ["attempts", "usage", "tasks", "events", "pending", "decision?all=true"])
 def test_the_parts_of_a_job_are_lists(ana, job, part):
     answer = ana.get(f"/v1/jobs/{job['id']}/{part}")
 
@@ -427,6 +427,7 @@ ROUTES_OF_A_JOB = [
     ("GET", ""),
     ("PATCH", ""),
     ("GET", "/attempts"),
+    ("GET", "/usage"),
     ("GET", "/tasks"),
     ("GET", "/events"),
     ("GET", "/decision"),

@@ -54,11 +54,21 @@ def test_what_is_asked_of_a_log_reaches_the_backend(api, ana, job_id):
     assert (query.tail_bytes, query.limit_bytes, attempt) == (10, 99, 2)
 
 
+def test_plain_text_has_the_note_beside_it(api, ana, job_id):
+    """What a node says may hold anything, and a header only so much."""
+    api.broker.log_note = "its pod is gone:\r\nX: größer"
+
+    answer = ana.get(f"/v1/jobs/{job_id}/logs", headers={"Accept": "text/plain"})
+
+    assert answer.headers["Broker-Log-Note"] == "its pod is gone: X: gr??er"
+
+
 def test_plain_text_has_every_byte_as_it_was_written(api, ana, job_id):
     api.broker.log_bytes = bytes(range(256))
 
     answer = ana.get(f"/v1/jobs/{job_id}/logs", headers={"Accept": "text/plain, application/problem+json"})
 
+    assert "Broker-Log-Note" not in answer.headers
     assert answer.data == bytes(range(256))
     assert answer.headers["Broker-Log-Cursor"] == "256"
     assert (answer.headers["Broker-Log-At-End"], answer.headers["Broker-Log-Complete"]) == ("true", "true")

@@ -13,6 +13,7 @@ from api_spec.decisions import Decision, Outcome, Refusal, ScorePart, Verdict
 from api_spec.jobs import Kind
 from api_spec.reasons import Reason
 from api_spec.schemas import reading, views, writing
+from api_spec.schemas.usage_views import UsageSchema
 from api_spec.states import AttemptState, JobState
 from api_spec.views import (
     AttemptView,
@@ -24,6 +25,7 @@ from api_spec.views import (
     Page,
     ServiceView,
     TaskView,
+    UsageView,
 )
 from tests.builders import spec
 
@@ -68,6 +70,9 @@ ATTEMPT = AttemptView(
 NEW_ATTEMPT = AttemptView(number=1, marker="m", backend="hpc", state=AttemptState.SUBMITTING)
 TASK = TaskView(index=3, state=JobState.FAILED, attempt=1, reason=Reason.TIME_LIMIT, exit_code=1, signal=15,
                 started_at=NOW, ended_at=NOW)
+USAGE = UsageView(attempt=2, backend="hpc", elapsed_s=1.5, cpu_s=12.0, gpu_s=3.0, memory_mib_s=1e9,
+                  peak_cpus=7.5, peak_memory_mib=100.25, energy_j=1e6)
+NO_USAGE = UsageView(attempt=1, backend="k8s")
 EVENT = EventView(id="a-1", at=NOW, type="accepted", job=ID, data={"n": [1, None]})
 BACKEND = BackendView(
     name="hpc", type="slurm", reachable=True, message="m", drained=False, paused=True, configured=True,
@@ -84,6 +89,8 @@ WIRE = [
     pytest.param(ATTEMPT, writing.dump_attempt, reading.load_attempt, views.AttemptSchema, id="attempt"),
     pytest.param(NEW_ATTEMPT, writing.dump_attempt, reading.load_attempt, views.AttemptSchema, id="new"),
     pytest.param(TASK, writing.dump_task, reading.load_task, views.TaskSchema, id="task"),
+    pytest.param(USAGE, writing.dump_usage, reading.load_usage, UsageSchema, id="usage"),
+    pytest.param(NO_USAGE, writing.dump_usage, reading.load_usage, UsageSchema, id="not measured"),
     pytest.param(EVENT, writing.dump_event, reading.load_event, views.EventSchema, id="event"),
     pytest.param(BACKEND, writing.dump_backend, reading.load_backend, views.BackendSchema, id="backend"),
     pytest.param(NEW_BACKEND, writing.dump_backend, reading.load_backend, views.BackendSchema, id="unseen"),

@@ -38,6 +38,7 @@ from api_spec.views import (
     Page,
     TaskCancel,
     TaskView,
+    UsageView,
 )
 from broker.access import Scope, must_act_on, must_see
 from broker.auth import NewToken, Tokens
@@ -103,6 +104,7 @@ class StubBroker:
         self.jobs, self.keys, self.calls = {}, {}, []
         self.events_by_project, self.oldest = {}, {}
         self.log_bytes, self.log_complete, self.log_reads = b"", True, []
+        self.log_note = None
         self.not_ready = None
         self.numbers = itertools.count(1)
 
@@ -212,6 +214,10 @@ class StubBroker:
         marker = f"wb-main-{job_id.lower()}-1"
         return (AttemptView(number=1, marker=marker, backend="local", state=AttemptState.QUEUED),)
 
+    def usage(self, job_id, who):
+        self.seen(job_id, who)
+        return (UsageView(attempt=1, backend="local", elapsed_s=2.5),)
+
     def tasks(self, job_id, who, cursor, limit):
         self.seen(job_id, who)
         return Page((TaskView(index=0, state=JobState.ACCEPTED, attempt=0),))
@@ -264,7 +270,8 @@ class StubBroker:
         end = min(start + query.limit_bytes, len(self.log_bytes))
         at_end = end == len(self.log_bytes)
         data = self.log_bytes[start:end]
-        return LogPage(data=data, cursor=str(end), at_end=at_end, complete=at_end and self.log_complete)
+        complete = at_end and self.log_complete
+        return LogPage(data=data, cursor=str(end), at_end=at_end, complete=complete, note=self.log_note)
 
     # ---- the rest --------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 -- What is overdue, for each backend: the answer of one look at every queue.
 -- ARGV[1]: {backends, others, hint_ms, retention_ms}.  Marks each answer as hinted, so that at most one hint
 -- is outstanding.
--- Returns a list of 'drain:<backend>', 'observe:<backend>', 'refresh:<backend>', 'release', 'forget'.
+-- Returns a list of 'drain:<backend>', 'observe:<backend>', 'refresh:<backend>', 'keep:<backend>', 'release',
+-- 'forget'.
 local request = cjson.decode(ARGV[1])
 local now = now_ms()
 local hints = {}
@@ -26,6 +27,7 @@ for _, backend in ipairs(request.backends) do
     hint('observe:' .. backend)
   end
   if tonumber(known[3] or 0) <= now then hint('refresh:' .. backend) end
+  if open and redis.call('ZCOUNT', P .. 'keeps:' .. backend, '-inf', int(now)) > 0 then hint('keep:' .. backend) end
 end
 -- Queues of no backend, and of those that left the configuration.
 for _, name in ipairs(request.others) do

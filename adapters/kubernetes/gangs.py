@@ -1,0 +1,52 @@
+"""A plain Job has no gang: of several nodes some may start, and hold their GPUs while they wait for the rest.
+
+Where the operator says for how long (``partial_start_s``), such a Job is told to end, as a cancel does it:
+its pods go, the object stays as the record and bears the reason.  So no second copy can run beside it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from adapters.kubernetes import names, observations
+from adapters.kubernetes.attempts import Attempts, Root
+from adapters.kubernetes.names import member
+from adapters.kubernetes.observations import Bundle
+
+
+def verdict(bundle: Bundle, limit_s: float, now: float) -> str | None:
+    """Why it is to be withdrawn; ``None``: it is whole, has not begun, or has time left.  Pure.
+
+    The time counts from the start of the first pod that still runs: before that it holds no node idle.
+    """
+    wanted = member(bundle.root, "spec", "completions")
+    if not isinstance(wanted, int) or bundle.is_cancelled or _is_ending(bundle):
+        return None
+    begun = [pod for pod in bundle.pods if observations.has_started(pod)]
+    started = {pod.index for pod in begun}
+    since = min((pod.started_at for pod in begun if pod.live and pod.started_at), default=None)
+    if since is None or len(started) >= wanted or now - since < limit_s:
+        return None
+    why = observations.waits_for(bundle)[1] or "the others have not started"
+    return f"withdrawn after {limit_s:g} s, so that its nodes are free: {_told(len(started), wanted, why)}"
+
+
+def _is_ending(bundle: Bundle) -> bool:
+    """Or may be: one that was whole and has lost a pod fails by itself, and for a reason of its own.  A pod
+    does not go before its Job has counted it."""
+    if any(one.leaving or one.phase == "Failed" for one in bundle.pods):
+        return True
+    counted = member(bundle.root, "status", "failed") or member(bundle.root, "spec", "suspend")
+    return bool(counted) or any(bundle.holds(word) for word in ("Complete", "Failed", "FailureTarget"))
+
+
+def _told(started: int, wanted: int, why: str) -> str:
+    """The sentence of one that waits counts the pods that there are; some may not have been made."""
+    _, counted, rest = why.partition(" pods have started; ")
+    return f"{started} of {wanted} pods have started; {rest if counted else why}"
+
+
+def withdraw(attempts: Attempts, root: Root, why: str) -> None:
+    """Only while it is as it was seen: the last pod may have started since.  Raises ``KubernetesError``."""
+    marks = {names.CANCELLED: datetime.now(UTC).isoformat(), names.WITHDRAWN: why}
+    attempts.note(root, marks, {"suspend": True}, as_seen=True)

@@ -144,6 +144,7 @@ READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(["act", "excluded", "groups"], lambda text: tuple(text.split())),
 }
 KNOWN = {f.name for f in fields(JobRecord)}
+_WRITTEN = {"instance", *(f.name for f in fields(AttemptRecord))}
 ATTEMPT_DEFAULTS = {f.name: f.default for f in fields(AttemptRecord) if f.name not in ("number", "marker")}
 
 
@@ -184,8 +185,9 @@ def dump_attempt(attempt: AttemptRecord) -> str:
 
 
 def read_attempt(job_id: str, number: int, text: str) -> AttemptRecord:
-    """The number is not in the text, it is the name of the field; of the marker only the instance is."""
-    raw = json.loads(text)
+    """The number is not in the text, it is the name of the field; of the marker only the instance is.  What
+    a newer release wrote beside it is left alone."""
+    raw = {name: value for name, value in json.loads(text).items() if name in _WRITTEN}
     raw["number"] = number
     raw["marker"] = marker(raw.pop("instance"), job_id, number)
     raw["state"] = AttemptState(raw["state"])

@@ -1,23 +1,21 @@
-"""Observe: ask a backend about everything that is live there, in one pass, and write what has changed."""
+"""Observe: ask a backend about everything that is live there, in one pass, and write what has changed.
+
+Where a watch tells of changes (``watch``) passes are rarer, and still the only ones to prove an absence.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
-from adapters.base import Absent, AttemptRef, BackendError, Found, Observation, Observations
-from adapters.extras import Explains, PlacesOutputs
-from api_spec.errors import StoreUnavailable
-from api_spec.reasons import Reason
-from api_spec.schemas import unpack_spec
-from api_spec.states import AttemptState, JobState
-from broker.lifecycle import kept_logs, native, tasks
-from broker.lifecycle.context import Context, log, ref_of
+from adapters.base import Absent, AttemptRef, BackendError, Found, Observations
+from broker.lifecycle import kept_logs
+from broker.lifecycle.apply import Writer
+from broker.lifecycle.context import Context, log
 from broker.lifecycle.health import answered, failed
 from broker.lifecycle.keeping import Kept, kept
 from broker.lifecycle.points import point
-from broker.lifecycle.progress import Seen, Step, fingerprint, lost, progress
-from broker.store.changes import Guard, Live
+from broker.lifecycle.progress import lost
+from broker.store.changes import Live
 from broker.store.jobs import Written
 
 SLOWER_WHEN_DOWN = 5  # a backend that does not answer is asked less often
@@ -50,13 +48,14 @@ class _Pass:
         self.lease = lease
         self.adapter = context.adapter(backend)
         self.store = context.store
+        self.writer = Writer(context, backend, lease)
 
     def run(self) -> int:
         began, worked, asked = self.store.now(), time.thread_time(), time.monotonic()
         # An attempt without a handle is an unconfirmed submission: the dispatcher's, with its settle time.
         # Read before the backend is asked: what is submitted later is not absent, only newer than the pass.
         live = {id_: entry for id_, entry in self.store.backends.live(self.backend).items() if entry.handle}
-        refs = {job_id: self._ref(job_id, entry) for job_id, entry in live.items()}
+        refs = {job_id: self.writer.ref(job_id, entry) for job_id, entry in live.items()}
         try:
             seen = self.adapter.observe(list(refs.values()))
         except BackendError as error:
@@ -77,7 +76,8 @@ class _Pass:
         if logs_leave:
             self.context.hint(f"keep:{self.backend}")
         rest_s = min(REST_MAX_S, REST * (time.thread_time() - worked))
-        self._rest(max(self.context.settings.poll_s, rest_s, min(ITS_REST_MAX_S, ITS_REST * slow_s)))
+        rest_s = max(self.context.settings.poll_s, rest_s, min(ITS_REST_MAX_S, ITS_REST * slow_s))
+        self._rest(rest_s, max(rest_s, self.context.settings.watched_poll_s))
         return written
 
     def _slow_s(self, took_s: float) -> float:
@@ -86,94 +86,19 @@ class _Pass:
         self.context.pass_s[self.backend] = took_s
         return min(before_s, took_s)
 
-    def _rest(self, seconds: float) -> None:
-        self.store.backends.postpone(self.backend, "observe_at", int((self.store.now() + seconds) * 1000))
-
-    def _ref(self, job_id: str, entry: Live) -> AttemptRef:
-        marker = self.context.marker(job_id, entry.attempt)
-        return AttemptRef(marker=marker, handle=entry.handle, job_id=job_id, number=entry.attempt)
+    def _rest(self, seconds: float, watched_s: float | None = None) -> None:
+        """``watched_s``: as long as a watch tells what changes."""
+        now = self.store.now()
+        rests = {"observe_at": seconds, "observe_watched_at": watched_s or seconds}
+        self.store.backends.postpone_all(
+            self.backend, {name: int((now + rest_s) * 1000) for name, rest_s in rests.items()}
+        )
 
     def _look(self, job_id: str, entry: Live, ref: AttemptRef, seen: Observations) -> int:
         observation = seen.found.get(ref.marker)
         if observation is not None:
-            return self._apply(job_id, entry, observation)
+            return int(self.writer.apply(job_id, entry, observation) is Written.OK)
         return self._investigate(job_id, entry) if seen.complete else 0
-
-    def _apply(self, job_id: str, entry: Live, observation: Observation) -> int:
-        if fingerprint(observation) == entry.fingerprint:
-            return 0
-        try:
-            return self._apply_one(job_id, entry, observation)
-        except StoreUnavailable:
-            raise
-        except Exception:
-            # One odd observation must not hide the others of this pass.
-            log.exception("the observation of %s could not be applied", observation.marker)
-            self.store.count("observe_failures")
-            return 0
-
-    def _apply_one(self, job_id: str, entry: Live, observation: Observation) -> int:
-        seen = self._read(job_id, entry, observation)
-        if seen is None:
-            # The job has gone on, and its entry was left behind: nothing may be waiting for it.
-            self.store.backends.change_live(self.backend, job_id, entry, None)
-            point("observation_applied")
-            return 0
-        if observation.state is None and observation.reason is Reason.BACKEND_DOWN:
-            log.warning("%s was not shown: %s", observation.marker, observation.message)
-        elif observation.state is None:
-            log.warning("%s says %r, which is not known", self.backend, observation.native_state)
-            self.store.count("unknown_words")
-        step = progress(seen)
-        if step is None:
-            after = replace(entry, fingerprint=fingerprint(observation))
-            self.store.backends.change_live(self.backend, job_id, entry, after)
-            point("observation_applied")
-            return 0
-        return self._write(seen, step)
-
-    def _read(self, job_id: str, entry: Live, observation: Observation) -> Seen | None:
-        """None: the job is no longer at this attempt."""
-        parts = self.store.jobs.parts(job_id)
-        if parts is None or parts.record.ended_for_good or parts.record.attempt != entry.attempt:
-            return None
-        record, spec, mark = parts.record, unpack_spec(parts.spec), fingerprint(observation)
-        attempt = next(one for one in parts.attempts if one.number == entry.attempt)
-        if observation.state is AttemptState.QUEUED and isinstance(self.adapter, Explains):
-            observation = self._explained(ref_of(record, attempt), observation)
-        if observation.outcome is JobState.COMPLETED and isinstance(self.adapter, PlacesOutputs):
-            outputs = self.adapter.outputs(spec, ref_of(record, attempt))
-            observation = replace(observation, outputs=outputs)
-        table = tasks.table_of(spec, parts.tasks)
-        return Seen(
-            record=record, attempt=attempt, spec=spec, table=table, observation=observation, mark=mark
-        )
-
-    def _explained(self, ref: AttemptRef, observation: Observation) -> Observation:
-        """Why it waits, in the backend's numbers; kept, so that reading it calls no backend."""
-        assert isinstance(self.adapter, Explains)  # noqa: S101 - the caller has looked
-        try:
-            told = self.adapter.explain_pending(ref)
-        except BackendError:
-            return observation
-        return replace(observation, reason=told[0].code, message=told[0].message) if told else observation
-
-    def _write(self, seen: Seen, step: Step) -> int:
-        jobs = self.store.jobs
-        guard = Guard(version=seen.record.version, lease=self.lease.guard)
-        write = jobs.end if step.ends else jobs.move
-        written = write(seen.record.id, guard, step.change)
-        point("observation_applied")
-        if written is Written.STALE:
-            self.lease.lost = True
-        if written is Written.OK and step.change.judged:
-            point("taken_back")
-            native.hint(self.context)
-        if written is Written.OK and (step.ends or step.change.wake):
-            self.context.hint("release")
-        if written is Written.OK and step.change.due:
-            self.context.hint("drain:" + step.change.due[0].partition(":")[2])
-        return int(written is Written.OK)
 
     def _investigate(self, job_id: str, entry: Live) -> int:
         """A complete pass did not show it.  It is absent only if a look-up for its marker proves that."""
@@ -188,7 +113,7 @@ class _Pass:
             point("looked_up")
         if isinstance(answer, Absent):
             point("absence_proven")
-            return self._apply(job_id, entry, lost(attempt.marker))
+            return int(self.writer.apply(job_id, entry, lost(attempt.marker)) is Written.OK)
         if isinstance(answer, Found) and dict(answer.handle) != dict(entry.handle or {}):
             log.warning("%s is now known as %s", attempt.marker, dict(answer.handle))
         return 0

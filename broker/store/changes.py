@@ -23,6 +23,7 @@ class Guard:
     states: tuple[JobState, ...] = ()
     lease: tuple[str, int] | None = None  # name and epoch of the lease that the writer holds
     below: tuple[str, int] | None = None  # a backend, and how many live jobs it may have
+    live: tuple[str, str] | None = None  # a backend, and the job's entry there, as ``Live.dump`` wrote it
     after: tuple[After, ...] = ()  # each predecessor is at its backend with this attempt, and wanted
 
     def to_json(self) -> dict[str, Any]:
@@ -37,6 +38,8 @@ class Guard:
             out["lease"] = [self.lease[0], str(self.lease[1])]
         if self.below is not None:
             out["below"] = list(self.below)
+        if self.live is not None:
+            out["live"] = list(self.live)
         if self.after:
             out["after"] = [[job_id, str(number)] for job_id, _, number in self.after]
         return out

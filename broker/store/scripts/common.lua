@@ -132,6 +132,9 @@ local function refusal(job, guard)
   end
   if guard.epoch and job.epoch ~= guard.epoch then count('stale_writes'); return 'stale' end
   if guard.version and job.version ~= guard.version then return 'changed' end
+  if guard.live and redis.call('HGET', P .. 'live:' .. guard.live[1], job.id) ~= guard.live[2] then
+    return 'changed'
+  end
   if guard.below and redis.call('HLEN', P .. 'live:' .. guard.below[1]) >= guard.below[2] then return 'full' end
   for _, edge in ipairs(guard.after or {}) do
     local p = redis.call('HMGET', job_key(edge[1]), 'state', 'attempt', 'cancel')

@@ -1,5 +1,5 @@
 -- A guarded write to one live job.
--- ARGV[1]: {id, guard = {epoch, version, states, lease, below}, change}; ARGV[2..4]: decision, spec, tasks
+-- ARGV[1]: {id, guard = {epoch, version, states, lease, live, below}, change}; ARGV[2..4]: decision, spec, tasks
 -- Returns 'ok' or why not: 'missing', 'stale', 'changed', 'state', 'full', 'cancelled'.
 local request = cjson.decode(ARGV[1])
 local job = read_job(request.id)

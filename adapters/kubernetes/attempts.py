@@ -5,14 +5,23 @@ Every method raises ``KubernetesError``.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from adapters.base import AttemptRef
-from adapters.kubernetes import cluster, dependents, job_sets, kueue, names, observations, records, serving
+from adapters.kubernetes import (
+    cluster,
+    dependents,
+    evidence,
+    job_sets,
+    kueue,
+    names,
+    observations,
+    records,
+    serving,
+)
 from adapters.kubernetes.client import Client
 from adapters.kubernetes.errors import Changed, Conflict, Forbidden, NotThere, Refused
 from adapters.kubernetes.names import Manifest, member
@@ -22,7 +31,6 @@ from adapters.kubernetes.queueing import Workloads
 from adapters.kubernetes.records import Pod
 from adapters.kubernetes.resources import (
     DEPLOYMENTS,
-    EVENTS,
     JOB_SETS,
     JOBS,
     PODS,
@@ -32,8 +40,6 @@ from adapters.kubernetes.resources import (
     Resource,
 )
 from api_spec.jobs import Kind
-
-UNUSUAL_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +89,9 @@ class Attempts:
     def __init__(self, client: Client, options: Options, instance: str) -> None:
         self._client = client
         self._options = options
-        self._instance = instance
+        self.instance = instance
         self._workloads = Workloads(client)
-        self._kinds = (JOBS, DEPLOYMENTS, *([JOB_SETS] if options.job_sets else []))
+        self.kinds = (JOBS, DEPLOYMENTS, *([JOB_SETS] if options.job_sets else []))
 
     # ---- one ---------------------------------------------------------------------------------------------
 
@@ -105,9 +111,9 @@ class Attempts:
         except NotThere:
             return None
         root = Root(resource=resource, object=found_one)
-        return root if self._is_of(root, ref) else None
+        return root if self.is_of(root, ref) else None
 
-    def _is_of(self, root: Root, ref: AttemptRef) -> bool:
+    def is_of(self, root: Root, ref: AttemptRef) -> bool:
         uid = (ref.handle or {}).get("uid")
         instance = member(root.object, "metadata", "labels", names.INSTANCE)
         return root.marker == ref.marker and instance is not None and uid in (None, root.uid)
@@ -128,21 +134,26 @@ class Attempts:
             raise forbidden
         return found
 
-    def _listed(self, namespace: str, chosen: str, kinds: Iterable[Resource] | None = None) -> list[Root]:
-        return [
-            Root(resource=resource, object={"kind": resource.kind, **one})
-            for resource in (self._kinds if kinds is None else kinds)
-            for one in self._client.items(resource.path(namespace), {"labelSelector": chosen})
-            if _has_a_name(one)
-        ]
+    def _listed(
+        self,
+        namespace: str,
+        chosen: str,
+        kinds: Iterable[Resource] | None = None,
+        read: Callable[[Manifest], Manifest] = dict,
+    ) -> list[Root]:
+        found = []
+        for resource in self.kinds if kinds is None else kinds:
+            for one in self._client.read(resource.path(namespace), read, {"labelSelector": chosen}):
+                found.append(root_of(resource, one))
+        return [root for root in found if root is not None]
 
     def _kinds_of(self, ref: AttemptRef) -> set[Resource]:
         """Without a handle it may be any that its kind of job can be."""
         if ref.handle:
             return {ROOTS.get(str(ref.handle.get("kind")), JOBS)}
         if not ref.kind:
-            return set(self._kinds)
-        return {DEPLOYMENTS} if ref.kind == Kind.INFERENCE.value else {*self._kinds} - {DEPLOYMENTS}
+            return set(self.kinds)
+        return {DEPLOYMENTS} if ref.kind == Kind.INFERENCE.value else {*self.kinds} - {DEPLOYMENTS}
 
     def pods(self, root: Root) -> list[Pod]:
         return self.pods_of(root.namespace, root.marker)
@@ -154,7 +165,7 @@ class Attempts:
     def _pods(self, namespace: str, chosen: str) -> list[Pod]:
         """The oldest first."""
         found = self._client.read(PODS.path(namespace), records.pod, {"labelSelector": chosen})
-        return sorted(found, key=lambda pod: (pod.created_at or 0.0, pod.name))
+        return in_order(found)
 
     def bundle(self, root: Root) -> Bundle:
         found = {root.marker: (root, Bundle(root=root.as_job, pods=self.pods(root)))}
@@ -173,26 +184,32 @@ class Attempts:
         return {
             marker: pair
             for marker, pair in there.items()
-            if marker in by_marker and self._is_of(pair[0], by_marker[marker])
+            if marker in by_marker and self.is_of(pair[0], by_marker[marker])
         }
 
     def all_in(
         self, namespace: str, kinds: Iterable[Resource] | None = None
     ) -> dict[str, tuple[Root, Bundle]]:
         """In this order: a pod that is not in the later list is gone, or its Job was not seen to have it."""
-        chosen = names.selector(self._instance)
-        roots = self._listed(namespace, chosen, kinds)
+        chosen = names.selector(self.instance)
+        roots = self._listed(namespace, chosen, kinds, records.root)
         pods: dict[str, list[Pod]] = defaultdict(list)
         for pod in self._pods(namespace, chosen) if roots else ():
             pods[pod.marker].append(pod)
         found = {root.marker: (root, Bundle(root=root.as_job, pods=pods[root.marker])) for root in roots}
-        return self._with_evidence(namespace, self._in_queues(namespace, found))
+        return self.completed(namespace, found)
+
+    def completed(
+        self, namespace: str, found: dict[str, tuple[Root, Bundle]]
+    ) -> dict[str, tuple[Root, Bundle]]:
+        """With what other objects than the attempts' own tell."""
+        return evidence.added(self._client, namespace, self._in_queues(namespace, found))
 
     def _in_queues(
         self, namespace: str, found: dict[str, tuple[Root, Bundle]]
     ) -> dict[str, tuple[Root, Bundle]]:
         """Workloads are read, once for all, only where some attempt is in a queue."""
-        if not any(kueue.queue_of(root.object) and not over(root, bundle) for root, bundle in found.values()):
+        if not any(is_in_a_queue(root, bundle) for root, bundle in found.values()):
             return found
         told = self._workloads.of(namespace)
         return {
@@ -200,35 +217,11 @@ class Attempts:
             for marker, (root, bundle) in found.items()
         }
 
-    def _with_evidence(
-        self, namespace: str, found: dict[str, tuple[Root, Bundle]]
-    ) -> dict[str, tuple[Root, Bundle]]:
-        """Events are read, once for all, only where some attempt lacks what nothing else tells."""
-        out = dict(found)
-        for reason, wants in EVIDENCE.items():
-            lacking = {marker for marker, (root, bundle) in found.items() if wants(root, bundle)}
-            events = self._events(namespace, reason) if lacking else {}
-            for marker in lacking & set(events):
-                root, bundle = out[marker]
-                out[marker] = root, replace(bundle, events=events[marker])
-        return out
-
-    def _events(self, namespace: str, reason: str) -> dict[str, list[Manifest]]:
-        """By marker: what they are about has it for a name, or its name begins with it."""
-        found: dict[str, list[Manifest]] = defaultdict(list)
-        with suppress(Forbidden):
-            for one in self._client.items(EVENTS.path(namespace), {"fieldSelector": f"reason={reason}"}):
-                about = str(member(one, "involvedObject", "name"))
-                of_a_pod = member(one, "involvedObject", "kind") == "Pod"
-                named = about.rsplit("-", 2)[0] if of_a_pod else about
-                found[job_sets.marker_of(named)].append(one)
-        return found
-
     def ports(self, namespaces: Iterable[str]) -> dict[str, int]:
         """Where the services of ours answer, by marker."""
         found = {}
         for namespace in namespaces:
-            chosen = names.selector(self._instance)
+            chosen = names.selector(self.instance)
             for one in self._client.items(SERVICES.path(namespace), {"labelSelector": chosen}):
                 marker = str(member(one, "metadata", "labels", names.MARKER))
                 if (port := serving.port_of([one], marker)) is not None:
@@ -309,31 +302,29 @@ class Attempts:
             raise Changed(str(error)) from error
 
 
+def root_of(resource: Resource, found: Manifest) -> Root | None:
+    """``None`` for what cannot be told apart."""
+    return Root(resource=resource, object={"kind": resource.kind, **found}) if _has_a_name(found) else None
+
+
+def in_order(pods: Iterable[Pod]) -> list[Pod]:
+    """The oldest first."""
+    return sorted(pods, key=lambda pod: (pod.created_at or 0.0, pod.name))
+
+
 def _has_a_name(found: Manifest) -> bool:
     """Whatever else is odd about it: what cannot be told apart is nobody's."""
     parts = [member(found, "metadata", key) for key in ("namespace", "name", "uid")]
     return all(isinstance(one, str) for one in [*parts, member(found, "metadata", "labels", names.MARKER)])
 
 
-def _lacks_pods(root: Root, bundle: Bundle) -> bool:
-    """For longer than the controller needs to make them."""
-    created = records.moment(member(root.object, "metadata", "creationTimestamp")) or 0.0
-    return not root.is_service and time.time() - created > UNUSUAL_S and observations.lacks_pods(bundle)
-
-
-def _lost_its_pod(root: Root, bundle: Bundle) -> bool:
-    return not root.is_service and observations.lost_its_pod(bundle)
-
-
-EVIDENCE: Mapping[str, Callable[[Root, Bundle], bool]] = {
-    "FailedCreate": _lacks_pods,
-    "Preempted": _lost_its_pod,
-}
-"""Reasons of events, and which attempts want them."""
-
-
 def over(root: Root, bundle: Bundle) -> bool:
     return serving.is_over(bundle) if root.is_service else observations.is_over(bundle)
+
+
+def is_in_a_queue(root: Root, bundle: Bundle) -> bool:
+    """Of Kueue, whose Workload says more."""
+    return kueue.queue_of(root.object) is not None and not over(root, bundle)
 
 
 def tasks_of(ref: AttemptRef | None, root: Manifest) -> Sequence[int]:

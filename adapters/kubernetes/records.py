@@ -14,9 +14,16 @@ from adapters.kubernetes.names import MAIN, MARKER, REVISION, Manifest, member, 
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 LIVE_PHASES = frozenset({"Pending", "Running", "Unknown"})
+LARGE = {
+    "metadata": {"managedFields", "ownerReferences"},
+    "spec": {"template", "selector"},
+    "status": {"uncountedTerminatedPods"},
+}
+"""Of a root object: what nobody asks of the many that a pass or a watch has."""
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
     """How a container ended."""
 
@@ -27,7 +34,7 @@ class Ended:
     ended_at: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
     """Why a container has not started."""
 
@@ -35,7 +42,7 @@ class Waiting:
     message: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
     type: str
     status: str
@@ -48,7 +55,7 @@ class Condition:
         return self.status == "True"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Pod:
     name: str
     uid: str
@@ -103,6 +110,18 @@ def pod(found: Manifest) -> Pod:
         restarts=_number(member(container, "restartCount")) or 0,
         ready=ready is not None and ready.holds,
     )
+
+
+def root(found: Manifest) -> Manifest:
+    """The object of an attempt without what is ``LARGE``: thousands of them are kept."""
+    kept = {**found}
+    for part, large in LARGE.items():
+        if isinstance(there := found.get(part), Mapping):
+            kept[part] = {key: value for key, value in there.items() if key not in large}
+    notes = member(kept, "metadata", "annotations")
+    if isinstance(notes, Mapping) and APPLIED in notes:
+        kept["metadata"]["annotations"] = {key: one for key, one in notes.items() if key != APPLIED}
+    return kept
 
 
 def conditions(status: Any) -> dict[str, Condition]:

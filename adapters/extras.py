@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from adapters.base import AttemptRef, Finding, LogPage, LogQuery
+from adapters.base import AttemptRef, Finding, LogPage, LogQuery, Observations
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 
@@ -145,3 +145,31 @@ class StaysBehind(Protocol):
     def leave_when_idle(self) -> None:
         """This machine's only broker stops: what serves this backend here, and outlives the broker, may end
         as soon as no attempt is live.  Asks, does not wait, never raises; a later submit brings it back."""
+
+
+class Watch(Protocol):
+    """What a backend tells by itself, from when it was opened until ``close``.  Raises nothing."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why changes may go unnoticed for the moment; ``None``: they do not."""
+
+    def changed(self, wait_s: float) -> Collection[str]:
+        """Markers of what may have changed, each once; empty after ``wait_s``.  At first all that there are,
+        and all of them before ``fault`` is ``None`` for the first time."""
+
+    def again(self, markers: Collection[str], in_s: float) -> None:
+        """Let ``changed`` tell these once more, then."""
+
+    def observe(self, refs: Collection[AttemptRef]) -> Observations:
+        """As they are now, as a pass would show them.  Never complete: only a pass shows what is absent.
+        One that is left out will be told again, or is left to a pass."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Watches(Protocol):
+    """With ``Capability.WATCH`` only: some backends of a type may not."""
+
+    def watch(self) -> Watch: ...

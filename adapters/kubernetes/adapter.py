@@ -38,6 +38,7 @@ from adapters.kubernetes import (
     changes,
     checks,
     cluster,
+    evidence,
     explain,
     gangs,
     identity,
@@ -64,7 +65,10 @@ from api_spec.jobs import JobSpec
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
+    from adapters.kubernetes.watching import ClusterWatch
 
+Seen = Mapping[str, tuple[Root, Bundle]]
+Shown = Mapping[str, Observation]
 RECENT_S = 5.0
 """Why a job waits may be told from the pass that has just shown it waiting."""
 RUNS_ON_S = 5.0
@@ -81,6 +85,7 @@ class KubernetesAdapter:
             Capability.UPDATE,
             Capability.ARRAYS,
             Capability.SERVICES,
+            Capability.WATCH,
         }
     )
 
@@ -88,9 +93,12 @@ class KubernetesAdapter:
         """Calls nothing.  Raises ``ValueError`` for options that are wrong."""
         self.name = config.name
         self.options = loading.load(config.options, config.name)
+        if not self.options.watch:
+            self.capabilities = self.capabilities - {Capability.WATCH}
         self._instance = config.instance
         self._given = client
-        self._last: tuple[float, Mapping[str, tuple[Root, Bundle]]] = (0.0, {})  # pass, and what it showed
+        self._last: tuple[float, Seen] = (0.0, {})  # pass, and what it showed
+        self._watched: tuple[float, Seen] = (0.0, {})  # the same of the watch
         self._made_in: Mapping[str, str | None] = {}  # of the last pass: marker to namespace
 
     @cached_property
@@ -161,9 +169,16 @@ class KubernetesAdapter:
         shown = self._shown(looked.seen, looked.ports, refs)
         return Observations(as_of=as_of, complete=True, found={**told, **shown})
 
-    def _shown(
-        self, seen: Mapping[str, tuple[Root, Bundle]], ports: Mapping[str, int], refs: Collection[AttemptRef]
-    ) -> Mapping[str, Observation]:
+    def watch(self) -> ClusterWatch:
+        from adapters.kubernetes.watching import ClusterWatch  # as ``client``
+
+        def show(seen: Seen, ports: Mapping[str, int], refs: Collection[AttemptRef]) -> Shown:
+            self._watched = time.time(), seen
+            return self._shown(seen, ports, refs)
+
+        return ClusterWatch(self.client, self.options, self._attempts, show)
+
+    def _shown(self, seen: Seen, ports: Mapping[str, int], refs: Collection[AttemptRef]) -> Shown:
         by_marker = {ref.marker: ref for ref in refs}
         found = {}
         for marker, (root, bundle) in seen.items():
@@ -297,9 +312,7 @@ class KubernetesAdapter:
 
     def explain_pending(self, ref: AttemptRef) -> Sequence[Refusal]:
         with reading(self.name):
-            passed_at, shown = self._last
-            known = shown.get(ref.marker) if time.time() - passed_at < RECENT_S else None
-            root, bundle = known or self._asked(ref)
+            root, bundle = self._just_seen(ref) or self._asked(ref)
             if root is None or bundle is None:
                 return ()
             seen = self._observation(root, bundle, ref, None)
@@ -307,13 +320,19 @@ class KubernetesAdapter:
                 return ()
             return explain.reasons(bundle, bundle.events or self._events(root, bundle), ref.kind)
 
+    def _just_seen(self, ref: AttemptRef) -> tuple[Root, Bundle] | None:
+        for at, shown in (self._watched, self._last):
+            if time.time() - at < RECENT_S and ref.marker in shown:
+                return shown[ref.marker]
+        return None
+
     def _asked(self, ref: AttemptRef) -> tuple[Root | None, Bundle | None]:
         root = self._attempts.root(ref)
         return root, self._attempts.bundle(root) if root is not None else None
 
     def _events(self, root: Root, bundle: Bundle) -> Sequence[Manifest]:
         """A pass reads them only of what has lacked pods for a while."""
-        if bundle.pods and len(bundle.pods) >= observations.wanted_pods(bundle):
+        if evidence.is_new(root) or (bundle.pods and len(bundle.pods) >= observations.wanted_pods(bundle)):
             return ()
         chosen = f"involvedObject.uid={root.uid}"
         return self.client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})

@@ -36,6 +36,7 @@ from adapters.kubernetes.errors import (
     TryLater,
 )
 from adapters.kubernetes.identity import Identity
+from adapters.kubernetes.lines import Lines
 from adapters.kubernetes.names import BROKER, Manifest, member, rows
 from adapters.kubernetes.options import Options
 
@@ -104,12 +105,35 @@ class Client:
 
     def read(self, path: str, one: Callable[[Manifest], T], query: Query | None = None) -> list[T]:
         """The same, each object read at once: of a page no more is kept than was asked for."""
+        return self.collection(path, one, query)[0]
+
+    def collection(
+        self, path: str, one: Callable[[Manifest], T], query: Query | None = None
+    ) -> tuple[list[T], str]:
+        """And the version that a watch of it may begin at."""
         for _ in range(LISTED_AGAIN):
             try:
-                return [one(found) for page in self._pages(path, query or {}) for found in page]
+                found: list[T] = []
+                for page, version in self._pages(path, query or {}):
+                    found += [one(each) for each in page]
+                    at = version
+                return found, at
             except Expired as error:  # what was read so far is of a moment that is gone
                 expired = error
         raise expired
+
+    @contextmanager
+    def lines(self, path: str, query: Query, silent_s: float) -> Iterator[Lines]:
+        """An answer that goes on: a watch.  One that is silent for so long has lost its other end."""
+        with _in_our_words():
+            response = self._asked("GET", path, query, silent_s=silent_s)
+            if response.status != 200:
+                raise _error(int(response.status), bytes(response.read() or b""), response.headers)
+        lines = Lines(response.response, _in_our_words)
+        try:
+            yield lines
+        finally:
+            lines.close()
 
     def create(self, path: str, body: Manifest, *, dry_run: bool = False) -> Manifest:
         query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
@@ -137,13 +161,14 @@ class Client:
 
     # ---- answers ---------------------------------------------------------------------------------------
 
-    def _pages(self, path: str, query: Query) -> Iterator[list[Manifest]]:
+    def _pages(self, path: str, query: Query) -> Iterator[tuple[list[Manifest], str]]:
         token = ""
         while True:
             page = self.get(path, {**query, "limit": PAGE, **({"continue": token} if token else {})})
             if not isinstance(page.get("items", ""), list | None):  # without them all would look absent
                 raise NoAnswer("a list without items")
-            yield [dict(one) for one in rows(page.get("items"))]
+            version = str(member(page, "metadata", "resourceVersion") or "")
+            yield [dict(one) for one in rows(page.get("items"))], version
             token = str(member(page, "metadata", "continue") or "")
             if not token:
                 return
@@ -169,33 +194,38 @@ class Client:
         body: Manifest | None = None,
         content_type: str = JSON,
     ) -> tuple[int, bytes, Mapping[str, str]]:
+        with _in_our_words():
+            response = self._asked(method, path, query, body, content_type)
+            return int(response.status), bytes(response.read() or b""), response.headers
+
+    def _asked(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: Manifest | None = None,
+        content_type: str = JSON,
+        silent_s: float | None = None,
+    ) -> Any:
+        """The answer, of which nothing has been read yet."""
         api = self._api()
         headers = {"Accept": "application/json, */*", "Content-Type": content_type, "User-Agent": BROKER}
-        try:
-            request = api.param_serialize(
-                method=method,
-                resource_path=path,
-                query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            limits = (self._options.connect_s, self._options.answer_s)
-            _, url, given, sent, form = request
-            if method != "GET":
-                given = _as_somebody(given)
-            response = api.call_api(method, url, given, sent, form, _request_timeout=limits)
-            if response.status == 401:
-                self._forget()
-            return int(response.status), bytes(response.read() or b""), response.headers
-        except (NewConnectionError, ConnectTimeoutError, MaxRetryError) as error:
-            if isinstance(getattr(error, "reason", error), NewConnectionError | ConnectTimeoutError):
-                raise NotReached("no connection to the API server") from error
-            raise NoAnswer("the connection broke") from error
-        except (HTTPError, OSError) as error:
-            raise NoAnswer(f"the connection broke ({type(error).__name__})") from error
-        except ApiException as error:
-            raise NotReached(f"no secure connection: {str(error.reason).splitlines()[-1]}") from error
+        request = api.param_serialize(
+            method=method,
+            resource_path=path,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        limits = (self._options.connect_s, silent_s or self._options.answer_s)
+        _, url, given, sent, form = request
+        if method != "GET":
+            given = _as_somebody(given)
+        response = api.call_api(method, url, given, sent, form, _request_timeout=limits)
+        if response.status == 401:
+            self._forget()
+        return response
 
     # ---- connections -----------------------------------------------------------------------------------
 
@@ -254,6 +284,21 @@ def _as_somebody(headers: dict[str, str]) -> Any:
     for group in who.groups:
         found.add("Impersonate-Group", group)
     return found
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Nothing of the libraries leaves this module but as a cause."""
+    try:
+        yield
+    except (NewConnectionError, ConnectTimeoutError, MaxRetryError) as error:
+        if isinstance(getattr(error, "reason", error), NewConnectionError | ConnectTimeoutError):
+            raise NotReached("no connection to the API server") from error
+        raise NoAnswer("the connection broke") from error
+    except (HTTPError, OSError) as error:
+        raise NoAnswer(f"the connection broke ({type(error).__name__})") from error
+    except ApiException as error:
+        raise NotReached(f"no secure connection: {str(error.reason).splitlines()[-1]}") from error
 
 
 def _object(raw: bytes) -> Manifest:

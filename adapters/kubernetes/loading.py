@@ -169,7 +169,7 @@ READERS: Mapping[str, Reader] = {
     "url": read.text, "ca_file": read.path, "token_file": read.path,
     "namespace": _namespace, "namespaces": partial(read.of_names, _namespace),
     "connect_s": read.seconds, "answer_s": read.seconds, "settle_s": read.seconds,
-    "drain_s": _drain,
+    "drain_s": _drain, "watch": read.truth, "watch_s": read.seconds,
     "service_account": _name, "image_pull_secrets": _names, "runtime_class": _name,
     "run_as_user": _user, "run_as_group": _user,
     "priorities": partial(read.priorities, _name), "preemptible": _name, "tolerations": _tolerations,

@@ -73,6 +73,10 @@ class Options:
     """Seconds to wait for a connection."""
     answer_s: float = 20.0
     """Seconds to wait for an answer; a longer one of the API server ends as unknown."""
+    watch: bool = True
+    """Changes are told by the API server as they happen; false: they are seen when the broker lists."""
+    watch_s: float = 60.0
+    """How long one watch lasts before the next one is begun; one that hangs is noticed within this time."""
     settle_s: float = 70.0
     """How long after a submission its absence is not yet proven: the API server gives a request 60 s."""
     service_account: str | None = None

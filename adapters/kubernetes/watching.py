@@ -1,0 +1,254 @@
+"""A watch of all that belongs to attempts: what of them changes, and what they look like now.
+
+It shows what a pass would show, from the same records and by the same rules, and calls the API server only
+for what events alone tell.  What it does not hold may be newer than it: absence is for a pass to prove.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from adapters.base import AttemptRef, Observation, Observations
+from adapters.kubernetes import evidence, names, observations, records, serving
+from adapters.kubernetes.attempts import Attempts, Root, in_order, root_of
+from adapters.kubernetes.errors import KubernetesError
+from adapters.kubernetes.names import Manifest, member
+from adapters.kubernetes.observations import Bundle
+from adapters.kubernetes.options import Options
+from adapters.kubernetes.records import Pod
+from adapters.kubernetes.reflector import Reflector, Source
+from adapters.kubernetes.resources import PODS, ROOTS, SERVICES, Resource
+
+if TYPE_CHECKING:
+    from adapters.kubernetes.client import Client
+
+GATHER_S = 0.05
+"""Changes come in flocks, a Job's with its pod's; one look serves all of them."""
+EVENTS_EVERY_S = 2.0
+"""Events of a namespace are read no more often, however many attempts want them."""
+LAST_WORDS = 8
+"""Pods that are gone, of one attempt, whose end is remembered."""
+LEAVE_WITHIN_S = 3.0
+
+Seen = Mapping[str, tuple[Root, Bundle]]
+Show = Callable[[Seen, Mapping[str, int], Collection[AttemptRef]], Mapping[str, Observation]]
+
+
+class Record(Protocol):
+    @property
+    def marker(self) -> str: ...
+
+    @property
+    def uid(self) -> str: ...
+
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """Where a service answers."""
+
+    marker: str
+    uid: str
+    port: int | None
+
+
+class Shelf(Generic[R]):
+    """Records by namespace and marker."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], dict[str, R]] = defaultdict(dict)
+
+    def of(self, namespace: str, marker: str) -> list[R]:
+        return list(self._found.get((namespace, marker), {}).values())
+
+    def change(self, namespace: str, before: R | None, after: R | None) -> None:
+        if before is not None:
+            there = self._found[namespace, before.marker]
+            there.pop(before.uid, None)
+            if not there:
+                del self._found[namespace, before.marker]
+        if after is not None:
+            self._found[namespace, after.marker][after.uid] = after
+
+
+class ClusterWatch:
+    def __init__(self, client: Client, options: Options, attempts: Attempts, show: Show) -> None:
+        """``show``: what a pass makes of what it has seen."""
+        self._client = client
+        self._attempts = attempts
+        self._show = show
+        self._roots: Shelf[Root] = Shelf()
+        self._pods: Shelf[Pod] = Shelf()
+        self._answers: Shelf[Answers] = Shelf()
+        self._gone: dict[tuple[str, str], list[Pod]] = {}
+        self._told = threading.Condition()
+        self._closed = threading.Event()
+        self._changed: set[str] = set()
+        self._due: dict[str, float] = {}
+        self._unfinished: dict[str, float] = {}  # uid -> since when
+        self._events_read: dict[str, float] = {}
+        self._reflectors = list(self._reflecting(client, options))
+        self._threads = [threading.Thread(target=one.run, daemon=True) for one in self._reflectors]
+        for thread in self._threads:
+            thread.start()
+
+    def _reflecting(self, client: Client, options: Options) -> Iterator[Reflector[Any]]:
+        chosen = names.selector(self._attempts.instance)
+        kinds: list[tuple[Resource, Callable[[Manifest], Any], Take[Any]]] = [
+            *((one, partial(_root, one), self._root_changed) for one in ROOTS.values()),
+            (PODS, records.pod, self._pod_changed),
+            (SERVICES, _answers, self._service_changed),
+        ]
+        for namespace in names.all_namespaces(options):
+            for resource, read, take in kinds:
+                source = Source(path=resource.path(namespace), selector=chosen, read=read)
+                yield Reflector(client, source, partial(take, namespace), options.watch_s)
+
+    def close(self) -> None:
+        self._closed.set()
+        for reflector in self._reflectors:
+            reflector.stop()
+        give_up_at = time.monotonic() + LEAVE_WITHIN_S
+        for thread in self._threads:
+            thread.join(max(0.0, give_up_at - time.monotonic()))
+
+    @property
+    def fault(self) -> str | None:
+        return next((one.fault for one in self._reflectors if one.fault is not None), None)
+
+    # ---- what changes ----------------------------------------------------------------------------------
+
+    def _root_changed(self, namespace: str, before: Root | None, after: Root | None) -> None:
+        with self._told:
+            self._roots.change(namespace, before, after)
+            self._note(before, after)
+            if after is None and before is not None:
+                self._gone.pop((namespace, before.marker), None)
+                self._unfinished.pop(before.uid, None)
+
+    def _pod_changed(self, namespace: str, before: Pod | None, after: Pod | None) -> None:
+        with self._told:
+            self._pods.change(namespace, before, after)
+            self._note(before, after)
+            if after is None and before is not None and before.phase == "Failed":
+                self._remember(namespace, before)
+
+    def _remember(self, namespace: str, pod: Pod) -> None:
+        """As long as there is an attempt that may want to know."""
+        if self._roots.of(namespace, pod.marker):
+            last = self._gone.setdefault((namespace, pod.marker), [])
+            last.append(pod)
+            del last[:-LAST_WORDS]
+
+    def _service_changed(self, namespace: str, before: Answers | None, after: Answers | None) -> None:
+        with self._told:
+            self._answers.change(namespace, before, after)
+            self._note(before, after)
+
+    def _note(self, before: Record | None, after: Record | None) -> None:
+        self._changed |= {one.marker for one in (before, after) if one is not None}
+        self._told.notify()
+
+    def changed(self, wait_s: float) -> Collection[str]:
+        give_up_at = time.monotonic() + wait_s
+        with self._told:
+            while not self._changed and (left := self._next(give_up_at) - time.monotonic()) > 0:
+                self._told.wait(left)
+        self._closed.wait(GATHER_S)
+        with self._told:
+            now = time.monotonic()
+            due = {marker for marker, at in self._due.items() if at <= now}
+            found, self._changed = self._changed | due, set()
+            for marker in found:
+                self._due.pop(marker, None)
+            return found
+
+    def _next(self, give_up_at: float) -> float:
+        return min([give_up_at, *self._due.values()])
+
+    def again(self, markers: Collection[str], in_s: float) -> None:
+        with self._told:
+            for marker in markers:
+                self._due.setdefault(marker, time.monotonic() + in_s)
+
+    # ---- what is there ---------------------------------------------------------------------------------
+
+    def observe(self, refs: Collection[AttemptRef]) -> Observations:
+        as_of = time.time()
+        with self._told:
+            held = {ref.marker: pair for ref in refs if (pair := self._pair(ref)) is not None}
+            ports = {marker: port for marker, pair in held.items() if (port := self._port(pair[0]))}
+        seen: dict[str, tuple[Root, Bundle]] = {}
+        by_namespace: dict[str, dict[str, tuple[Root, Bundle]]] = defaultdict(dict)
+        for marker, (root, bundle) in held.items():
+            if self._is_settled(root, bundle):
+                by_namespace[root.namespace][marker] = root, bundle
+        for namespace, some in by_namespace.items():
+            seen |= self._with_evidence(namespace, some)
+        return Observations(as_of=as_of, complete=False, found=self._show(seen, ports, refs))
+
+    def _pair(self, ref: AttemptRef) -> tuple[Root, Bundle] | None:
+        namespace = str((ref.handle or {}).get("namespace"))
+        for root in self._roots.of(namespace, ref.marker):
+            if self._attempts.is_of(root, ref):
+                pods = in_order(self._pods.of(namespace, ref.marker))
+                bundle = Bundle(root=root.object, pods=pods)
+                if observations.lost_its_pod(bundle):  # and here it was seen how that ended
+                    gone = self._gone.get((namespace, ref.marker), ())
+                    bundle = replace(bundle, pods=in_order([*pods, *gone]))
+                return root, bundle
+        return None
+
+    def _port(self, root: Root) -> int | None:
+        found = self._answers.of(root.namespace, root.marker) if root.is_service else ()
+        return next((one.port for one in found if one.port is not None), None)
+
+    def _is_settled(self, root: Root, bundle: Bundle) -> bool:
+        """What is still being made is looked at again, for nobody tells that it never was."""
+        lacking = not root.is_service and evidence.is_new(root) and observations.lacks_pods(bundle)
+        is_made = member(root.object, "metadata", "annotations", names.UNFINISHED) is None
+        if is_made:
+            self._unfinished.pop(root.uid, None)
+        else:  # whoever makes it is not disturbed, and not waited for either
+            since = self._unfinished.setdefault(root.uid, time.monotonic())
+            is_made = time.monotonic() - since >= evidence.UNUSUAL_S
+        if lacking or not is_made:
+            self.again([root.marker], evidence.UNUSUAL_S + GATHER_S)
+        return is_made
+
+    def _with_evidence(self, namespace: str, some: Seen) -> Seen:
+        """What wants events and does not get them is left out: without them it would look like another."""
+        wanting = {marker for marker, pair in some.items() if evidence.is_wanted(*pair)}
+        if not wanting:
+            return some
+        rest_s = self._events_read.get(namespace, 0.0) + EVENTS_EVERY_S - time.monotonic()
+        if rest_s <= 0:
+            self._events_read[namespace] = time.monotonic()
+            try:
+                return evidence.added(self._client, namespace, some)
+            except KubernetesError:
+                rest_s = EVENTS_EVERY_S
+        self.again(wanting, rest_s)
+        return {marker: pair for marker, pair in some.items() if marker not in wanting}
+
+
+Take = Callable[[str, R | None, R | None], None]
+
+
+def _root(resource: Resource, found: Manifest) -> Root | None:
+    return root_of(resource, records.root(found))
+
+
+def _answers(found: Manifest) -> Answers | None:
+    marker, uid = member(found, "metadata", "labels", names.MARKER), member(found, "metadata", "uid")
+    if not isinstance(marker, str) or not isinstance(uid, str):
+        return None
+    return Answers(marker=marker, uid=uid, port=serving.port_of([found], marker))

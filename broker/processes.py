@@ -26,6 +26,7 @@ from broker.settings import Settings
 from broker.store import open_store
 from broker.store.connection import errors_in_our_words
 from broker.store.dump import Loaded, export_lines, import_lines
+from broker.watcher import Watcher
 from broker.wiring import build, hints_over, store_options
 
 log = logging.getLogger(__name__)
@@ -56,11 +57,14 @@ def run_worker(settings: Settings) -> None:
     options = ["--pool=threads", f"--concurrency={settings.worker_threads}", f"--queues={names}"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
     leave_in_time()
+    watcher = Watcher(broker)
     reader.start()
+    watcher.start()
     try:
         app.worker_main(["--quiet", "worker", *options, *quiet])  # its banner is no JSON
     finally:
         heartbeat.end()
+        watcher.stop()
         reader.stop()
 
 

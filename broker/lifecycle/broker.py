@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -40,6 +41,7 @@ from broker.lifecycle.refresh import refresh
 from broker.lifecycle.release import release_dependants
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.sweep import sweep, tick
+from broker.lifecycle.watch import watch, watched
 from broker.store.connection import errors_in_our_words
 from broker.store.events import of_job
 
@@ -285,6 +287,16 @@ class Broker:
     def answer_about_logs(self, backend: str, me: str, wait_s: float) -> bool:
         """The next question of an API process to the log readers of the backend; False: there was none."""
         return answer_next(self.context, backend, me, wait_s)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The backends that tell by themselves what changes there."""
+        return watched(self.context)
+
+    @over_the_store
+    def watch(self, backend: str, stop: threading.Event) -> bool:
+        """Returns when it is told to stop.  False: another worker watches."""
+        return watch(self.context, backend, stop)
 
     @over_the_store
     def tick(self) -> int:

@@ -148,6 +148,9 @@ def figures(context: Context) -> Mapping[str, Mapping[tuple[str, ...], float]]:
     out["observer_lag_seconds"] = {
         (r.name,): max(0.0, (now_ms - r.seen_at) / 1000) for r in records if r.seen_at is not None
     }
+    out["backend_watched"] = {
+        (r.name,): float(r.watched_until > now_ms) for r in records if r.watched_until is not None
+    }
     out["due_jobs"] = {(queue,): count for queue, count in store.due_counts(int(now_ms)).items()}
     out["counters"] = {(name,): float(value) for name, value in store.counters().items()}
     return out

@@ -136,6 +136,10 @@ class Settings:
     poll_s: float = knob(1.0, POSITIVE)
     """The period at which a backend that is not watched is observed."""
 
+    watched_poll_s: float = knob(30.0, POSITIVE)
+    """The same while a watch tells what changes there. Then a pass proves what is absent, and finds what the
+    watch has missed; where the watch breaks, the period is `poll_s` again within seconds."""
+
     drain_batch: int = knob(50, AT_LEAST_ONE)
     """Due jobs of one backend that a worker claims at once."""
 

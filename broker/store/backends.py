@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class BackendRecord:
     load: Mapping[str, Any] | None = None
     snapshot_at: int | None = None
     seen_at: int | None = None  # last complete pass
+    watched_until: int | None = None  # None: there never was a watch
     reachable: bool | None = None
     message: str | None = None
     drained: bool = False
@@ -72,6 +73,14 @@ class Backends:
     def postpone(self, name: str, field_name: str, at_ms: int) -> None:
         """``field_name``: observe_at or refresh_at."""
         self.client.hset(self._key(name), field_name, str(at_ms))
+
+    def postpone_all(self, name: str, times: Mapping[str, int]) -> None:
+        """The same of several; ``observe_watched_at`` is that of a backend whose watch tells what changes."""
+        self.client.hset(self._key(name), mapping={field: str(at_ms) for field, at_ms in times.items()})
+
+    def watched(self, name: str, until_ms: int) -> None:
+        """Until then its watch answers for it that no change goes unnoticed; 0: it does not any more."""
+        self.client.hset(self._key(name), "watched_until", str(until_ms))
 
     def answered(self, name: str, seen_at_ms: int | None = None) -> bool:
         """The backend answered: the breaker closes.  ``seen_at_ms``: a complete pass began then.
@@ -123,6 +132,12 @@ class Backends:
         raw = self.client.hgetall(f"{self.prefix}live:{name}")
         return {job_id.decode(): Live.load(text.decode()) for job_id, text in raw.items()}
 
+    def live_of(self, name: str, job_ids: Sequence[str]) -> dict[str, Live]:
+        """The same of these; one that is not live there is left out."""
+        raw = self.client.hmget(f"{self.prefix}live:{name}", list(job_ids)) if job_ids else ()
+        found = zip(job_ids, raw, strict=True) if job_ids else ()
+        return {job_id: Live.load(text.decode()) for job_id, text in found if text is not None}
+
     def live_count(self, name: str) -> int:
         return int(self.client.hlen(f"{self.prefix}live:{name}"))
 
@@ -148,6 +163,7 @@ def _record(name: str, raw: Mapping[str, str]) -> BackendRecord:
         load=json.loads(raw["load"]) if "load" in raw else None,
         snapshot_at=number("snapshot_at"),
         seen_at=number("seen_at"),
+        watched_until=number("watched_until"),
         reachable={"1": True, "0": False}.get(raw.get("reachable", "")),
         message=raw.get("message"),
         drained=raw.get("drained") == "1",

@@ -26,6 +26,7 @@ LABELS = {
     "jobs": ("project", "state"),
     "live_jobs": ("backend",),
     "backend_reachable": ("backend",),
+    "backend_watched": ("backend",),
     "observer_lag_seconds": ("backend",),
     "due_jobs": ("queue",),
     "counters": ("name",),

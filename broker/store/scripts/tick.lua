@@ -19,11 +19,17 @@ local function overdue(queue)
 end
 
 for _, backend in ipairs(request.backends) do
-  local known = redis.call('HMGET', P .. 'backend:' .. backend, 'not_before', 'observe_at', 'refresh_at')
+  local known = redis.call('HMGET', P .. 'backend:' .. backend,
+                           'not_before', 'observe_at', 'refresh_at', 'watched_until', 'observe_watched_at')
   local open = tonumber(known[1] or 0) <= now
   -- The submit lane is never closed: its jobs are decided anew, and go elsewhere or say why they wait.
   if overdue('submit:' .. backend) or (open and overdue('act:' .. backend)) then hint('drain:' .. backend) end
-  if tonumber(known[2] or 0) <= now and redis.call('EXISTS', P .. 'live:' .. backend) == 1 then
+  local observe_at = tonumber(known[2] or 0)
+  -- While a watch tells what changes a pass can wait, unless somebody has asked for one (0).
+  if observe_at > 0 and tonumber(known[4] or 0) > now then
+    observe_at = math.max(observe_at, tonumber(known[5] or 0))
+  end
+  if observe_at <= now and redis.call('EXISTS', P .. 'live:' .. backend) == 1 then
     hint('observe:' .. backend)
   end
   if tonumber(known[3] or 0) <= now then hint('refresh:' .. backend) end

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NOT_LISTED = "it has not been listed yet"
-SLACK_S = 5.0
+SLACK_MAX_S = 5.0
 """For the end of a watch to arrive, after the time that it was asked to last."""
 SHORTEST_S = 1.0
 """A watch that ends sooner, and without a word, is no reason to ask for the next one at once."""
@@ -127,7 +127,7 @@ class Reflector(Generic[T]):
             timeoutSeconds=max(1, round(lasts_s)),
         )
         began = time.monotonic()
-        with self._client.lines(self._source.path, query, lasts_s + SLACK_S) as lines:
+        with self._client.lines(self._source.path, query, lasts_s + min(SLACK_MAX_S, self._watch_s)) as lines:
             self._lines = lines
             try:
                 self._is_well()
@@ -158,24 +158,23 @@ class Reflector(Generic[T]):
             return  # nobody can say what it was about; a list will
         version = _version_of(found)
         if event.get("type") in ("ADDED", "MODIFIED", "DELETED"):
-            self._apply(str(event["type"]), version, found)
+            self._apply(event["type"] == "DELETED", version, found)
         if version and _is_newer(version, self._version):
             self._version = version
 
-    def _apply(self, kind: str, version: str, found: Manifest) -> None:
+    def _apply(self, is_gone: bool, version: str, found: Manifest) -> None:
         """What was told before, or is older than what is known, changes nothing."""
-        read = self._kept(found)
-        if read is None:
+        uid, read = member(found, "metadata", "uid"), self._kept(found)
+        known = self._held.get(uid) if isinstance(uid, str) else None
+        is_newer = _is_newer(version, known[0] if known is not None else self._version)
+        if not is_newer and not (is_gone and known is not None and version == known[0]):
             return
-        uid, _, kept = read
-        known = self._held.get(uid)
-        if kind == "DELETED":
-            if known is not None and (version == known[0] or _is_newer(version, known[0])):
-                del self._held[uid]
-                self._changed(kept, None)
-        elif _is_newer(version, known[0] if known is not None else self._version):
-            self._held[uid] = version, kept
-            self._changed(known[1] if known is not None else None, kept)
+        if read is not None and is_newer and (known is not None or not is_gone):
+            self._held[uid] = version, read[2]
+            self._changed(known[1] if known is not None else None, read[2])
+        if known is not None and (is_gone or read is None):  # after its last words, if it has some
+            _, last = self._held.pop(uid)
+            self._changed(last, None)
 
     # ---- how it is -------------------------------------------------------------------------------------
 

@@ -6,11 +6,17 @@ with scripted(tmp_path) as server:
 
 What was said for a method and path is answered in turn, the last again and again.  Of what nobody has
 scripted there is the namespace, without events, and all else is not found.
+
+A watch is asked with the method WATCH.  Its answer may be a ``Feed``, through which the test speaks; of what
+nobody has scripted it says nothing.
 """
 
 from __future__ import annotations
 
 import json
+import queue
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +50,52 @@ class Answer:
     cut_at: int | None = None  # bytes of the body, after which the connection is reset
 
 
+class Feed:
+    """One watch, for as long as the test likes; each word is sent as it is said."""
+
+    END, RESET = b"", None
+
+    def __init__(self) -> None:
+        self._said: queue.Queue[bytes | None] = queue.Queue()
+        self.closed = threading.Event()
+
+    def tells(self, kind: str, thing: Any) -> None:
+        self.says(json.dumps({"type": kind, "object": thing}).encode() + b"\n")
+
+    def bookmark(self, version: str) -> None:
+        self.tells("BOOKMARK", {"kind": "Job", "metadata": {"resourceVersion": version}})
+
+    def says(self, raw: bytes) -> None:
+        self._said.put(raw)
+
+    def ends(self) -> None:
+        """As a watch whose time is over."""
+        self._said.put(self.END)
+
+    def resets(self) -> None:
+        """Whatever was said before is all there is."""
+        self._said.put(self.RESET)
+
+    def speak(self, handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.close_connection = True
+        while not self.closed.is_set():
+            try:
+                said = self._said.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            if said is self.RESET:
+                linger = struct.pack("ii", 1, 0)  # a close is then a reset
+                handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                return
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(said), said))
+            handler.wfile.flush()
+            if said == self.END:
+                return
+
+
 def says(thing: Any, status: int = 200, **headers: str) -> Answer:
     body = thing if isinstance(thing, bytes) else json.dumps(thing).encode()
     return Answer(
@@ -56,8 +108,9 @@ def status(code: int, message: str, reason: str = "", **headers: str) -> Answer:
     return says(found, code, **headers)
 
 
-def listed(*objects: Any, more: str = "") -> Answer:
-    return says({"kind": "List", "metadata": {"continue": more}, "items": list(objects)})
+def listed(*objects: Any, more: str = "", version: str = "100") -> Answer:
+    metadata = {"continue": more, "resourceVersion": version}
+    return says({"kind": "List", "metadata": metadata, "items": list(objects)})
 
 
 def job_object(marker: str = MARKER, **changes: Any) -> Object:
@@ -89,26 +142,42 @@ UNSCRIPTED = {
 class Scripted:
     url: str
     folder: Path
-    script: dict[tuple[str, str], list[Answer]] = field(default_factory=lambda: dict(UNSCRIPTED))
+    script: dict[tuple[str, str], list[Answer | Feed]] = field(
+        default_factory=lambda: {key: list(told) for key, told in UNSCRIPTED.items()}
+    )
     asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     headers: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)  # method, and what it had
     token: str = "secret"
     adapters: list[KubernetesAdapter] = field(default_factory=list)
+    feeds: list[Feed] = field(default_factory=list)
+
+    def watched(self, path: str, count: int = 1) -> list[Feed]:
+        """So many watches of it, one after the other."""
+        feeds = [Feed() for _ in range(count)]
+        self.script["WATCH", path] = list(feeds)
+        return feeds
 
     def says(self, method: str, path: str, *answers: Answer) -> None:
         self.script[method, path] = list(answers)
 
-    def answer(self, method: str, target: str, body: Any) -> Answer:
+    def answer(self, method: str, target: str, body: Any) -> Answer | Feed:
         parts = urlsplit(target)
         query = {key: one[0] for key, one in parse_qs(parts.query).items()}
+        method = "WATCH" if query.get("watch") == "true" else method
         self.asked.append((method, parts.path, query, body))
         told = self.script.get((method, parts.path))
+        if method == "WATCH" and (not told or isinstance(told[0], Feed)):
+            self.feeds.append(told.pop(0) if told else Feed())
+            return self.feeds[-1]
         if not told:
             return status(404, f"{parts.path} not found", "NotFound")
         return told.pop(0) if len(told) > 1 else told[0]
 
     def count(self, method: str, path: str) -> int:
         return sum(1 for one in self.asked if one[:2] == (method, path))
+
+    def queries(self, method: str, path: str) -> list[dict[str, str]]:
+        return [query for how, where, query, _ in self.asked if (how, where) == (method, path)]
 
     def bodies(self, method: str) -> list[Any]:
         return [one[3] for one in self.asked if one[0] == method]
@@ -146,6 +215,8 @@ def scripted(folder: Path) -> Iterator[Scripted]:
                 told = status(401, "Unauthorized")
             else:
                 told = server.answer(self.command, self.path, json.loads(raw) if raw else None)
+            if isinstance(told, Feed):
+                return told.speak(self)
             self.send_response(told.status)
             for key, value in told.headers.items():
                 self.send_header(key, value)
@@ -162,10 +233,15 @@ def scripted(folder: Path) -> Iterator[Scripted]:
     class Listener(ThreadingHTTPServer):
         daemon_threads = True
 
+        def handle_error(self, *_: Any) -> None:
+            """A client that leaves in the middle of a watch."""
+
     with Listener(("127.0.0.1", 0), Handler) as listener:
         server = Scripted(f"http://127.0.0.1:{listener.server_address[1]}", folder)
         threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         for adapter in server.adapters:
             adapter.close()
+        for feed in server.feeds:
+            feed.closed.set()
         listener.shutdown()

@@ -95,6 +95,8 @@ class Wire:
             self._closing.wait(30)
         elif held:
             self.held.append(message)
+        elif "watch=true" in message.path:
+            self._stream(handler, message)
         else:
             status, headers, body = self.send(message)
             if not lost and cut is None:
@@ -117,6 +119,27 @@ class Wire:
             return answer.status, dict(answer.getheaders()), answer.read()
         except (OSError, http.client.HTTPException):
             return 502, {}, b"nobody answers behind the wire"
+        finally:
+            connection.close()
+
+    def _stream(self, handler: BaseHTTPRequestHandler, message: Message) -> None:
+        """An answer that goes on, as it comes; without an end where it had none."""
+        parts = urlsplit(self.target)
+        connection = self._connection(parts.hostname or "", parts.port)
+        try:
+            connection.request(message.method, message.path, None, message.headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                return self._answer(handler, answer.status, dict(answer.getheaders()), answer.read())
+            handler.send_response(200)
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.end_headers()
+            while (said := answer.read1(65536)) or answer.isclosed():
+                handler.wfile.write(b"%x\r\n%s\r\n" % (len(said), said))
+                if not said:
+                    return None
+        except (OSError, http.client.HTTPException):
+            return None
         finally:
             connection.close()
 

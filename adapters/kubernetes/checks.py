@@ -23,6 +23,7 @@ from adapters.kubernetes.resources import (
     CLAIMS,
     DEPLOYMENTS,
     EVENTS,
+    JOB_SETS,
     JOBS,
     LIMITS,
     METRICS,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
 
 TRIED = JobSpec(kind=Kind.BATCH, name="check", image="registry.example/check:1", command=("true",))
-READS = frozenset({"get", "list"})
+READS = frozenset({"get", "list", "watch"})
 MOST_USERS = 5
 """Whose rights are asked for in each namespace: each is some twenty questions."""
 Right = tuple[Resource, str, str]
@@ -166,11 +167,17 @@ def _may_be(client: Client, kind: str, name: str) -> bool:
     return _is_allowed(client, {"group": "", "resource": kind, "name": name, "verb": "impersonate"})
 
 
+def _of_a_watch(options: Options) -> Iterator[extension_checks.Right]:
+    if options.watch:
+        watched = (JOBS, DEPLOYMENTS, SERVICES, PODS, *([JOB_SETS] if options.job_sets else []))
+        yield from ((one, "", ("watch",)) for one in watched)
+
+
 def _rights(client: Client, options: Options, namespace: str) -> Iterator[Finding]:
     """Where objects are made as their owner, that one's rights to write are asked for, and the broker's to
     read."""
     of_keda = [(SCALED_OBJECTS, "", WRITES)] if options.prometheus is not None else []
-    granted = (*RIGHTS, *of_keda, *extension_checks.rights(options))
+    granted = (*RIGHTS, *of_keda, *extension_checks.rights(options), *_of_a_watch(options))
     needed = [(resource, part, verb) for resource, part, verbs in granted for verb in verbs]
     if options.impersonate is None:
         yield _told_of("the broker", needed, _missing(client, namespace, needed), namespace)

@@ -120,8 +120,7 @@ class _Watching:
                 self.told.again([ref.marker], CHANGED_S)
 
     def _live(self, markers: Collection[str]) -> dict[str, Live]:
-        """What of them is live here, and is that attempt."""
-        parsed = (parse_marker(one) for one in markers)
-        wanted = {one.job_id: one.attempt for one in parsed if one is not None}
-        found = self.store.backends.live_of(self.backend, list(wanted))
-        return {job_id: entry for job_id, entry in found.items() if entry.attempt == wanted[job_id]}
+        """What of them is live here, and is that attempt: an earlier one of the job may change as well."""
+        wanted = {one[1:] for one in map(parse_marker, markers) if one is not None}
+        found = self.store.backends.live_of(self.backend, sorted({job_id for job_id, _ in wanted}))
+        return {job_id: entry for job_id, entry in found.items() if (job_id, entry.attempt) in wanted}

@@ -207,6 +207,37 @@ def test_a_backend_is_observed_while_something_is_live_there(world, leases):
     assert leases.tick([BACKEND], []) == []
 
 
+def test_while_a_watch_answers_for_a_backend_its_passes_are_rarer(world, leases):
+    """And as frequent as ever as soon as it does not, because it says so or is silent."""
+    world.queued()
+    leases.hint_taken("drain:hpc")
+    now_ms = int(world.store.now() * 1000)
+    known(world, observe_at=str(now_ms), observe_watched_at=str(now_ms + 60_000))
+    backends = world.store.backends
+
+    backends.watched(BACKEND, now_ms + 60_000)
+    assert leases.tick([BACKEND], []) == []
+    backends.watched(BACKEND, 0)
+    assert leases.tick([BACKEND], []) == ["observe:hpc"]
+    leases.hint_taken("observe:hpc")
+    backends.watched(BACKEND, now_ms + 60_000)
+    assert leases.tick([BACKEND], []) == []
+    backends.watched(BACKEND, now_ms - 1)
+    assert leases.tick([BACKEND], []) == ["observe:hpc"]
+
+
+def test_a_pass_that_somebody_asks_for_is_due_in_spite_of_a_watch(world, leases):
+    world.queued()
+    leases.hint_taken("drain:hpc")
+    now_ms = int(world.store.now() * 1000)
+    known(world, observe_watched_at=str(now_ms + 60_000))
+    world.store.backends.watched(BACKEND, now_ms + 60_000)
+
+    world.store.backends.postpone(BACKEND, "observe_at", 0)
+
+    assert leases.tick([BACKEND], []) == ["observe:hpc"]
+
+
 def test_a_snapshot_is_asked_for_when_it_is_old(world, leases):
     now_ms = int(world.store.now() * 1000)
     world.store.backends.put_snapshot(BACKEND, {"inventory": "{}", "load": "{}"}, now_ms, 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -71,6 +72,29 @@ def test_a_lease_that_somebody_else_holds_now_refuses_the_write(world):
 
     assert (refused, taken) == (Written.STALE, Written.OK)
     assert world.store.counters() == {"stale_writes": 1}
+
+
+def test_what_was_compared_with_an_older_entry_is_refused(world):
+    """Two look at one backend. Who compared first, and writes last, may have seen the older state."""
+    job_id = world.queued()
+    before = world.store.backends.live(BACKEND)[job_id]
+    newer = replace(before, fingerprint="newer")
+    assert world.store.backends.change_live(BACKEND, job_id, before, newer)
+    running = Change(set={"state": S.RUNNING})
+
+    refused = world.jobs.move(job_id, Guard(live=(BACKEND, before.dump())), running)
+    taken = world.jobs.move(job_id, Guard(live=(BACKEND, newer.dump())), running)
+
+    assert (refused, taken) == (Written.CHANGED, Written.OK)
+
+
+def test_of_several_jobs_those_that_are_live_are_read(world):
+    live, other = world.queued(), world.accept()
+
+    found = world.store.backends.live_of(BACKEND, [other, live])
+
+    assert found == {live: world.store.backends.live(BACKEND)[live]}
+    assert world.store.backends.live_of(BACKEND, []) == {}
 
 
 @pytest.mark.parametrize("write", ["move", "end"])

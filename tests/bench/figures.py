@@ -60,6 +60,10 @@ class Size:
     slurm_submits: int = 1000  # on each side, a round
     slurm_held: int = 5000
     slurm_passes: int = 100  # for the memory
+    kubernetes_submits: int = 1000  # on each side, a round
+    kubernetes_pods: int = 2000  # that run while the watch is measured
+    kubernetes_changes: int = 300  # a round
+    kubernetes_memory_pods: int = 5000
     raw: Path | None = None
 
     def note(self, figure: str, **values: Any) -> None:
@@ -85,6 +89,10 @@ SMOKE = {
     "slurm_submits": 100,
     "slurm_held": 200,
     "slurm_passes": 5,
+    "kubernetes_submits": 100,
+    "kubernetes_pods": 100,
+    "kubernetes_changes": 20,
+    "kubernetes_memory_pods": 300,
 }
 
 

@@ -109,6 +109,11 @@ class Grounds:
                 tethered(words), env={**self.environment, **environment}, cwd=ROOT, stdout=log, stderr=log
             )
 
+    def end(self, name: str) -> None:
+        process = self.running.pop(name)
+        process.terminate()
+        process.wait(30.0)
+
     def start_broker(self) -> None:
         """API, worker and controller; a first job has gone through all of them when this returns."""
         for role in ("api", "worker", "controller"):

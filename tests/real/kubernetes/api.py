@@ -9,7 +9,7 @@ import base64
 import json
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -66,6 +66,15 @@ class Api:
             if answer.status >= 400:
                 raise refusal(answer.status, said)
             return said
+
+    def lines(self, path: str, timeout_s: float) -> Iterator[bytes]:
+        """An answer that goes on, line by line: a watch."""
+        with closing(self._connection(timeout_s)) as connection:
+            connection.request("GET", f"{self.server.path.rstrip('/')}{path}", headers=self._headers)
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise refusal(answer.status, answer.read())
+            yield from answer
 
     def _connection(self, timeout_s: float) -> HTTPConnection:
         host, port = self.server.hostname or "", self.server.port

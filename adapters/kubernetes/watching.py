@@ -1,7 +1,7 @@
 """A watch of all that belongs to attempts: what of them changes, and what they look like now.
 
 It shows what a pass would show, from the same records and by the same rules, and calls the API server only
-for what events alone tell.  What it does not hold may be newer than it: absence is for a pass to prove.
+for what events and Workloads tell.  What it does not hold may be newer than it: only a pass proves absence.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from adapters.base import AttemptRef, Observation, Observations
 from adapters.kubernetes import evidence, names, observations, records, serving
-from adapters.kubernetes.attempts import Attempts, Root, in_order, root_of
+from adapters.kubernetes.attempts import Attempts, Root, in_order, is_in_a_queue, root_of
 from adapters.kubernetes.errors import KubernetesError
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.records import Pod
 from adapters.kubernetes.reflector import Reflector, Source
-from adapters.kubernetes.resources import PODS, ROOTS, SERVICES, Resource
+from adapters.kubernetes.resources import PODS, SERVICES, Resource
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
 
 GATHER_S = 0.05
 """Changes come in flocks, a Job's with its pod's; one look serves all of them."""
-EVENTS_EVERY_S = 2.0
-"""Events of a namespace are read no more often, however many attempts want them."""
+READ_EVERY_S = 2.0
+"""Events and Workloads of a namespace are read no more often, however many attempts want them."""
+QUEUED_EVERY_S = 5.0
+"""What Kueue says of an attempt in a queue stands in its Workload, of which nobody tells."""
 LAST_WORDS = 8
 """Pods that are gone, of one attempt, whose end is remembered."""
 LEAVE_WITHIN_S = 3.0
@@ -94,7 +96,7 @@ class ClusterWatch:
         self._changed: set[str] = set()
         self._due: dict[str, float] = {}
         self._unfinished: dict[str, float] = {}  # uid -> since when
-        self._events_read: dict[str, float] = {}
+        self._read: dict[str, float] = {}  # namespace -> when
         self._reflectors = list(self._reflecting(client, options))
         self._threads = [threading.Thread(target=one.run, daemon=True) for one in self._reflectors]
         for thread in self._threads:
@@ -103,7 +105,7 @@ class ClusterWatch:
     def _reflecting(self, client: Client, options: Options) -> Iterator[Reflector[Any]]:
         chosen = names.selector(self._attempts.instance)
         kinds: list[tuple[Resource, Callable[[Manifest], Any], Take[Any]]] = [
-            *((one, partial(_root, one), self._root_changed) for one in ROOTS.values()),
+            *((one, partial(_root, one), self._root_changed) for one in self._attempts.kinds),
             (PODS, records.pod, self._pod_changed),
             (SERVICES, _answers, self._service_changed),
         ]
@@ -192,7 +194,7 @@ class ClusterWatch:
             if self._is_settled(root, bundle):
                 by_namespace[root.namespace][marker] = root, bundle
         for namespace, some in by_namespace.items():
-            seen |= self._with_evidence(namespace, some)
+            seen |= self._completed(namespace, some)
         return Observations(as_of=as_of, complete=False, found=self._show(seen, ports, refs))
 
     def _pair(self, ref: AttemptRef) -> tuple[Root, Bundle] | None:
@@ -200,7 +202,7 @@ class ClusterWatch:
         for root in self._roots.of(namespace, ref.marker):
             if self._attempts.is_of(root, ref):
                 pods = in_order(self._pods.of(namespace, ref.marker))
-                bundle = Bundle(root=root.object, pods=pods)
+                bundle = Bundle(root=root.as_job, pods=pods)
                 if observations.lost_its_pod(bundle):  # and here it was seen how that ended
                     gone = self._gone.get((namespace, ref.marker), ())
                     bundle = replace(bundle, pods=in_order([*pods, *gone]))
@@ -224,18 +226,22 @@ class ClusterWatch:
             self.again([root.marker], evidence.UNUSUAL_S + GATHER_S)
         return is_made
 
-    def _with_evidence(self, namespace: str, some: Seen) -> Seen:
-        """What wants events and does not get them is left out: without them it would look like another."""
-        wanting = {marker for marker, pair in some.items() if evidence.is_wanted(*pair)}
+    def _completed(self, namespace: str, some: dict[str, tuple[Root, Bundle]]) -> Seen:
+        """What wants more than the watch holds, and does not get it, is left out: it would look otherwise."""
+        queued = {marker for marker, pair in some.items() if is_in_a_queue(*pair)}
+        wanting = queued | {marker for marker, pair in some.items() if evidence.is_wanted(*pair)}
         if not wanting:
             return some
-        rest_s = self._events_read.get(namespace, 0.0) + EVENTS_EVERY_S - time.monotonic()
+        rest_s = self._read.get(namespace, 0.0) + READ_EVERY_S - time.monotonic()
         if rest_s <= 0:
-            self._events_read[namespace] = time.monotonic()
+            self._read[namespace] = time.monotonic()
             try:
-                return evidence.added(self._client, namespace, some)
+                found = self._attempts.completed(namespace, some)
             except KubernetesError:
-                rest_s = EVENTS_EVERY_S
+                rest_s = READ_EVERY_S
+            else:
+                self.again(queued, QUEUED_EVERY_S)
+                return found
         self.again(wanting, rest_s)
         return {marker: pair for marker, pair in some.items() if marker not in wanting}
 

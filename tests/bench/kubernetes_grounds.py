@@ -28,7 +28,7 @@ from tests.real.kubernetes_kit import Tenant
 
 BACKEND = "k8s"
 BARE = "wb-test-bare-1"
-PODS_A_NODE = 100
+PODS_A_NODE = 60  # of 64 CPUs
 WORKER: Mapping[str, Any] = {
     "kind": "batch",
     "name": "job",

@@ -183,6 +183,7 @@ class BackendView:
     caps: Caps | None = None  # None: it left the configuration
     inventory: Mapping[str, Any] | None = None
     load: Mapping[str, Any] | None = None
+    watched: bool | None = None  # None: it has no watch
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,9 @@ class BackendSchema(Shape):
     configured = Truth()
     capabilities = Texts()
     seen_at = TimeOrNull()
+    watched = TruthOrNull(
+        metadata=about("Changes are heard as they happen; false: not just now; null: it has no watch.")
+    )
     live_jobs = Count()
     caps = fields.Nested(
         CapsSchema, required=True, allow_none=True, metadata=about("null: it left the configuration.")

@@ -161,6 +161,7 @@ def dump_backend(backend: BackendView) -> Document:
         "configured": backend.configured,
         "capabilities": list(backend.capabilities),
         "seen_at": _time(backend.seen_at),
+        "watched": backend.watched,
         "live_jobs": backend.live_jobs,
         "caps": backend.caps and asdict(backend.caps),
         "inventory": backend.inventory and dict(backend.inventory),

@@ -15,6 +15,7 @@ from broker.access import Principal, Scope, must_see
 from broker.lifecycle import arrays, native, tasks
 from broker.lifecycle.context import Context
 from broker.lifecycle.views import attempt_view, backend_view, job_summary, job_view, task_view
+from broker.lifecycle.watch import watched
 from broker.store.archive import Parts
 from broker.store.backends import BackendRecord
 from policies.records import unpack
@@ -115,9 +116,13 @@ def backends(context: Context, who: Principal) -> tuple[BackendView, ...]:
     who.need(Scope.JOBS_READ)
     store, caps_of = context.store.backends, context.settings.caps_of
     names = tuple(sorted({*context.adapters, *store.names()}))
+    can, now = watched(context), context.store.now()
     views = (
-        backend_view(
-            record, context.adapters.get(record.name), store.live_count(record.name), caps_of(record.name)
+        replace(
+            backend_view(
+                record, context.adapters.get(record.name), store.live_count(record.name), caps_of(record.name)
+            ),
+            watched=record.is_watched(now) if record.name in can else None,
         )
         for record in store.read_many(names)
     )
@@ -149,7 +154,7 @@ def figures(context: Context) -> Mapping[str, Mapping[tuple[str, ...], float]]:
         (r.name,): max(0.0, (now_ms - r.seen_at) / 1000) for r in records if r.seen_at is not None
     }
     out["backend_watched"] = {
-        (r.name,): float(r.watched_until > now_ms) for r in records if r.watched_until is not None
+        (r.name,): float(r.is_watched(now_ms / 1000)) for r in records if r.watched_until is not None
     }
     out["due_jobs"] = {(queue,): count for queue, count in store.due_counts(int(now_ms)).items()}
     out["counters"] = {(name,): float(value) for name, value in store.counters().items()}

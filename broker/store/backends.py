@@ -36,6 +36,10 @@ class BackendRecord:
     not_before: int = 0  # the breaker is open until then
     assigned: int = 0  # placements since the snapshot
 
+    def is_watched(self, now: float) -> bool:
+        """A watch answers for it: no change goes unnoticed."""
+        return self.watched_until is not None and self.watched_until > now * 1000
+
 
 @dataclass(frozen=True)
 class Backends:

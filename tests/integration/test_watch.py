@@ -209,12 +209,14 @@ def test_a_pass_that_looked_before_the_watch_wrote_is_refused(kit, seen):
 
 def test_it_answers_for_all_only_while_it_is_well(kit, seen):
     wait_until(lambda: answers_for_all(kit))
+    assert kit.broker.backend("fake", ANA).watched is True
     assert kit.broker.figures()["backend_watched"] == {("fake",): 1.0}
 
     seen.fault = "jobs cannot be watched: forbidden"
     wait_until(lambda: not answers_for_all(kit))
 
     assert kit.broker.figures()["backend_watched"] == {("fake",): 0.0}
+    assert kit.broker.backend("fake", ANA).watched is False
     assert kit.store.counters()["watch_failures"] == 1
     seen.fault = None
     wait_until(lambda: answers_for_all(kit))
@@ -284,6 +286,7 @@ def test_one_that_fails_begins_anew(kit):
 
 
 def test_only_what_can_be_watched_is(kit):
+    assert kit.broker.backend("fake", ANA).watched is None
     assert watched(kit.broker.context) == ()
     makes_watches(kit)
     assert watched(kit.broker.context) == ("fake",)

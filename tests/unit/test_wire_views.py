@@ -76,7 +76,8 @@ NO_USAGE = UsageView(attempt=1, backend="k8s")
 EVENT = EventView(id="a-1", at=NOW, type="accepted", job=ID, data={"n": [1, None]})
 BACKEND = BackendView(
     name="hpc", type="slurm", reachable=True, message="m", drained=False, paused=True, configured=True,
-    capabilities=("logs", "arrays"), seen_at=NOW, live_jobs=3, inventory={"shapes": []}, load={"queued": 1},
+    capabilities=("logs", "arrays"), seen_at=NOW, watched=True, live_jobs=3,
+    inventory={"shapes": []}, load={"queued": 1},
     caps=Caps(max_drains=2, max_submits_per_s=0.5, max_live_jobs=7),
 )
 NEW_BACKEND = BackendView(name="k", type="kubernetes", reachable=None, message=None, drained=False,

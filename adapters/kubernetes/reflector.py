@@ -190,6 +190,8 @@ class Reflector(Generic[T]):
         since, self._well_since = self._well_since, None
         if since is not None and time.monotonic() - since > HEALTHY_S:
             self._failures = 0
+        if self._failures == 0:
+            log.warning("%s", self.fault)
         longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
         pause_s = longest_s * random.uniform(0.5, 1.0)  # noqa: S311 - so that not all come back together

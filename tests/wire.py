@@ -133,6 +133,7 @@ class Wire:
                 return self._answer(handler, answer.status, dict(answer.getheaders()), answer.read())
             handler.send_response(200)
             handler.send_header("Transfer-Encoding", "chunked")
+            handler.send_header("Connection", "close")
             handler.end_headers()
             while (said := answer.read1(65536)) or answer.isclosed():
                 handler.wfile.write(b"%x\r\n%s\r\n" % (len(said), said))

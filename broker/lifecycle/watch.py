@@ -15,6 +15,7 @@ from adapters.base import AttemptRef, Capability
 from adapters.extras import Watch, Watches
 from api_spec.errors import StoreUnavailable
 from api_spec.ids import parse_marker
+from broker.lifecycle import kept_logs
 from broker.lifecycle.apply import Writer
 from broker.lifecycle.context import Context, log
 from broker.lifecycle.keeping import Kept, kept
@@ -109,6 +110,8 @@ class _Watching:
         if not refs:
             return
         seen = self.told.observe(list(refs.values()))
+        by_job = {job_id: seen.found.get(ref.marker) for job_id, ref in refs.items()}
+        logs_leave = kept_logs.ask(self.context, self.backend, live, by_job)
         for job_id, ref in refs.items():
             observation = seen.found.get(ref.marker)
             if observation is None:
@@ -118,6 +121,8 @@ class _Watching:
                 return
             if written not in (None, Written.OK):
                 self.told.again([ref.marker], CHANGED_S)
+        if logs_leave:
+            self.context.hint(f"keep:{self.backend}")
 
     def _live(self, markers: Collection[str]) -> dict[str, Live]:
         """What of them is live here, and is that attempt: an earlier one of the job may change as well."""

@@ -59,7 +59,7 @@ from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.pod_logs import PodLogs
 from adapters.kubernetes.render import Plan
-from adapters.kubernetes.resources import EVENTS, JOBS
+from adapters.kubernetes.resources import EVENTS
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 
@@ -183,7 +183,7 @@ class KubernetesAdapter:
         found = {}
         for marker, (root, bundle) in seen.items():
             fault = self._finish(root, by_marker[marker], bundle)
-            fault = fault or self._withdraw(root, bundle, by_marker[marker])
+            fault = fault or _kept_whole(self, root, bundle, by_marker[marker])
             told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
             found[marker] = _with_fault(told, fault) if fault else told
         return found
@@ -212,20 +212,6 @@ class KubernetesAdapter:
                 self._attempts.hold_back(root, bundle.workload)
         except KubernetesError as error:
             return f"Kueue has not been told yet that it is to wait: {error}"
-        return None
-
-    def _withdraw(self, root: Root, bundle: Bundle, ref: AttemptRef) -> str | None:
-        """Of an array one task is enough, a service has no whole, a queue and a JobSet have rules of their
-        own.  A fault is as in ``_finish``."""
-        limit_s, is_plain = self.options.partial_start_s, root.resource is JOBS and not root.is_queued
-        if limit_s is None or not is_plain or tasks_of(ref, root.object):
-            return None
-        why = gangs.verdict(bundle, limit_s, time.time())
-        try:
-            if why:
-                gangs.withdraw(self._attempts, root, why)
-        except KubernetesError as error:
-            return f"{why}; which has not been done yet: {error}"
         return None
 
     def list_ours(self, since: float) -> Sequence[Ours]:
@@ -348,3 +334,9 @@ def _with_fault(seen: Observation, fault: str) -> Observation:
         return seen
     service = replace(seen.service, message=fault) if seen.service is not None else None
     return replace(seen, message=fault, service=service)
+
+
+def _kept_whole(adapter: KubernetesAdapter, root: Root, bundle: Bundle, ref: AttemptRef) -> str | None:
+    """Of an array one task is enough."""
+    limit_s = None if tasks_of(ref, root.object) else adapter.options.partial_start_s
+    return gangs.kept_whole(adapter._attempts, root, bundle, limit_s)

@@ -6,12 +6,15 @@ its pods go, the object stays as the record and bears the reason.  So no second 
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 from adapters.kubernetes import names, observations
 from adapters.kubernetes.attempts import Attempts, Root
+from adapters.kubernetes.errors import KubernetesError
 from adapters.kubernetes.names import member
 from adapters.kubernetes.observations import Bundle
+from adapters.kubernetes.resources import JOBS
 
 
 def verdict(bundle: Bundle, limit_s: float, now: float) -> str | None:
@@ -50,3 +53,17 @@ def withdraw(attempts: Attempts, root: Root, why: str) -> None:
     """Only while it is as it was seen: the last pod may have started since.  Raises ``KubernetesError``."""
     marks = {names.CANCELLED: datetime.now(UTC).isoformat(), names.WITHDRAWN: why}
     attempts.note(root, marks, {"suspend": True}, as_seen=True)
+
+
+def kept_whole(attempts: Attempts, root: Root, bundle: Bundle, limit_s: float | None) -> str | None:
+    """A service has no whole, a queue and a JobSet have rules of their own.  A fault is a sentence, and the
+    next look tries again."""
+    if limit_s is None or root.resource is not JOBS or root.is_queued:
+        return None
+    why = verdict(bundle, limit_s, time.time())
+    try:
+        if why:
+            withdraw(attempts, root, why)
+    except KubernetesError as error:
+        return f"{why}; which has not been done yet: {error}"
+    return None

@@ -162,6 +162,7 @@ class Observation:
     service: ServiceObservation | None = None
     tasks: Mapping[int, TaskObservation] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)  # name of an output -> its URI; once ENDED
+    unfinished: bool = False  # what belongs to it is not all made yet: ``extras.Completes`` makes it
     logs_leave: bool = False  # some of its logs are about to go with what wrote them
 
 

@@ -59,6 +59,12 @@ class Updates(Protocol):
 
 
 @runtime_checkable
+class Completes(Protocol):
+    def complete(self, ref: AttemptRef) -> None:
+        """Make what an interrupted submission has left, for which a pass knows too little of the job."""
+
+
+@runtime_checkable
 class Adjusts(Protocol):
     def adjust(self, ref: AttemptRef, spec: JobSpec) -> None:
         """Make time limit and priority of ``spec`` hold for work that waits or runs; may be repeated."""

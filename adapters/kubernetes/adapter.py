@@ -185,7 +185,8 @@ class KubernetesAdapter:
             fault = self._finish(root, by_marker[marker], bundle)
             fault = fault or _kept_whole(self, root, bundle, by_marker[marker])
             told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
-            found[marker] = _with_fault(told, fault) if fault else told
+            left = self.options.impersonate is not None  # whose it is, no pass knows
+            found[marker] = replace(_with_fault(told, fault), unfinished=left) if fault else told
         return found
 
     def _observation(
@@ -213,6 +214,11 @@ class KubernetesAdapter:
         except KubernetesError as error:
             return f"Kueue has not been told yet that it is to wait: {error}"
         return None
+
+    def complete(self, ref: AttemptRef) -> None:
+        with self._writing(ref), suppress(NotThere):
+            if (root := self._attempts.root(ref)) is not None:
+                self._attempts.finish(root)
 
     def list_ours(self, since: float) -> Sequence[Ours]:
         out = []
@@ -304,7 +310,7 @@ class KubernetesAdapter:
             seen = self._observation(root, bundle, ref, None)
             if seen.state is not observations.A.QUEUED:
                 return ()
-            return explain.reasons(bundle, bundle.events or self._events(root, bundle), ref.kind)
+            return explain.reasons(bundle, bundle.events or _events(self.client, root, bundle), ref.kind)
 
     def _just_seen(self, ref: AttemptRef) -> tuple[Root, Bundle] | None:
         for at, shown in (self._watched, self._last):
@@ -316,12 +322,13 @@ class KubernetesAdapter:
         root = self._attempts.root(ref)
         return root, self._attempts.bundle(root) if root is not None else None
 
-    def _events(self, root: Root, bundle: Bundle) -> Sequence[Manifest]:
-        """A pass reads them only of what has lacked pods for a while."""
-        if evidence.is_new(root) or (bundle.pods and len(bundle.pods) >= observations.wanted_pods(bundle)):
-            return ()
-        chosen = f"involvedObject.uid={root.uid}"
-        return self.client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})
+
+def _events(client: Client, root: Root, bundle: Bundle) -> Sequence[Manifest]:
+    """A pass reads them only of what has lacked pods for a while."""
+    if evidence.is_new(root) or (bundle.pods and len(bundle.pods) >= observations.wanted_pods(bundle)):
+        return ()
+    chosen = f"involvedObject.uid={root.uid}"
+    return client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})
 
 
 def _must_take(found: Sequence[Refusal]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adapters.base import AttemptRef, BackendError, Observation
-from adapters.extras import Explains, PlacesOutputs
+from adapters.extras import Completes, Explains, PlacesOutputs
 from api_spec.errors import StoreUnavailable
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
@@ -39,6 +39,8 @@ class Writer:
 
     def apply(self, job_id: str, entry: Live, observation: Observation) -> Written | None:
         """None: there was nothing to write, or it cannot be."""
+        if observation.unfinished and isinstance(self.adapter, Completes):
+            self._complete(job_id, entry, self.adapter)
         if fingerprint(observation) == entry.fingerprint:
             return None
         try:
@@ -50,6 +52,17 @@ class Writer:
             log.exception("the observation of %s could not be applied", observation.marker)
             self.store.count("observe_failures")
             return None
+
+    def _complete(self, job_id: str, entry: Live, adapter: Completes) -> None:
+        """With all that the broker knows of the job; what fails is tried again when it is next seen so."""
+        parts = self.store.jobs.parts(job_id)
+        attempts = parts.attempts if parts is not None and not parts.record.ended_for_good else ()
+        for attempt in attempts:
+            if parts is not None and attempt.number == entry.attempt:
+                try:
+                    adapter.complete(ref_of(parts.record, attempt))
+                except BackendError as error:
+                    log.warning("%s is not finished: %s", attempt.marker, error)
 
     def _apply_one(self, job_id: str, entry: Live, observation: Observation) -> Written | None:
         seen = self._read(job_id, entry, observation)

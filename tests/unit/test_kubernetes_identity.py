@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from adapters.base import Busy, Rejected
+from adapters.base import AttemptRef, Busy, Rejected
 from adapters.kubernetes import loading, names
 from adapters.kubernetes.identity import Identity, identity_of
 from api_spec.jobs import Kind
@@ -14,7 +15,18 @@ from api_spec.reasons import Reason
 from tests.builders import spec
 from tests.contract.places import new_ref
 from tests.unit.kubernetes_objects import node
-from tests.unit.kubernetes_stub import JOBS, MARKER, Scripted, job_object, listed, says, scripted, status
+from tests.unit.kubernetes_stub import (
+    JOBS,
+    MARKER,
+    PODS,
+    SERVICES,
+    Scripted,
+    job_object,
+    listed,
+    says,
+    scripted,
+    status,
+)
 from tests.unit.test_kubernetes_render import options, plan
 
 WANTED = spec(image="a:1", kind=Kind.BATCH, project="vision")
@@ -162,6 +174,26 @@ def test_what_one_owner_may_not_takes_the_backend_from_nobody_else(server):
         server.adapter(impersonate=BY_NAME).submit(REF, WANTED)
 
     assert busy.value.reason is not Reason.BACKEND_DOWN
+
+
+def test_what_a_dead_worker_has_left_is_made_as_the_owner_when_the_broker_has_said_who_that_is(server):
+    """A pass knows a marker and a handle, and what an object says of its owner anybody may have written."""
+    service = {"kind": "Service", "metadata": {"name": MARKER}, "spec": {"selector": {}}}
+    root = job_object(annotations={names.UNFINISHED: json.dumps([service]), names.USER: "ml:bob"})
+    server.says("GET", JOBS, listed(root))
+    server.says("GET", f"{JOBS}/{MARKER}", says(root))
+    server.says("PATCH", f"{JOBS}/{MARKER}", says(root))
+    server.says("GET", PODS, listed())
+    server.says("POST", SERVICES, says(service))
+    adapter = server.adapter(impersonate=BY_NAME)
+    handle = {"kind": "Job", "namespace": "jobs", "name": MARKER, "uid": f"uid-of-{MARKER}"}
+
+    seen = adapter.observe([AttemptRef(marker=MARKER, handle=handle)]).found[MARKER]
+    assert seen.unfinished
+    assert not impersonated(server, "POST")
+    adapter.complete(replace(REF, handle=handle))
+
+    assert impersonated(server, "POST") == [(["ml:ana"], ["ml:vision", "ml"])]
 
 
 # ---- what the check says ---------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -32,10 +33,12 @@ from broker.embedded.server import EmbeddedServer
 from broker.settings import Settings, load_settings
 from broker.store import Store, open_store
 from broker.wiring import build, store_options
+from tests.forks import Command
 from tests.helpers import wait_until
 
 READY_WITHIN_S = 60.0
 GONE_WITHIN_S = 20.0
+COMMAND_WITHIN_S = 60.0
 QUICK = {
     "lease_s": 2.0,
     "sweep_s": 0.5,
@@ -140,16 +143,6 @@ class Stack:
     def pids(self, *parts: str) -> list[int]:
         return [pid for pid, part in running_for(self.directory).items() if part in parts]
 
-    def launch(self, *arguments: str, log: str, **environment: str) -> subprocess.Popen[bytes]:
-        with (self.directory / f"{log}.log").open("ab") as file:
-            return subprocess.Popen(
-                [sys.executable, "-m", "broker.cli", *arguments],
-                env={**self.environment, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-            )
-
     def connect(self, url: str, token: str) -> Client:
         self._clients.append(Client(url, token))
         return self._clients[-1]
@@ -185,8 +178,15 @@ class Dev(Stack):
 
     def start(self) -> Client:
         """Returns when the API of this run is ready."""
-        command = ("dev", "--data-dir", str(self.directory), "--port", "0")
-        self.process = self.launch(*command, log="dev")
+        command = ["dev", "--data-dir", str(self.directory), "--port", "0"]
+        with (self.directory / "dev.log").open("ab") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "broker.cli", *command],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
         facts = wait_until(self._facts, READY_WITHIN_S, "broker dev is ready")
         return self.connect(facts["url"], facts["token"])
 
@@ -221,7 +221,7 @@ class Parts(Stack):
             "BROKER_LISTEN_PORT": str(self.port),
             "BROKER_INSTANCE": backends[0].instance,
         }
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, Command] = {}
         self._stores: list[Store] = []
 
     def __enter__(self) -> Self:
@@ -244,6 +244,18 @@ class Parts(Stack):
 
         wanted = NewToken(subject="ana", project="vision", scopes=frozenset(Scope) - {Scope.JOBS_ACT_AS})
         return build(self.settings, lambda hint: None, self.store).tokens.create(wanted)[0]
+
+    def launch(self, *words: str, log: str, **environment: str) -> Command:
+        file = self.directory / f"{log}.log"
+        return Command(words, {**self.environment, **environment}, file, file)
+
+    def command_line(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        """``broker`` as a user with a token calls it."""
+        user = {"BROKER_URL": f"http://127.0.0.1:{self.port}", "BROKER_TOKEN": self.token}
+        with tempfile.TemporaryDirectory(dir=self.directory) as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            code = Command(words, {**self.environment, **user}, out, err).wait(COMMAND_WITHIN_S)
+            return subprocess.CompletedProcess(words, code, out.read_bytes(), err.read_bytes())
 
     def client(self) -> Client:
         return self.connect(f"http://127.0.0.1:{self.port}", self.token)

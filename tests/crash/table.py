@@ -6,8 +6,6 @@ not.  Both go on until the jobs are over; then the backend's own ledger says wha
 
 from __future__ import annotations
 
-import multiprocessing
-import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from broker.store import open_store
 from broker.wiring import build, store_options
 from tests.crash.process import Orders, main
 from tests.crash.scenarios import PASSED_BY, SCENARIOS, Scenario
+from tests.forks import CHILDREN, fork_server
 from tests.helpers import wait_until
 from tests.kit import ANA, settings_for
 
@@ -33,8 +32,6 @@ MODES = ("kill", "exception", f"delay{DELAY_S}")
 # "nothing is stuck longer than a sweep, a lease and the settle time together", and what two busy cores cost
 SLACK_S = 6.0
 AT_ONCE = 5
-# multiprocessing looks through its children at each start, and trips over one that is closed meanwhile.
-CHILDREN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,7 @@ def cases(without: set[str]) -> list[Case]:
 
 
 def run_table(ground: Ground, url: str, folder: Path, wanted: list[Case]) -> list[Result]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.crash.process", "adapters.fake.adapter", "adapters.local.adapter"])
+    context = fork_server()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda case: _Run(ground, url, folder, case, context).result(), wanted))
 

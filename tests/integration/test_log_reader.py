@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -104,15 +102,6 @@ def followed(parts, job_id):
     return "".join(json.loads(data)["data"] for name, _, data in events if name == "log").encode()
 
 
-def command_line(parts, *words):
-    environ = {
-        **parts.environment,
-        "BROKER_URL": f"http://127.0.0.1:{parts.port}",
-        "BROKER_TOKEN": parts.token,
-    }
-    return subprocess.run([sys.executable, "-m", "broker.cli", *words], env=environ, capture_output=True)
-
-
 def test_pages_streams_client_and_command_line_are_as_if_the_api_saw_the_file(parts, tmp_path):
     parts.start("controller")
     start_readers(parts, "worker", "worker-2")
@@ -121,7 +110,7 @@ def test_pages_streams_client_and_command_line_are_as_if_the_api_saw_the_file(pa
 
     with ThreadPoolExecutor(12) as pool:
         streams = [pool.submit(followed, parts, job_id) for _ in range(10)]
-        shown = pool.submit(command_line, parts, "logs", "-f", job_id)
+        shown = pool.submit(parts.command_line, "logs", "-f", job_id)
         wait_until(
             lambda: page(parts, job_id, tail_bytes=30)["data"].endswith(f"Zeile {LINES - 1}, größer\n"),
             PATIENCE_S,
@@ -152,7 +141,7 @@ def test_without_a_reader_the_api_says_so_at_once_and_never_gives_an_empty_log(p
     assert (refused.value.status, refused.value.code) == (503, "log_reader_unavailable")
     assert refused.value.problem["retryable"]
     assert "broker worker --name login" in str(refused.value)
-    checked = command_line(parts, "backends", "check", "local")
+    checked = parts.command_line("backends", "check", "local")
     assert checked.returncode == 1
     assert b"the log reader login is not there" in checked.stdout
     parts.client().cancel(job_id)
@@ -161,7 +150,9 @@ def test_without_a_reader_the_api_says_so_at_once_and_never_gives_an_empty_log(p
 def test_a_reader_that_is_asked_to_stop_is_gone_at_once(parts):
     parts.start("controller")
     start_readers(parts, "worker")
-    assert command_line(parts, "worker", "--check", "--name", "login").returncode == 0
+    # It reads logs before it takes its first message.
+    check = ("worker", "--check", "--name", "login")
+    wait_until(lambda: parts.command_line(*check).returncode == 0, PATIENCE_S, "it does its work")
 
     assert parts.end("worker") == {"worker": 0}
 

@@ -7,6 +7,7 @@ compose file, the agent of the local backend) is started as anybody starts it, a
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -83,6 +84,7 @@ class Command:
 
 
 def _main(words: tuple[str, ...], environment: dict[str, str], mark: str, out: str, err: str) -> None:
+    gc.freeze()  # what was imported stays for ever
     os.environ.clear()
     os.environ.update(environment)
     to_append = os.O_WRONLY | os.O_CREAT | os.O_APPEND

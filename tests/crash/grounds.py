@@ -6,10 +6,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from adapters.local.daemon import stop_everything
+from adapters.local import daemon
+from adapters.local.adapter import LocalAdapter
+from adapters.local.paths import Home
 from broker.settings import ConfiguredBackend
 from tests.crash.table import SETTLE_S, Case
 from tests.fakes import INSTANCE, Fake
+from tests.helpers import wait_until
+
+STARTS_WITHIN_S = 60.0
 
 
 class FakeGround:
@@ -63,17 +68,21 @@ class LocalGround:
     """One agent for all cases; each process that starts leaves a line in a file named after its job."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._ledger = folder / "ledger"
+        self._config = ConfiguredBackend(
+            name="local",
+            type="local",
+            instance=INSTANCE,
+            data_dir=str(folder / "local"),
+            options={"settle_s": SETTLE_S, "cpus": 200, "grace_s": 1.0},
+        )
+        local = LocalAdapter(self._config)
+        home = Home(self._config.data_dir)
+        # The first cases would wait for its imports, and have no time for that.
+        wait_until(lambda: daemon.ensure(home, local.options), STARTS_WITHIN_S, "the agent runs")
 
     def begin(self, case: Case) -> tuple[ConfiguredBackend, ...]:
-        options = {"settle_s": SETTLE_S, "cpus": 200, "grace_s": 1.0}
-        data_dir = str(self._folder / "local")
-        return (
-            ConfiguredBackend(
-                name="local", type="local", instance=INSTANCE, data_dir=data_dir, options=options
-            ),
-        )
+        return (self._config,)
 
     def environment(self, case: Case) -> dict[str, str]:
         return {"LEDGER": str(self._ledger)}
@@ -93,4 +102,4 @@ class LocalGround:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        stop_everything(str(self._folder / "local"))
+        daemon.stop_everything(self._config.data_dir)

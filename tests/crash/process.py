@@ -5,6 +5,7 @@ It stands for API, worker and controller at once, so that any of their effects c
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from broker.wiring import build, store_options
 from tests.crash.scenarios import SCENARIOS
 from tests.kit import ANA
 
-PAUSE_S = 0.01
+PAUSE_S = 0.03  # a dozen processes share two cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Orders:
 
 
 def main(orders: Orders) -> None:
+    gc.freeze()  # what the fork server imported stays for ever
     logging.disable(logging.CRITICAL)
     hints: list[str] = []
     store = open_store(

@@ -31,7 +31,8 @@ DELAY_S = 2 * LEASE_S
 MODES = ("kill", "exception", f"delay{DELAY_S}")
 # "nothing is stuck longer than a sweep, a lease and the settle time together", and what two busy cores cost
 SLACK_S = 6.0
-AT_ONCE = 5
+AT_ONCE = 6
+PROBE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Case:
     @property
     def scenario(self) -> Scenario:
         return SCENARIOS[self.scenario_name or PASSED_BY.get(self.point, "run")]
+
+    @property
+    def delay_s(self) -> float:
+        return float(self.mode.removeprefix("delay")) if self.mode.startswith("delay") else 0.0
 
     def __str__(self) -> str:
         return "-".join(filter(None, (self.point, self.mode, self.scenario_name, self.mutant)))
@@ -116,7 +121,7 @@ class _Run:
         finally:
             self.orders.stop_file.touch()
             for process in processes:
-                process.join(DELAY_S + 5)
+                process.join(self.case.delay_s + 5)
                 process.kill()
                 process.join()
                 with CHILDREN:
@@ -138,12 +143,12 @@ class _Run:
             return self.passed.exists()
 
         try:
-            wait_until(passed, 20, f"{self.case} is passed")
+            wait_until(passed, 20, f"{self.case} is passed", PROBE_S)
         except AssertionError as error:
             return [str(error)]
         passed_at = time.monotonic()
         processes.append(self._process(self.orders))
-        delay_s = DELAY_S if self.case.mode.startswith("delay") else 0.0
+        delay_s = self.case.delay_s
         allowed_s = delay_s + 3 * (SWEEP_S + LEASE_S + SETTLE_S) + SLACK_S
 
         def over() -> bool:
@@ -153,7 +158,7 @@ class _Run:
             return bool(ids) and forgotten and self.case.scenario.is_over(broker, ids)
 
         try:
-            wait_until(over, allowed_s, f"{self.case} ends")
+            wait_until(over, allowed_s, f"{self.case} ends", PROBE_S)
             # What was held up comes back only now, and must not start anything either.
             wait_until(lambda: time.monotonic() > passed_at + delay_s + self.case.scenario.afterwards_s, 10)
         except AssertionError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import re
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from broker.embedded.server import EmbeddedServer
@@ -18,6 +20,11 @@ from tests.real.kubernetes.layout import SERVICES
 from tests.real.kubernetes.leftovers import BRIDGE
 
 pytest_plugins = ["tests.real.kubernetes.fixtures"]
+
+# A shared machine may stop for a moment, and examples are not kept.  CI runs the deep one as well.
+settings.register_profile("quick", deadline=None, database=None, max_examples=40)
+settings.register_profile("deep", deadline=None, database=None, max_examples=300)
+settings.load_profile("quick")
 
 
 def only_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
@@ -36,6 +43,12 @@ def is_here(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 def pytest_configure() -> None:
     sys.addaudithook(only_this_machine)  # a hook cannot be patched away by a library
+    gc.disable()  # nothing becomes garbage while thousands of tests are collected
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # and what was collected and imported stays to the end
+    gc.enable()
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:

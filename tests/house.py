@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,18 +29,28 @@ class Source:
     def at(self, node: ast.stmt | ast.expr) -> str:
         return f"{self.name}:{node.lineno} {getattr(node, 'name', '')}".rstrip()
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All of them; a walk through everything takes a second, and each rule would need its own."""
+        return tuple(ast.walk(self.tree))
+
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-        return (node for node in ast.walk(self.tree) if isinstance(node, FUNCTION))
+        return (node for node in self.nodes if isinstance(node, FUNCTION))
 
     def classes(self) -> Iterator[ast.ClassDef]:
-        return (node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef))
+        return (node for node in self.nodes if isinstance(node, ast.ClassDef))
 
 
 @cache
 def sources(*folders: str) -> tuple[Source, ...]:
     """The Python files below the folders."""
-    paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
-    return tuple(Source(path, text := path.read_text(), ast.parse(text)) for path in paths)
+    return tuple(parsed(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
+
+
+@cache
+def parsed(path: Path) -> Source:
+    text = path.read_text()
+    return Source(path, text, ast.parse(text))
 
 
 def ours() -> tuple[Source, ...]:
@@ -86,7 +96,7 @@ def decorators(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str
 
 
 def calls(source: Source, name: str) -> Iterator[ast.Call]:
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Call) and name in (
             getattr(node.func, "attr", ""),
             getattr(node.func, "id", ""),

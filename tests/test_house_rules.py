@@ -22,6 +22,8 @@ from broker.web.openapi import document
 from tests import house
 from tests.house import ROOT
 
+pytestmark = pytest.mark.xdist_group("house")  # they read every file, which one process does once
+
 LONGEST_FUNCTION, LONGEST_VIEW, LONGEST_TASK = 40, 15, 8
 LONGEST_MODULE, LONGEST_CLASS = 350, 250
 MOST_PARAMETERS = 6  # complexity: ruff's C901, in pyproject.toml
@@ -112,7 +114,7 @@ def test_only_an_outermost_loop_catches_everything():
     silent = [
         source.at(handler)
         for source in house.ours()
-        for handler in house.ast.walk(source.tree)
+        for handler in source.nodes
         if isinstance(handler, house.ast.ExceptHandler)
         and getattr(handler.type, "id", "BaseException" if handler.type is None else "") == "Exception"
         and not any(word in house.ast.unparse(handler) for word in ("log.exception", "raise"))

@@ -23,6 +23,7 @@ from tests.helpers import wait_until
 ROOT = Path(__file__).parents[2]
 PASSWORD = "only-for-this-test"
 OURS = ("api", "worker", "controller")
+together = pytest.mark.xdist_group("compose")  # they take long: groups are begun first
 SETTINGS = """
 instance = "compos"
 allow_shared_local = true
@@ -176,13 +177,14 @@ def containers(tmp_path):
 
 @pytest.mark.process
 @pytest.mark.timeout(240)
+@together
 def test_its_services_run_a_job_and_stop_in_time(containers):
     containers.up("redis")
     wait_until(lambda: is_open(containers.redis_port))
     for name in OURS:
         containers.up(name)
     for name in OURS:
-        wait_until(lambda name=name: containers.is_healthy(name), 90.0, f"{name} is healthy")
+        wait_until(lambda name=name: containers.is_healthy(name), 90.0, f"{name} is healthy", probe_s=0.5)
     token = containers.run("api", "broker", "token", "create", "alice", "--project", "vision")
 
     with Client(f"http://127.0.0.1:{containers.api_port}", token) as client:
@@ -198,6 +200,7 @@ def test_its_services_run_a_job_and_stop_in_time(containers):
 
 
 @pytest.mark.process
+@together
 def test_without_the_password_nobody_gets_in(containers):
     containers.up("redis")
     wait_until(lambda: is_open(containers.redis_port))

@@ -209,7 +209,7 @@ def good_token(settings: Settings, secret: str | None) -> str:
     """``secret`` while it is good, else a new one for the user who runs this, which is kept."""
     from broker.wiring import build  # here, so that a settings fault is shown without importing everything
 
-    tokens: Tokens = build(settings).tokens
+    tokens: Tokens = build(settings, publish=lambda hint: None).tokens  # nothing is hinted, so no Celery
     with suppress(Unauthenticated):
         if secret is not None:
             tokens.check(secret)

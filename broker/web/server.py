@@ -58,6 +58,7 @@ def run_api(settings: Settings) -> None:
     directory = tempfile.mkdtemp(prefix=f"{METRICS_PREFIX}{arbiter}-")
     os.environ[METRICS_DIR] = directory  # before prometheus-client is loaded, which decides by it
     try:
+        import_what_serves()
         Server(lambda: make_app(settings), options_for(settings)).run()
     finally:
         if os.getpid() == arbiter:
@@ -72,8 +73,14 @@ def forget_the_dead(parent: Path) -> None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def import_what_serves() -> None:
+    """Before the fork: it is done once, and its memory is shared, however many processes serve."""
+    from broker import tasks, wiring  # noqa: F401
+    from broker.web import app  # noqa: F401
+
+
 def make_app(settings: Settings) -> Flask:
-    from broker import wiring  # names every adapter, so it is loaded by the processes that need it
+    from broker import wiring  # not above: see ``METRICS_DIR``
     from broker.web import create_app
 
     return create_app(wiring.build(settings), settings)

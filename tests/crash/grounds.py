@@ -78,6 +78,7 @@ class LocalGround:
         )
         local = LocalAdapter(self._config)
         home = Home(self._config.data_dir)
+        daemon.tell_options(home, local.options)
         # The first cases would wait for its imports, and have no time for that.
         wait_until(lambda: daemon.ensure(home, local.options), STARTS_WITHIN_S, "the agent runs")
 

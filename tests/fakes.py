@@ -12,8 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from typing import Any
 from adapters.fake.adapter import FakeAdapter
 from adapters.fake.ledger import read_ledger
 from broker.settings import ConfiguredBackend
+from tests.forks import Forked, start_fake
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTANCE = "test"
@@ -139,16 +138,13 @@ class Fake:
         self.socket = self._short / "socket"
         self.faults = Faults(self.control)
         self._options = options
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Forked | None = None
 
     def start(self) -> None:
         arguments = ["--socket", str(self.socket), "--ledger", str(self.ledger_file)]
         for name, value in self._options.items():
             arguments += [f"--{name.replace('_', '-')}", str(value)]
-        command = [sys.executable, "-m", "adapters.fake.server", *arguments]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n", "the fake did not start"
+        self._process = start_fake(*arguments)
 
     def kill(self) -> None:
         """As by SIGKILL; what it had accepted stands in its ledger."""
@@ -156,8 +152,6 @@ class Fake:
             return
         self._process.kill()
         self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
         self._process = None
 
     def restart(self) -> None:

@@ -1,4 +1,4 @@
-"""Commands of the broker as processes of their own that need not import it again.
+"""Commands of the broker, and fake backends, as processes of their own that need not import them again.
 
 A server that has imported it once forks each of them: a new interpreter spends more on its imports than most
 tests spend on all they do.  What is tested from the first byte on (``broker dev``, the services of the
@@ -14,14 +14,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 # Not broker.web: the library of figures decides when it is imported whether it counts for several processes.
 IMPORTED = (
     "tests.crash.process",
     "adapters.fake.adapter",
+    "adapters.fake.server",
     "adapters.local.adapter",
     "broker.cli.logs",
     "broker.cli.main",
@@ -51,14 +54,11 @@ def fork_server() -> ForkServerContext:
     return context
 
 
-class Command:
-    """``broker`` with these words, as far as tests need ``subprocess.Popen``."""
+class Forked:
+    """A function in a process of its own, as far as tests need ``subprocess.Popen``."""
 
-    def __init__(self, words: tuple[str, ...], environment: Mapping[str, str], out: Path, err: Path) -> None:
-        # Its input names its directory, by which ``running_for`` finds it.
-        (mark := out.with_name("input")).touch()
-        arguments = (words, dict(environment), str(mark), str(out), str(err))
-        self._process = fork_server().Process(target=_main, args=arguments, daemon=True)
+    def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._process = fork_server().Process(target=function, args=arguments, daemon=True)
         with CHILDREN:
             self._process.start()
         self.pid = int(self._process.pid or 0)
@@ -69,7 +69,7 @@ class Command:
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
         if (code := self.poll()) is None:
-            raise subprocess.TimeoutExpired("broker", timeout or 0.0)
+            raise subprocess.TimeoutExpired("a fork", timeout or 0.0)
         return code
 
     def send_signal(self, number: int) -> None:
@@ -81,6 +81,18 @@ class Command:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+# ---- the broker --------------------------------------------------------------------------------------
+
+
+class Command(Forked):
+    """``broker`` with these words; what it writes is appended to the files."""
+
+    def __init__(self, words: tuple[str, ...], environment: Mapping[str, str], out: Path, err: Path) -> None:
+        # Its input names its directory, by which ``running_for`` finds it.
+        (mark := out.with_name("input")).touch()
+        super().__init__(_main, words, dict(environment), str(mark), str(out), str(err))
 
 
 def _main(words: tuple[str, ...], environment: dict[str, str], mark: str, out: str, err: str) -> None:
@@ -96,3 +108,27 @@ def _main(words: tuple[str, ...], environment: dict[str, str], mark: str, out: s
     from broker.cli.main import main
 
     main(prog_name="broker")
+
+
+# ---- the fake backend ----------------------------------------------------------------------------------
+
+
+def start_fake(*arguments: str) -> Forked:
+    """Returns when it answers."""
+    ready, says = fork_server().Pipe(duplex=False)
+    with ready, says:
+        fake = Forked(_fake, arguments, says)
+        says.close()  # or nobody would see that it has died
+        with open(ready.fileno(), "rb", closefd=False) as printed:
+            assert printed.readline() == b"ready\n", "the fake did not start"
+    return fake
+
+
+def _fake(arguments: tuple[str, ...], says: Connection) -> None:
+    gc.freeze()
+    os.dup2(says.fileno(), 1)
+    says.close()
+    sys.argv = ["fake", *arguments]
+    from adapters.fake.server import main
+
+    main()

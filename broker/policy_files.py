@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from api_spec.errors import InvalidConfiguration
@@ -13,12 +14,17 @@ from policies.rules import Policy
 def policy_at(path: Path | None) -> Policy:
     """None: the policy that ships with the broker.  Raises ``InvalidConfiguration``."""
     if path is None:
-        return policy_from(default_policy_text(), "default.yaml")
+        return default_policy()
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfiguration(f"the policy {path} cannot be read: {error}") from error
     return policy_from(text, str(path))
+
+
+@cache
+def default_policy() -> Policy:
+    return policy_from(default_policy_text(), "default.yaml")
 
 
 def policy_from(text: str, source: str) -> Policy:

@@ -8,6 +8,7 @@ import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -31,6 +32,7 @@ ADAPTERS = {
 }
 
 
+@cache  # it looks through every package that is installed
 def adapter_class(kind: str) -> Callable[[BackendConfig], Adapter]:
     for entry in entry_points(group="workload_broker.adapters", name=kind):
         found: Callable[[BackendConfig], Adapter] = entry.load()

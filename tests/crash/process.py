@@ -14,11 +14,16 @@ from pathlib import Path
 
 from broker.lifecycle import points, submit
 from broker.lifecycle.broker import Broker
+from broker.policy_files import policy_at
 from broker.settings import Settings
 from broker.store import open_store
-from broker.wiring import build, store_options
+from broker.wiring import adapter_class, build, store_options
 from tests.crash.scenarios import SCENARIOS
 from tests.kit import ANA
+
+for kind in ("fake", "local"):  # once, before the forks
+    adapter_class(kind)
+policy_at(None)
 
 PAUSE_S = 0.03  # a dozen processes share two cores
 

@@ -12,6 +12,7 @@ whatever runs for their directory in /proc, and leave nothing of it behind.
 from __future__ import annotations
 
 import functools
+import http.client
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -268,8 +269,11 @@ class Parts(Stack):
             wait_until(self.is_ready, READY_WITHIN_S, "the API is ready")
 
     def is_ready(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
+        """A port is open earlier; a server that is told to stop before it serves does not hear it in time."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        with suppress(OSError, http.client.HTTPException), closing(connection):
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == http.HTTPStatus.OK
         return False
 
     def kill(self, *names: str) -> None:

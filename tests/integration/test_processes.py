@@ -4,6 +4,7 @@ to, and go on when Redis comes back."""
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections import Counter
@@ -23,6 +24,7 @@ from tests.stack import Parts
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240), pytest.mark.xdist_group("processes")]
 PATIENCE_S = 120.0  # the machine may be busy with other tests
 RESUMES_WITHIN_S = 10.0
+REQUESTS = 40
 BACKENDS = ("fake", "other")
 
 
@@ -145,6 +147,20 @@ def test_an_api_that_is_asked_to_stop_has_kept_all_that_it_accepted(parts):
     assert codes == {"api": 0}
     parts.start("api", "worker", "controller")
     all_complete(parts, accepted)
+
+
+def test_the_figures_of_all_api_processes_are_told_as_one(parts):
+    """Whichever of them is asked: they import what counts before they are forked, and count apart."""
+    parts.end("api")
+    parts.start("api", BROKER_API_PROCESSES="2")
+
+    for _ in range(REQUESTS):  # a connection each, so that both of them serve
+        parts.client().call(Call(method="GET", path="/v1/jobs"))
+    told = parts.client().call(Call(method="GET", path="/metrics")).content.decode()
+    parts.end("api")
+
+    line = r'^broker_http_answers_total\{method="GET",route="/v1/jobs",status="200"\} (\S+)$'
+    assert [float(count) for count in re.findall(line, told, re.M)] == [REQUESTS]
 
 
 def test_a_worker_that_hangs_still_stops_in_time(parts, fake, tmp_path):

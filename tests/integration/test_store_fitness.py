@@ -188,6 +188,11 @@ def test_a_restart_of_a_durable_server_keeps_the_incarnation_and_another_does_no
 # ---- when it is full ---------------------------------------------------------------------------------
 
 
+def ballast(client, mib):
+    """Made by the server: what carries so much to it fills its buffers, which it gives up a little later."""
+    client.setrange("ballast", mib * MIB - 1, b"x")
+
+
 def fill(client, share):
     """Memory is used up to ``share`` of what is allowed."""
     used = int(client.info("memory")["used_memory"])
@@ -199,7 +204,7 @@ def test_at_85_percent_new_jobs_are_refused_and_the_others_go_on(server):
     with opened(own.url) as store:
         world = World(store)
         running, waiting = world.running(), world.accept()
-        client.set("ballast", b"x" * (8 * MIB))
+        ballast(client, 8)
         fill(client, 0.90)
 
         with pytest.raises(StoreUnavailable, match="no new jobs until there is room"):
@@ -215,7 +220,7 @@ def test_at_85_percent_new_jobs_are_refused_and_the_others_go_on(server):
 def test_the_guard_looks_at_what_is_used(server, share, refused):
     own, client = server
     with opened(own.url) as store:
-        client.set("ballast", b"x" * (16 * MIB))
+        ballast(client, 16)
         fill(client, share)
 
         if refused:
@@ -237,7 +242,7 @@ def test_a_write_that_finds_no_memory_leaves_nothing_behind(server):
     with opened(own.url) as store:
         world = World(store)
         before = world.names()
-        client.set("ballast", b"x" * (8 * MIB))
+        ballast(client, 8)
         fill(client, 1.05)
 
         with pytest.raises(StoreUnavailable, match="full"), errors_in_our_words():
@@ -252,7 +257,7 @@ def test_the_broker_refuses_a_submission_while_its_store_is_full(server, tmp_pat
     with running_fake(tmp_path) as fake:
         kit = make_kit(settings_for(own.url, tmp_path, fake.config()), fake)
         job_id = kit.submit(spec())
-        client.set("ballast", b"x" * (8 * MIB))
+        ballast(client, 8)
         fill(client, 0.90)
         kit.store.full = FullGuard(kit.store.client)  # looks once a second at most
 

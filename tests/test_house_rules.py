@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from http import HTTPStatus
 from pathlib import Path
 
@@ -95,6 +96,13 @@ def test_every_module_says_what_it_is_for():
 
 def docstring(source):
     return house.ast.get_docstring(source.tree)
+
+
+def test_no_two_files_of_tests_have_the_same_name():
+    """Those of one name cannot be collected together, and only whoever runs everything finds out."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_tests_wait_for_something_and_never_just_sleep():

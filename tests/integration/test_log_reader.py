@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -148,6 +149,7 @@ def test_without_a_reader_the_api_says_so_at_once_and_never_gives_an_empty_log(p
 
 
 def test_a_reader_that_is_asked_to_stop_is_gone_at_once(parts):
+    parts.store.client.delete(f"wb:alive:worker:{socket.gethostname()}")  # of one that was killed before
     parts.start("controller")
     start_readers(parts, "worker")
     # It reads logs before it takes its first message.

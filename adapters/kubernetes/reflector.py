@@ -192,12 +192,14 @@ class Reflector(Generic[T]):
             self._failures = 0
         if self._failures == 0:
             log.warning("%s", self.fault)
-        longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 10))
+        # A server that has just been started forbids everything until it has read who may do what.
+        most_s = RIGHTS_S if isinstance(error, Forbidden) else LONGEST_PAUSE_S
+        longest_s = min(most_s, FIRST_PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
         pause_s = longest_s * random.uniform(0.5, 1.0)  # noqa: S311 - so that not all come back together
         if isinstance(error, TryLater) and not isinstance(error, Expired):
             pause_s = max(pause_s, error.retry_after_s)
-        self._stop.wait(RIGHTS_S if isinstance(error, Forbidden) else pause_s)
+        self._stop.wait(pause_s)
 
 
 def _version_of(found: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
+from redis.exceptions import NoScriptError
+
 from api_spec.encoding import encode
 from broker.store.connection import Client
 
@@ -18,6 +20,7 @@ class Scripts:
     def __init__(self, client: Client, prefix: str) -> None:
         self.prefix = prefix
         self.watch: Watcher | None = None
+        self._client = client
         folder = resources.files("broker.store") / "scripts"
         common = (folder / "common.lua").read_text()
         self._scripts = {
@@ -29,4 +32,8 @@ class Scripts:
     def run(self, name: str, request: dict[str, Any], *blobs: bytes) -> Any:
         if self.watch:
             self.watch(name)
-        return self._scripts[name](keys=[self.prefix], args=[encode(request), *blobs])
+        script, written = self._scripts[name], encode(request)
+        try:  # what the library does for a script, without its steps before and after
+            return self._client.execute_command("EVALSHA", script.sha, 1, self.prefix, written, *blobs)
+        except NoScriptError:  # a server that has been started since
+            return script(keys=[self.prefix], args=[written, *blobs])

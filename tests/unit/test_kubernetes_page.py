@@ -43,7 +43,8 @@ def test_every_native_option_is_explained():
 def test_every_example_of_a_backend_can_be_used():
     backends = [
         one
-        for text in examples((DOCS / "kubernetes.md").read_text())
+        for name in ("kubernetes.md", "kubernetes-more.md")
+        for text in examples((DOCS / name).read_text())
         for one in tomllib.loads(text)["backends"]
     ]
 

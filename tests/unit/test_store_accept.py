@@ -42,6 +42,14 @@ def test_one_script_writes_job_index_event_and_due_time(world):
     assert world.jobs.parts(job_id).decisions == {0: b"decision"}
 
 
+def test_a_server_that_was_started_since_is_told_the_script_again(world):
+    """It keeps none over a restart."""
+    world.accept()
+    world.store.client.script_flush()
+
+    assert world.read(world.accept()).state is JobState.ACCEPTED
+
+
 def test_a_bundle_with_one_unknown_predecessor_leaves_nothing(world):
     before = world.names()
     good = new_job()

@@ -130,9 +130,6 @@ class Attempts:
                 found += self._listed(space, chosen)
             except Forbidden as error:
                 forbidden = forbidden if cluster.is_gone(self._client, space) else error
-            if JOB_SETS not in self.kinds:  # it may have been sent while the option was on
-                with suppress(NotThere, Forbidden):
-                    found += self._listed(space, chosen, [JOB_SETS])
         if forbidden is not None and not found:
             raise forbidden
         return found

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import Absent, Busy, Found, Rejected
+from adapters.base import Busy, Found, Rejected
 from adapters.kubernetes import capacity, dependents, job_sets, kueue, names, refusals, render
 from adapters.kubernetes.errors import Refused
 from adapters.kubernetes.observations import Bundle, of_job
@@ -494,29 +494,6 @@ def test_a_job_set_is_looked_for_among_jobs_too(server):
 
     assert not server.bodies("POST")
     assert isinstance(adapter.find(MARKER, since=0), Found)
-
-
-JOB_SETS = "/apis/jobset.x-k8s.io/v1alpha2/namespaces/jobs/jobsets"
-NO_JOB_SETS = {
-    "no such API": status(404, "the server could not find the requested resource", "NotFound"),
-    "no right": status(403, "jobsets is forbidden: cannot list", "Forbidden"),
-    "none of it": listed(),
-}
-
-
-@pytest.mark.parametrize("there", [True, False], ids=["sent before", "never sent"])
-@pytest.mark.parametrize("answer", NO_JOB_SETS.values(), ids=NO_JOB_SETS)
-def test_a_job_set_is_found_when_the_option_has_been_turned_off(server, there, answer):
-    """Its answer was lost, and the administrator has changed his mind: it must not be sent twice."""
-    server.says("GET", JOBS, listed())
-    server.says("GET", "/apis/apps/v1/namespaces/jobs/deployments", listed())
-    server.says("GET", JOB_SETS, listed({**job_object(), "kind": "JobSet"}) if there else answer)
-
-    found = server.adapter().find(MARKER, since=0)
-
-    assert isinstance(found, Found if there else Absent)
-    if there:
-        assert found.handle["kind"] == "JobSet"
 
 
 @pytest.mark.parametrize("mark", [names.HELD, names.CANCELLED])

@@ -15,8 +15,18 @@ from typing import Any
 from adapters.base import Rejected
 from adapters.kubernetes import kueue, names
 from adapters.kubernetes.environment import INDEX
-from adapters.kubernetes.names import BROKER, SCRIPT, TASKS, Manifest
+from adapters.kubernetes.names import BROKER, SCRIPT, TASKS, Manifest, member
 from adapters.kubernetes.options import Options
+from adapters.kubernetes.resources import (
+    AUTOSCALERS,
+    BUDGETS,
+    CLAIM_TEMPLATES,
+    DEPLOYMENTS,
+    JOB_SETS,
+    JOBS,
+    SCALED_OBJECTS,
+    SERVICES,
+)
 
 Rule = Any
 FIELDS = frozenset({INDEX, "metadata.name", *(f"metadata.annotations['{one}']" for one in (SCRIPT, TASKS))})
@@ -115,7 +125,35 @@ SERVICE = {
     "clusterIP": only("None"), "publishNotReadyAddresses": truth, "selector": keys(only(names.MARKER)),
     "ports": [{"name": text, "port": number, "targetPort": text}],
 }
+OF_THE_DEPLOYMENT = {"apiVersion": only(DEPLOYMENTS.group), "kind": only(DEPLOYMENTS.kind), "name": text}
+METRIC = {"name": text, "selector": {"matchLabels": texts}}
+TARGET = {"type": text, "averageUtilization": number, "averageValue": text}
+AUTOSCALER = {
+    "scaleTargetRef": OF_THE_DEPLOYMENT, "minReplicas": number, "maxReplicas": number,
+    "metrics": [{
+        "type": text,
+        "resource": {"name": text, "target": TARGET},
+        "pods": {"metric": METRIC, "target": TARGET},
+        "external": {"metric": METRIC, "target": TARGET},
+    }],
+}
+BUDGET = {"maxUnavailable": number, "selector": OURS}
+CLAIM = {"spec": {"devices": {"requests": [{"name": text, "exactly": {
+    "deviceClassName": text, "allocationMode": text, "count": number,
+    "selectors": [{"cel": {"expression": text}}],
+}}]}}}
 # fmt: on
+
+
+def scaled_object(options: Options) -> Rule:
+    """KEDA asks from where it stands, so it asks nobody but the backend's own Prometheus."""
+    asked = {"serverAddress": only(options.prometheus), "query": text, "threshold": text}
+    return {
+        "scaleTargetRef": OF_THE_DEPLOYMENT,
+        "minReplicaCount": number,
+        "maxReplicaCount": number,
+        "triggers": [{"type": only("prometheus"), "metadata": asked}],
+    }
 
 
 def pod(options: Options) -> Rule:
@@ -146,7 +184,8 @@ def pod(options: Options) -> Rule:
     }
 
 
-def roots(options: Options) -> Mapping[str, Rule]:
+def specs(options: Options) -> Mapping[str, Rule]:
+    """Of each kind that there may be."""
     template = {
         "metadata": {"labels": keys(LABELS.__contains__), "annotations": keys(ANNOTATIONS.fullmatch)},
         "spec": pod(options),
@@ -171,7 +210,16 @@ def roots(options: Options) -> Mapping[str, Rule]:
         "ttlSecondsAfterFinished": number,
         "replicatedJobs": [{"name": text, "replicas": number, "template": {"spec": job}}],
     }
-    return {"Job": job, "Deployment": deployment, "JobSet": job_set}
+    return {
+        JOBS.kind: job,
+        DEPLOYMENTS.kind: deployment,
+        JOB_SETS.kind: job_set,
+        SERVICES.kind: SERVICE,
+        AUTOSCALERS.kind: AUTOSCALER,
+        SCALED_OBJECTS.kind: scaled_object(options),
+        BUDGETS.kind: BUDGET,
+        CLAIM_TEMPLATES.kind: CLAIM,
+    }
 
 
 def anything(_: Any) -> bool:
@@ -189,9 +237,11 @@ def check(objects: Sequence[Manifest], namespace: str, options: Options) -> None
         raise Rejected(f"what was rendered has what the broker never sends: {', '.join(found)}")
 
 
-def outside(manifest: Manifest, namespace: str, options: Options) -> list[str]:
+def outside(manifest: Any, namespace: str, options: Options) -> list[str]:
     """Pointers to what is in no row."""
-    kinds = {**roots(options), "Service": SERVICE}
+    known, kind = specs(options), member(manifest, "kind")
+    if not isinstance(kind, str) or kind not in known:
+        return ["/kind"]
     whole = {
         "apiVersion": text,
         "kind": text,
@@ -201,7 +251,7 @@ def outside(manifest: Manifest, namespace: str, options: Options) -> list[str]:
             "labels": keys(LABELS.__contains__),
             "annotations": keys(ANNOTATIONS.fullmatch),
         },
-        "spec": kinds.get(str(manifest.get("kind")), anything),
+        "spec": known[kind],
     }
     return list(_outside(manifest, whole, ""))
 

@@ -235,7 +235,7 @@ class Attempts:
         written = member(root.object, "metadata", "annotations", names.UNFINISHED)
         if not isinstance(written, str):
             return
-        wanted = dependents.written_in(root.marker, written, self._options)
+        wanted = dependents.written_in(root.marker, root.namespace, written, self._options)
         kept = {one["kind"] for one in wanted}
         if root.is_service:  # first: KEDA takes no Deployment that another autoscaler still has
             for resource in dependents.removable(self._options):

@@ -14,9 +14,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from adapters.kubernetes.names import Manifest, rows
+from adapters.kubernetes.names import Manifest
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.resources import AUTOSCALERS, DEPLOYMENTS, SCALED_OBJECTS, Resource
 from api_spec.decisions import Refusal
@@ -146,13 +145,3 @@ def _asked(scale_on: ScaleOn, prometheus: str) -> dict[str, str]:
 
 def _quoted(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def is_rendered(spec: Manifest, options: Options) -> bool:
-    """Of a ScaledObject: it asks nobody but the backend's own Prometheus."""
-    found: list[Any] = [one.get("metadata") for one in rows(spec.get("triggers"))]
-    known = {"serverAddress": options.prometheus}
-    return bool(found) and all(
-        isinstance(one, dict) and set(one) == {"serverAddress", "query", "threshold"} and one | known == one
-        for one in found
-    )

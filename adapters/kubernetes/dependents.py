@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from adapters.kubernetes import autoscaling, names
+from adapters.kubernetes import allowed, names
 from adapters.kubernetes.errors import Refused
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.options import Options
@@ -19,34 +19,24 @@ from adapters.kubernetes.resources import (
 )
 
 DEPENDENTS = {one.kind: one for one in (SERVICES, AUTOSCALERS, SCALED_OBJECTS, BUDGETS, CLAIM_TEMPLATES)}
-KNOWN_MEMBERS = {
-    SERVICES.kind: {"clusterIP", "publishNotReadyAddresses", "selector", "ports"},
-    AUTOSCALERS.kind: {"scaleTargetRef", "minReplicas", "maxReplicas", "metrics"},
-    SCALED_OBJECTS.kind: {"scaleTargetRef", "minReplicaCount", "maxReplicaCount", "triggers"},
-    BUDGETS.kind: {"maxUnavailable", "selector"},
-    CLAIM_TEMPLATES.kind: {"spec"},
-}
-"""Of their specs: what ``render`` writes, and no ``type`` or ``externalIPs``."""
 
 
-def written_in(marker: str, text: str, options: Options) -> list[Manifest]:
+def written_in(marker: str, namespace: str, text: str, options: Options) -> list[Manifest]:
     """What a root object carries may have been edited by whoever may edit it.  Raises ``Refused``."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
     wanted: list[Any] = found if isinstance(found, list) else [None]
-    if not all(_is_ours(one, marker, options) for one in wanted):
+    if not all(_is_ours(one, marker, namespace, options) for one in wanted):
         raise Refused(f"its annotation {names.UNFINISHED} is not what the broker wrote")
     return wanted
 
 
-def _is_ours(one: Any, marker: str, options: Options) -> bool:
-    kind, spec = str(member(one, "kind")), member(one, "spec")
-    known = KNOWN_MEMBERS.get(kind)
-    if not _has_its_name(one, marker) or not isinstance(spec, dict) or known is None:
-        return False
-    return set(spec) <= known and (kind != SCALED_OBJECTS.kind or autoscaling.is_rendered(spec, options))
+def _is_ours(one: Any, marker: str, namespace: str, options: Options) -> bool:
+    """It is one that the broker makes, has nothing that it never sends, and belongs to this attempt."""
+    is_one = member(one, "kind") in DEPENDENTS and isinstance(member(one, "spec"), dict)
+    return is_one and _has_its_name(one, marker) and not allowed.outside(one, namespace, options)
 
 
 def _has_its_name(found: Any, marker: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.base import Rejected
 from adapters.kubernetes import allowed, names, pods
-from api_spec.jobs import Array, Kind, Output, Replicas, Resources, ScaleOn, Service, Volume
+from api_spec.jobs import Array, Kind, Measured, Output, Replicas, Resources, ScaleOn, Service, Volume
 from tests.builders import spec
 from tests.unit.test_kubernetes_render import options, plan
 
@@ -105,14 +105,46 @@ def test_what_the_broker_makes_is_in_the_tables(wanted):
     assert allowed.outside(root, namespace, options()) == []
 
 
-def test_a_service_within_the_cluster_is_all_that_is_made_beside():
-    [service] = [one for one in plan(spec(kind=Kind.INFERENCE, image="a:1", service=SERVICE)).dependents
-                 if one["kind"] == "Service"]  # fmt: skip
-    assert allowed.outside(service, NAMESPACE, options()) == []
+BESIDE = {
+    "Service": ({"type": "NodePort"}, {"externalIPs": ["192.0.2.1"]}, {"clusterIP": "10.0.0.1"}),
+    "HorizontalPodAutoscaler": (
+        {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x"}},
+        {"behavior": {}},
+    ),
+    "PodDisruptionBudget": ({"maxUnavailable": "100%"}, {"selector": {"matchLabels": {"app": "x"}}}),
+    "ScaledObject": (
+        {"triggers": [{"type": "cron", "metadata": {}}]},
+        {"triggers": [{"type": "prometheus", "metadata": {"serverAddress": "http://elsewhere.example"}}]},
+        {"advanced": {}},
+    ),
+    "ResourceClaimTemplate": ({"metadata": {"labels": {"app": "x"}}}, {"spec": {"resourceClassName": "x"}}),
+}
 
-    for more in ({"type": "NodePort"}, {"externalIPs": ["192.0.2.1"]}, {"clusterIP": "10.0.0.1"}):
-        changed = {**service, "spec": {**service["spec"], **more}}
-        assert len(allowed.outside(changed, NAMESPACE, options())) == 1
+
+def beside(kind):
+    """What the broker makes beside its root object, of this kind."""
+    queue = ScaleOn(metric="depth", target=5.0, measured=Measured.EXTERNAL)
+    asleep = Service(port=8000, replicas=Replicas(min=0, max=3), scale_on=queue)
+    service = spec(kind=Kind.INFERENCE, image="a:1", service=asleep if kind == "ScaledObject" else SERVICE)
+    claims = spec(image="a:1", resources=Resources(gpus_per_node=1))
+    given = options(prometheus="http://prometheus:9090", device_class="gpu.example.org")
+    made = plan(claims if kind == "ResourceClaimTemplate" else service, options=given).dependents
+    return next(json.loads(json.dumps(one)) for one in made if one["kind"] == kind), given
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_is_made_beside_has_nothing_more_either(kind):
+    made, given = beside(kind)
+    assert allowed.outside(made, NAMESPACE, given) == []
+
+    for more in BESIDE[kind]:
+        changed = {**made, "spec": {**made["spec"], **more}}
+        assert len(allowed.outside(changed, NAMESPACE, given)) == 1, more
+
+
+@pytest.mark.parametrize("kind", ["Secret", "Pod", "RoleBinding", None, ["Job"]], ids=str)
+def test_no_object_of_another_kind_is_sent(kind):
+    assert allowed.outside({"kind": kind, "metadata": {}, "spec": {}}, NAMESPACE, options()) == ["/kind"]
 
 
 def test_nothing_is_rendered_that_is_not_in_the_tables(monkeypatch):

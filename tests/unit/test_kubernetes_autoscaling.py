@@ -232,15 +232,19 @@ def test_an_update_that_the_cluster_cannot_honour_is_refused(tmp_path):
 # ---- what a root object carries --------------------------------------------------------------------------
 
 
+NAMESPACE = "ml-vision"
+
+
 def carried(**changes):
     [made] = scalers(job(QUEUE, least=0), options=WITH_KEDA)
+    assert made["metadata"]["namespace"] == NAMESPACE
     trigger = {**made["spec"]["triggers"][0]["metadata"], **changes}
     made["spec"]["triggers"][0]["metadata"] = trigger
     return json.dumps([made])
 
 
 def test_what_the_broker_wrote_is_made():
-    assert dependents.written_in(MARKER, carried(), WITH_KEDA)
+    assert dependents.written_in(MARKER, NAMESPACE, carried(), WITH_KEDA)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +253,7 @@ def test_what_the_broker_wrote_is_made():
 def test_an_edited_annotation_has_nobody_else_asked(changes):
     """Whoever may edit Deployments could else let KEDA, which reaches more, ask for them."""
     with pytest.raises(Refused, match="not what the broker wrote"):
-        dependents.written_in(MARKER, carried(**changes), WITH_KEDA)
+        dependents.written_in(MARKER, NAMESPACE, carried(**changes), WITH_KEDA)
 
 
 def test_kedas_objects_are_looked_for_only_where_some_are_made():

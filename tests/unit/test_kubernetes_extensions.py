@@ -207,6 +207,7 @@ def test_the_pods_of_a_job_set_find_each_other():
 
 
 MARKER_OF_PLAN = plan(spec()).root["metadata"]["name"]
+NAMESPACE_OF_PLAN = plan(spec()).namespace
 
 
 def test_neither_a_job_set_nor_its_job_starts_anything_again():
@@ -381,10 +382,13 @@ def test_a_quota_of_devices_that_can_never_hold_it_refuses_it():
 def test_no_other_object_is_made_in_the_place_of_a_template(changes):
     """The annotation is whose who may edit the Job."""
     [template] = plan(spec(resources=GPUS), options=options(**BY_CLAIM)).dependents
-    assert dependents.written_in(MARKER_OF_PLAN, json.dumps([template]), options()) == [template]
+    assert dependents.written_in(MARKER_OF_PLAN, NAMESPACE_OF_PLAN, json.dumps([template]), options()) == [
+        template
+    ]
 
     with pytest.raises(Refused):
-        dependents.written_in(MARKER_OF_PLAN, json.dumps([{**template, **changes}]), options())
+        written = json.dumps([{**template, **changes}])
+        dependents.written_in(MARKER_OF_PLAN, NAMESPACE_OF_PLAN, written, options())
 
 
 # ---- what gets in ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from adapters.base import AttemptRef, Finding, LogPage, LogQuery, Observations
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
+from api_spec.usage import RunUsage
 
 
 @runtime_checkable
@@ -113,19 +114,6 @@ class ReportsUsage(Protocol):
         ``Busy`` where nobody keeps accounts."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunUsage:
-    """Of one attempt, all its tasks together.  ``None``: nobody has measured it."""
-
-    elapsed_s: float | None = None
-    cpu_s: float | None = None  # allocated, in units times seconds, whether it was used or not
-    gpu_s: float | None = None
-    memory_mib_s: float | None = None
-    peak_cpus: float | None = None
-    peak_memory_mib: float | None = None
-    energy_j: float | None = None
-
-
 @runtime_checkable
 class MeasuresRuns(Protocol):
     """It gives a job what that asks for, and some know what it uses of it while it runs."""
@@ -136,6 +124,8 @@ class MeasuresRuns(Protocol):
 
 @runtime_checkable
 class AccountsRuns(Protocol):
+    """Not with ``LosesLogs``: what follows the end of an attempt is one thing for each backend."""
+
     def accounted(self, refs: Collection[AttemptRef]) -> Mapping[str, RunUsage]:
         """Of ended attempts, by marker; one that is not in the accounts yet is left out.  One round trip."""
 

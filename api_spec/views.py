@@ -15,6 +15,7 @@ from api_spec.frozen import quick
 from api_spec.jobs import JobSpec, Kind
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
+from api_spec.usage import RunUsage
 
 T = TypeVar("T")
 
@@ -57,18 +58,9 @@ class AttemptView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UsageView:
-    """Of one attempt, all its tasks together.  ``None``: nobody has measured it, or not yet."""
-
+class UsageView(RunUsage):
     attempt: int
     backend: str
-    elapsed_s: float | None = None
-    cpu_s: float | None = None  # allocated, in units times seconds, whether it was used or not
-    gpu_s: float | None = None
-    memory_mib_s: float | None = None
-    peak_cpus: float | None = None
-    peak_memory_mib: float | None = None
-    energy_j: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

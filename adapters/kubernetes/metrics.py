@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from adapters.base import AttemptRef
-from adapters.extras import RunUsage
 from adapters.kubernetes import names
 from adapters.kubernetes.capacity import quantity
 from adapters.kubernetes.errors import Forbidden, NotThere
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.resources import METRICS
+from api_spec.usage import RunUsage
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client

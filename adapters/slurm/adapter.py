@@ -33,7 +33,7 @@ from adapters.base import (
     Rejected,
     Unsettled,
 )
-from adapters.extras import RunUsage, Usage
+from adapters.extras import Usage
 from adapters.slurm import (
     capacity,
     checks,
@@ -59,6 +59,7 @@ from adapters.slurm.transport import NotKnown, SlurmError, Transport
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
+from api_spec.usage import RunUsage
 
 RECENT_S = 2.0  # how busy the cluster is may be told from a listing that is this old
 EXPLAINED_S = 60.0  # and why a job waits from the one that showed it waiting: a pass may take so long

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from adapters.extras import RunUsage, Usage
+from adapters.extras import Usage
 from adapters.slurm.records import Job
+from api_spec.usage import RunUsage
 
 LONGEST_S = 30 * 86400.0
 """The database is asked by time of submission: what waited and ran for longer than this is left out."""

@@ -118,7 +118,7 @@ def dump_attempt(attempt: AttemptView) -> Document:
 
 
 def dump_usage(usage: UsageView) -> Document:
-    return asdict(usage)
+    return {"attempt": usage.attempt, "backend": usage.backend, **asdict(usage)}
 
 
 def dump_task(task: TaskView) -> Document:

@@ -118,10 +118,11 @@ def backends(context: Context, who: Principal) -> tuple[BackendView, ...]:
     names = tuple(sorted({*context.adapters, *store.names()}))
     can, now = watched(context), context.store.now()
     views = (
-        replace(
-            backend_view(
-                record, context.adapters.get(record.name), store.live_count(record.name), caps_of(record.name)
-            ),
+        backend_view(
+            record,
+            context.adapters.get(record.name),
+            live_jobs=store.live_count(record.name),
+            caps=caps_of(record.name),
             watched=record.is_watched(now) if record.name in can else None,
         )
         for record in store.read_many(names)

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from adapters.base import AttemptRef, BackendError
-from adapters.extras import AccountsRuns, MeasuresRuns, RunUsage
+from adapters.extras import AccountsRuns, MeasuresRuns
 from api_spec.jobs import JobSpec
 from api_spec.schemas import unpack_spec
+from api_spec.usage import RunUsage
 from api_spec.views import UsageView
 from broker.lifecycle.context import Context, log, ref_of
 from broker.store.archive import Parts
@@ -37,12 +38,7 @@ def measure(context: Context, backend: str) -> int:
     if not isinstance(adapter, MeasuresRuns):
         return 0
     live = {job_id: one for job_id, one in context.store.backends.live(backend).items() if one.handle}
-    refs = {
-        job_id: AttemptRef(
-            marker=context.marker(job_id, one.attempt), handle=one.handle, job_id=job_id, number=one.attempt
-        )
-        for job_id, one in live.items()
-    }
+    refs = {job_id: context.ref(job_id, one) for job_id, one in live.items()}
     try:
         seen = adapter.measure(list(refs.values())) if refs else {}
     except BackendError as error:

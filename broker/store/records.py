@@ -119,7 +119,7 @@ class AttemptRecord:
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     task_indices: str | None = None  # None: it is no array
-    usage: Mapping[str, float] = field(default_factory=dict)  # what is known of adapters.extras.RunUsage
+    usage: Mapping[str, float] = field(default_factory=dict)  # what is known of its RunUsage
 
 
 def _json(text: str) -> Any:

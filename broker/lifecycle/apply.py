@@ -33,10 +33,6 @@ class Writer:
         self.adapter = context.adapter(backend)
         self.store = context.store
 
-    def ref(self, job_id: str, entry: Live) -> AttemptRef:
-        marker = self.context.marker(job_id, entry.attempt)
-        return AttemptRef(marker=marker, handle=entry.handle, job_id=job_id, number=entry.attempt)
-
     def apply(self, job_id: str, entry: Live, observation: Observation) -> Written | None:
         """None: there was nothing to write, or it cannot be."""
         if observation.unfinished and isinstance(self.adapter, Completes):

@@ -13,6 +13,7 @@ from broker.blobs import Blobs, Nowhere
 from broker.lifecycle.points import point
 from broker.settings import Settings
 from broker.store import Store
+from broker.store.changes import Live
 from broker.store.records import AttemptRecord, JobRecord
 from policies.rules import Policy
 
@@ -55,6 +56,12 @@ class Context:
 
     def marker(self, job_id: str, number: int) -> str:
         return marker(self.settings.instance, job_id, number)
+
+    def ref(self, job_id: str, live: Live) -> AttemptRef:
+        """Of a live attempt, without a look at its job: where it is, and no more."""
+        return AttemptRef(
+            marker=self.marker(job_id, live.attempt), handle=live.handle, job_id=job_id, number=live.attempt
+        )
 
 
 def ref_of(record: JobRecord, attempt: AttemptRecord) -> AttemptRef:

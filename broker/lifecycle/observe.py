@@ -12,7 +12,7 @@ from broker.lifecycle import kept_logs
 from broker.lifecycle.apply import Writer
 from broker.lifecycle.context import Context, log
 from broker.lifecycle.health import answered, failed
-from broker.lifecycle.keeping import Kept, kept
+from broker.lifecycle.keeping import kept
 from broker.lifecycle.points import point
 from broker.lifecycle.progress import lost
 from broker.store.changes import Live
@@ -41,21 +41,13 @@ def observe(context: Context, backend: str) -> int:
     return written
 
 
-class _Pass:
-    def __init__(self, context: Context, backend: str, lease: Kept) -> None:
-        self.context = context
-        self.backend = backend
-        self.lease = lease
-        self.adapter = context.adapter(backend)
-        self.store = context.store
-        self.writer = Writer(context, backend, lease)
-
+class _Pass(Writer):
     def run(self) -> int:
         began, worked, asked = self.store.now(), time.thread_time(), time.monotonic()
         # An attempt without a handle is an unconfirmed submission: the dispatcher's, with its settle time.
         # Read before the backend is asked: what is submitted later is not absent, only newer than the pass.
         live = {id_: entry for id_, entry in self.store.backends.live(self.backend).items() if entry.handle}
-        refs = {job_id: self.writer.ref(job_id, entry) for job_id, entry in live.items()}
+        refs = {job_id: self.context.ref(job_id, entry) for job_id, entry in live.items()}
         try:
             seen = self.adapter.observe(list(refs.values()))
         except BackendError as error:
@@ -89,15 +81,13 @@ class _Pass:
     def _rest(self, seconds: float, watched_s: float | None = None) -> None:
         """``watched_s``: as long as a watch tells what changes."""
         now = self.store.now()
-        rests = {"observe_at": seconds, "observe_watched_at": watched_s or seconds}
-        self.store.backends.postpone_all(
-            self.backend, {name: int((now + rest_s) * 1000) for name, rest_s in rests.items()}
-        )
+        at_ms, watched_at_ms = (int((now + one) * 1000) for one in (seconds, watched_s or seconds))
+        self.store.backends.rest(self.backend, at_ms, watched_at_ms)
 
     def _look(self, job_id: str, entry: Live, ref: AttemptRef, seen: Observations) -> int:
         observation = seen.found.get(ref.marker)
         if observation is not None:
-            return int(self.writer.apply(job_id, entry, observation) is Written.OK)
+            return int(self.apply(job_id, entry, observation) is Written.OK)
         return self._investigate(job_id, entry) if seen.complete else 0
 
     def _investigate(self, job_id: str, entry: Live) -> int:
@@ -113,7 +103,7 @@ class _Pass:
             point("looked_up")
         if isinstance(answer, Absent):
             point("absence_proven")
-            return int(self.writer.apply(job_id, entry, lost(attempt.marker)) is Written.OK)
+            return int(self.apply(job_id, entry, lost(attempt.marker)) is Written.OK)
         if isinstance(answer, Found) and dict(answer.handle) != dict(entry.handle or {}):
             log.warning("%s is now known as %s", attempt.marker, dict(answer.handle))
         return 0

@@ -9,13 +9,11 @@ from typing import Any
 from adapters.base import Adapter
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
-from api_spec.states import FINAL, JobState
+from api_spec.states import AT_A_BACKEND, FINAL, JobState
 from api_spec.views import AttemptView, BackendView, Caps, JobSummary, JobView, ServiceView, TaskView
 from broker.lifecycle.tasks import TaskRow
 from broker.store.backends import BackendRecord
 from broker.store.records import AttemptRecord, JobRecord
-
-AT_A_BACKEND = (JobState.QUEUED, JobState.RUNNING)
 
 
 def job_view(record: JobRecord, spec: JobSpec, backend: BackendRecord | None = None) -> JobView:
@@ -129,7 +127,9 @@ def task_view(row: TaskRow, job: JobRecord, asked: str | None = None) -> TaskVie
     )
 
 
-def backend_view(record: BackendRecord, adapter: Adapter | None, live_jobs: int, caps: Caps) -> BackendView:
+def backend_view(
+    record: BackendRecord, adapter: Adapter | None, *, live_jobs: int, caps: Caps, watched: bool | None
+) -> BackendView:
     """``adapter`` None: taken out of the configuration; its live jobs are kept."""
     removed = "it was taken out of the configuration; its jobs are kept as they were last seen"
     return BackendView(
@@ -146,6 +146,7 @@ def backend_view(record: BackendRecord, adapter: Adapter | None, live_jobs: int,
         caps=caps if adapter else None,
         inventory=record.inventory,
         load=record.load,
+        watched=watched,
     )
 
 

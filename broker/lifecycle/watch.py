@@ -53,14 +53,10 @@ def watch(context: Context, backend: str, stop: threading.Event) -> bool:
     return True
 
 
-class _Watching:
+class _Watching(Writer):
     def __init__(self, context: Context, backend: str, lease: Kept, told: Watch) -> None:
-        self.context = context
-        self.backend = backend
-        self.lease = lease
+        super().__init__(context, backend, lease)
         self.told = told
-        self.store = context.store
-        self.writer = Writer(context, backend, lease)
         self._answered: tuple[float, bool | None] = (0.0, None)  # when, and whether it answers for all
 
     def run(self, stop: threading.Event) -> None:
@@ -71,7 +67,7 @@ class _Watching:
                 for start in range(0, len(changed), AT_ONCE):
                     if stop.is_set() or self.lease.lost:
                         return
-                    self._write(changed[start : start + AT_ONCE])
+                    self._look_at(changed[start : start + AT_ONCE])
                     if self._answered[1]:
                         self._answer(fault)
                 self._answer(fault)
@@ -99,12 +95,12 @@ class _Watching:
             log.warning("the watch of %s is broken: %s", self.backend, fault)
             self.store.count("watch_failures")
 
-    def _write(self, markers: Sequence[str]) -> None:
+    def _look_at(self, markers: Sequence[str]) -> None:
         live = self._live(markers)
         refs: dict[str, AttemptRef] = {}
         for job_id, entry in live.items():
             if entry.handle:  # as in a pass: without one it is the dispatcher's
-                refs[job_id] = self.writer.ref(job_id, entry)
+                refs[job_id] = self.context.ref(job_id, entry)
             else:
                 self.told.again([self.context.marker(job_id, entry.attempt)], AGAIN_S)
         if not refs:
@@ -116,7 +112,7 @@ class _Watching:
             observation = seen.found.get(ref.marker)
             if observation is None:
                 continue
-            written = self.writer.apply(job_id, live[job_id], observation)
+            written = self.apply(job_id, live[job_id], observation)
             if self.lease.lost:
                 return
             if written not in (None, Written.OK):

@@ -78,9 +78,10 @@ class Backends:
         """``field_name``: observe_at or refresh_at."""
         self.client.hset(self._key(name), field_name, str(at_ms))
 
-    def postpone_all(self, name: str, times: Mapping[str, int]) -> None:
-        """The same of several; ``observe_watched_at`` is that of a backend whose watch tells what changes."""
-        self.client.hset(self._key(name), mapping={field: str(at_ms) for field, at_ms in times.items()})
+    def rest(self, name: str, at_ms: int, watched_at_ms: int) -> None:
+        """The next pass comes then, or later while a watch tells what changes there."""
+        times = {"observe_at": str(at_ms), "observe_watched_at": str(watched_at_ms)}
+        self.client.hset(self._key(name), mapping=times)
 
     def watched(self, name: str, until_ms: int) -> None:
         """Until then its watch answers for it that no change goes unnoticed; 0: it does not any more."""

@@ -1,4 +1,7 @@
-"""Attempts whose logs are to be kept before they go, by backend: ``<job>.<attempt>``, and when it is due."""
+"""What follows the end of an attempt: its log is kept before it goes, or the accounts are asked for it.
+
+By backend, each of which does one of the two: ``<job>.<attempt>``, and when it is due.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ KEYS: tuple[Key, ...] = (
     Key("slots:<name>",        "zset",   OWN,        "holder -> until when it may work"),
     Key("alive:<name>",        "zset",   OWN,        "<role>:<host>: pid -> until when it is alive"),
     Key("asks:<name>",         "list",   OWN,        "a backend: questions to its log readers; seconds"),
-    Key("keeps:<name>",        "zset",   WHEN_EMPTY, "a backend: <job>.<attempt> -> when to keep its log"),
+    Key("keeps:<name>",        "zset",   WHEN_EMPTY, "a backend: <job>.<attempt> -> keep log or account"),
     Key("hint:<name>",         "string", OWN,        "a Celery message is outstanding"),
     Key("token:<name>",        "hash",   OWN,        "the record of a bearer token"),
     Key("tokens",              "hash",   WHEN_EMPTY, "token id -> digest of its secret"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from adapters.base import Busy
-from adapters.extras import RunUsage
+from adapters.extras import AccountsRuns, LosesLogs
 from adapters.fake.adapter import FakeAdapter
 from api_spec.errors import NotFound
 from api_spec.jobs import Resources
 from api_spec.states import JobState
+from api_spec.usage import RunUsage
 from broker.lifecycle import usage
+from broker.wiring import ADAPTERS, adapter_class
 from tests.builders import spec
 from tests.kit import ANA, EVE, adapter_of, fake_kit
 
@@ -217,3 +219,12 @@ def test_what_somebody_has_written_meanwhile_is_not_lost(kit, adapter):
 
     assert not kit.store.usages.put(job_id, was, attempt)
     assert kit.store.usages.read(job_id, 2) is None
+
+
+def test_no_adapter_keeps_logs_and_accounts():
+    """What follows an end stands in one list for logs and accounts: with both, one would be lost."""
+    kinds = [adapter_class(kind) for kind in ADAPTERS]
+
+    assert any(issubclass(one, LosesLogs) for one in kinds)
+    assert any(issubclass(one, AccountsRuns) for one in kinds)
+    assert not [one for one in kinds if issubclass(one, LosesLogs) and issubclass(one, AccountsRuns)]

@@ -49,6 +49,7 @@ ATTEMPT_MOVES: dict[AttemptState, frozenset[AttemptState]] = {
 
 FINAL = frozenset(state for state, moves in MOVES.items() if not moves)
 LIVE_AT_A_BACKEND = frozenset({S.SUBMITTING, S.QUEUED, S.RUNNING})
+AT_A_BACKEND = (S.QUEUED, S.RUNNING)  # and known there by a handle
 
 
 def may_move(before: JobState, after: JobState) -> bool:

@@ -17,7 +17,7 @@ from api_spec.jobs import JobSpec
 from api_spec.quantities import compact_indices, expand_indices
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
-from api_spec.states import JobState
+from api_spec.states import AT_A_BACKEND, JobState
 from broker.access import Principal
 from broker.lifecycle import arrays, intents, tasks
 from broker.lifecycle.context import ACT, Context, ref_of
@@ -152,7 +152,7 @@ def _write(context: Context, wish: _Wish, by: str) -> bool:
     if gone := wish.fresh & wish.later:
         table = tasks.given_up(wish.table, gone, context.store.now())
         fields["tasks"] = tasks.counts(table)
-    at_a_backend = record.state in intents.AT_A_BACKEND and wish.fields_of_act
+    at_a_backend = record.state in AT_A_BACKEND and wish.fields_of_act
     change = Change(
         set=fields,
         tasks=tasks.pack_table(table) if table else None,
@@ -210,7 +210,7 @@ def told(context: Context, claim: Claim, attempt: AttemptRecord, gone: Collectio
         no_progress=bool(left),
     )
     # Guarded by the version: what was asked for or seen in the meantime is looked at anew.
-    guard = Guard(epoch=record.epoch, version=seen.record.version, states=intents.AT_A_BACKEND)
+    guard = Guard(epoch=record.epoch, version=seen.record.version, states=AT_A_BACKEND)
     written = jobs.move(record.id, guard, change)
     point("step_done")
     if written is Written.CHANGED:

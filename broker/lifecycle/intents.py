@@ -13,7 +13,7 @@ from api_spec.errors import Conflict, Fault, InvalidSpec, NotFound, NotSupported
 from api_spec.jobs import JobSpec, Service
 from api_spec.reasons import Reason
 from api_spec.schemas import pack_spec, spec_digest, unpack_spec
-from api_spec.states import JobState
+from api_spec.states import AT_A_BACKEND, JobState
 from broker.access import Principal, must_act_on
 from broker.lifecycle.context import ACT, SUBMIT, Context
 from broker.lifecycle.points import point
@@ -22,7 +22,6 @@ from broker.store.changes import Change, Event, Guard
 from broker.store.jobs import Written
 from broker.store.records import HOLD, UPDATE, JobRecord
 
-AT_A_BACKEND = (JobState.QUEUED, JobState.RUNNING)
 CHANGED = "the job has changed in this very moment; look at it and try again"
 
 

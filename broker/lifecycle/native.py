@@ -14,15 +14,14 @@ from api_spec.decisions import Decision
 from api_spec.jobs import JobSpec, When
 from api_spec.reasons import Reason
 from api_spec.schemas import unpack_spec
-from api_spec.states import AttemptState, JobState
+from api_spec.states import AT_A_BACKEND, AttemptState, JobState
 from broker.lifecycle.context import Context, ref_of
 from broker.lifecycle.points import point
 from broker.store.archive import Parts
-from broker.store.changes import Change, Guard
+from broker.store.changes import Change, Event, Guard
 from broker.store.records import After, AttemptRecord, Edge, JobRecord
 from policies.records import pack
 
-AT_A_BACKEND = (JobState.QUEUED, JobState.RUNNING)
 WAITS_IN_VAIN = (Reason.DEPENDENCY_NOT_MET, Reason.NEVER_FITS)
 
 
@@ -153,21 +152,26 @@ def taken_back(record: JobRecord, attempt: AttemptRecord, why: str) -> Change:
         message=why,
     )
     told = {"backend": attempt.backend, "attempt": attempt.number, "message": why}
+    change = judged_anew(ended, f"the broker holds it: {why}", ("withdrawn", told))
+    return replace(change, set={**change.set, "withdrawn": record.withdrawn + 1})
+
+
+def judged_anew(ended: AttemptRecord, message: str, event: Event) -> Change:
+    """The attempt has ended unrun, and its predecessors have still their say: the store judges them."""
     return Change(
         set={
             "state": JobState.ACCEPTED,
             "backend": None,
             "reason": Reason.DEPENDENCY_NOT_MET,
-            "message": f"the broker holds it: {why}",
-            "withdrawn": record.withdrawn + 1,
+            "message": message,
             "act": None,
             "before": None,
         },
         attempt=ended,
-        not_live=attempt.backend,
+        not_live=ended.backend,
         no_due=True,
         judged=True,
-        events=(("withdrawn", told),),
+        events=(event,),
     )
 
 

@@ -270,19 +270,21 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None, again:
     """The attempt is over, the job is not: another attempt follows after a while."""
     if table is not None and again:
         attempt = arrays.as_the_first_failure(attempt, table, again)
+    retried = ("retried", {"attempt": attempt.number, "reason": attempt.reason})
+    told = f"attempt {attempt.number} ended: {attempt.reason}; another follows"
+    if seen.record.waits and attempt.started_at is None:
+        return Step(native.judged_anew(attempt, f"{told} when its predecessors have gone on", retried))
     delay_s = min(RETRY_MAX_S, RETRY_AFTER_S * 2 ** (attempt.number - 1))
-    unrun = seen.record.waits and attempt.started_at is None  # its predecessors have still their say
-    follows = "when its predecessors have gone on" if unrun else f"in {delay_s:g} s"
     fields: dict[str, Any] = {
         "state": JobState.ACCEPTED,
         "backend": None,
-        "reason": Reason.DEPENDENCY_NOT_MET if unrun else attempt.reason,
-        "message": f"attempt {attempt.number} ended: {attempt.reason}; another follows {follows}",
+        "reason": attempt.reason,
+        "message": f"{told} in {delay_s:g} s",
         "ready": None,
         "service": None,
         "act": None,
         "before": None,
-        **({} if unrun else {"waits": None}),
+        "waits": None,  # it has run, whatever was seen first
     }
     if table is not None:
         fields |= {"next_tasks": compact_indices(again or ()), "tasks": tasks.counts(table)}
@@ -292,10 +294,8 @@ def _retry(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None, again:
             attempt=attempt,
             tasks=tasks.pack_table(table) if table is not None else None,
             not_live=attempt.backend,
-            due=None if unrun else (f"{SUBMIT}:{UNPLACED}", delay_s),
-            no_due=unrun,
-            judged=unrun,
-            events=(*_met_before(seen), ("retried", {"attempt": attempt.number, "reason": attempt.reason})),
+            due=(f"{SUBMIT}:{UNPLACED}", delay_s),
+            events=(*_met_before(seen), retried),
         )
     )
 

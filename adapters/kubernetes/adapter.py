@@ -31,7 +31,7 @@ from adapters.base import (
     Rejected,
     Unsettled,
 )
-from adapters.extras import LogEnds, RunUsage
+from adapters.extras import LogEnds
 from adapters.kubernetes import (
     acting,
     capacity,
@@ -53,7 +53,7 @@ from adapters.kubernetes import (
     spaces,
     volumes,
 )
-from adapters.kubernetes.attempts import Attempts, Root, tasks_of
+from adapters.kubernetes.attempts import Attempts, Root, Seen, tasks_of
 from adapters.kubernetes.errors import Conflict, KubernetesError, NotThere, reading
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
@@ -62,12 +62,12 @@ from adapters.kubernetes.render import Plan
 from adapters.kubernetes.resources import EVENTS
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
+from api_spec.usage import RunUsage
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
     from adapters.kubernetes.watching import ClusterWatch
 
-Seen = Mapping[str, tuple[Root, Bundle]]
 Shown = Mapping[str, Observation]
 RECENT_S = 5.0
 """Why a job waits may be told from the pass that has just shown it waiting."""
@@ -180,13 +180,16 @@ class KubernetesAdapter:
 
     def _shown(self, seen: Seen, ports: Mapping[str, int], refs: Collection[AttemptRef]) -> Shown:
         by_marker = {ref.marker: ref for ref in refs}
+        limit_s, impersonates = self.options.partial_start_s, self.options.impersonate is not None
         found = {}
         for marker, (root, bundle) in seen.items():
             fault = self._finish(root, by_marker[marker], bundle)
-            fault = fault or _kept_whole(self, root, bundle, by_marker[marker])
+            is_array = bool(tasks_of(by_marker[marker], root.object))  # of which one task is enough
+            fault = fault or gangs.kept_whole(self._attempts, root, bundle, None if is_array else limit_s)
             told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
-            left = self.options.impersonate is not None  # whose it is, no pass knows
-            found[marker] = replace(_with_fault(told, fault), unfinished=left) if fault else told
+            told = _with_fault(told, fault) if fault else told
+            # As whom it would be made no pass knows.
+            found[marker] = replace(told, unfinished=impersonates and root.is_unfinished)
         return found
 
     def _observation(
@@ -203,7 +206,7 @@ class KubernetesAdapter:
         """Whoever submitted it may have died before all of it was made.  A fault is a sentence, and the next
         pass tries again."""
         try:
-            if names.UNFINISHED in (member(root.object, "metadata", "annotations") or {}):
+            if root.is_unfinished:
                 with acting.as_owner(self.client, ref, self.options):
                     self._attempts.finish(root)
         except KubernetesError as error:
@@ -341,9 +344,3 @@ def _with_fault(seen: Observation, fault: str) -> Observation:
         return seen
     service = replace(seen.service, message=fault) if seen.service is not None else None
     return replace(seen, message=fault, service=service)
-
-
-def _kept_whole(adapter: KubernetesAdapter, root: Root, bundle: Bundle, ref: AttemptRef) -> str | None:
-    """Of an array one task is enough."""
-    limit_s = None if tasks_of(ref, root.object) else adapter.options.partial_start_s
-    return gangs.kept_whole(adapter._attempts, root, bundle, limit_s)

@@ -75,6 +75,11 @@ class Root:
         return names.is_cancelled(self.object)
 
     @property
+    def is_unfinished(self) -> bool:
+        """What belongs to it is not all made yet."""
+        return member(self.object, "metadata", "annotations", names.UNFINISHED) is not None
+
+    @property
     def is_queued(self) -> bool:
         """Kueue says when it starts."""
         return not self.is_service and kueue.queue_of(self.object) is not None
@@ -83,6 +88,10 @@ class Root:
     def as_job(self) -> Manifest:
         """As its state is read."""
         return job_sets.as_job(self.object) if self.resource is JOB_SETS else self.object
+
+
+Seen = Mapping[str, tuple[Root, Bundle]]
+"""By marker: attempts of one moment."""
 
 
 class Attempts:
@@ -176,7 +185,7 @@ class Attempts:
 
     # ---- many --------------------------------------------------------------------------------------------
 
-    def seen(self, namespace: str, refs: Collection[AttemptRef]) -> dict[str, tuple[Root, Bundle]]:
+    def seen(self, namespace: str, refs: Collection[AttemptRef]) -> Seen:
         """One list a kind for all of them, and one of their pods."""
         kinds = set().union(*map(self._kinds_of, refs))
         by_marker = {ref.marker: ref for ref in refs}
@@ -187,9 +196,7 @@ class Attempts:
             if marker in by_marker and self.is_of(pair[0], by_marker[marker])
         }
 
-    def all_in(
-        self, namespace: str, kinds: Iterable[Resource] | None = None
-    ) -> dict[str, tuple[Root, Bundle]]:
+    def all_in(self, namespace: str, kinds: Iterable[Resource] | None = None) -> Seen:
         """In this order: a pod that is not in the later list is gone, or its Job was not seen to have it."""
         chosen = names.selector(self.instance)
         roots = self._listed(namespace, chosen, kinds, records.root)
@@ -199,15 +206,11 @@ class Attempts:
         found = {root.marker: (root, Bundle(root=root.as_job, pods=pods[root.marker])) for root in roots}
         return self.completed(namespace, found)
 
-    def completed(
-        self, namespace: str, found: dict[str, tuple[Root, Bundle]]
-    ) -> dict[str, tuple[Root, Bundle]]:
+    def completed(self, namespace: str, found: Seen) -> Seen:
         """With what other objects than the attempts' own tell."""
         return evidence.added(self._client, namespace, self._in_queues(namespace, found))
 
-    def _in_queues(
-        self, namespace: str, found: dict[str, tuple[Root, Bundle]]
-    ) -> dict[str, tuple[Root, Bundle]]:
+    def _in_queues(self, namespace: str, found: Seen) -> Seen:
         """Workloads are read, once for all, only where some attempt is in a queue."""
         if not any(is_in_a_queue(root, bundle) for root, bundle in found.values()):
             return found

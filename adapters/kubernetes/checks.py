@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from adapters.base import AttemptRef, Finding
 from adapters.kubernetes import capacity, cluster, extension_checks, identity, names, render
 from adapters.kubernetes.errors import Forbidden, KubernetesError, NotThere
-from adapters.kubernetes.extension_checks import WRITES
+from adapters.kubernetes.extension_checks import WRITES, Right
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.resources import (
@@ -23,7 +23,6 @@ from adapters.kubernetes.resources import (
     CLAIMS,
     DEPLOYMENTS,
     EVENTS,
-    JOB_SETS,
     JOBS,
     LIMITS,
     METRICS,
@@ -31,7 +30,6 @@ from adapters.kubernetes.resources import (
     PODS,
     QUOTAS,
     REVIEWS,
-    SCALED_OBJECTS,
     SERVICES,
     Resource,
 )
@@ -44,9 +42,9 @@ TRIED = JobSpec(kind=Kind.BATCH, name="check", image="registry.example/check:1",
 READS = frozenset({"get", "list", "watch"})
 MOST_USERS = 5
 """Whose rights are asked for in each namespace: each is some twenty questions."""
-Right = tuple[Resource, str, str]
+Need = tuple[Resource, str, str]  # one verb
 # What deploy/kubernetes/ grants; each is asked for in each namespace.
-RIGHTS: tuple[tuple[Resource, str, tuple[str, ...]], ...] = (
+RIGHTS: tuple[Right, ...] = (
     (JOBS, "", WRITES),
     (DEPLOYMENTS, "", (*WRITES, "update")),
     (SERVICES, "", WRITES),
@@ -167,17 +165,10 @@ def _may_be(client: Client, kind: str, name: str) -> bool:
     return _is_allowed(client, {"group": "", "resource": kind, "name": name, "verb": "impersonate"})
 
 
-def _of_a_watch(options: Options) -> Iterator[extension_checks.Right]:
-    if options.watch:
-        watched = (JOBS, DEPLOYMENTS, SERVICES, PODS, *([JOB_SETS] if options.job_sets else []))
-        yield from ((one, "", ("watch",)) for one in watched)
-
-
 def _rights(client: Client, options: Options, namespace: str) -> Iterator[Finding]:
     """Where objects are made as their owner, that one's rights to write are asked for, and the broker's to
     read."""
-    of_keda = [(SCALED_OBJECTS, "", WRITES)] if options.prometheus is not None else []
-    granted = (*RIGHTS, *of_keda, *extension_checks.rights(options), *_of_a_watch(options))
+    granted = (*RIGHTS, *extension_checks.rights(options))
     needed = [(resource, part, verb) for resource, part, verbs in granted for verb in verbs]
     if options.impersonate is None:
         yield _told_of("the broker", needed, _missing(client, namespace, needed), namespace)
@@ -191,7 +182,7 @@ def _rights(client: Client, options: Options, namespace: str) -> Iterator[Findin
         yield _told_of(who.user, writes, missing, namespace)
 
 
-def _missing(client: Client, namespace: str, needed: Sequence[Right]) -> list[str]:
+def _missing(client: Client, namespace: str, needed: Sequence[Need]) -> list[str]:
     found = [one for one in needed if not _may(client, namespace, *one)]
     return [f"{verb} {_called(resource, part)}" for resource, part, verb in found]
 
@@ -202,7 +193,7 @@ def _called(resource: Resource, part: str) -> str:
     return f"{name} of metrics.k8s.io" if resource is METRICS else name
 
 
-def _told_of(who: str, needed: Sequence[Right], missing: Sequence[str], namespace: str) -> Finding:
+def _told_of(who: str, needed: Sequence[Need], missing: Sequence[str], namespace: str) -> Finding:
     if missing:
         nothing = len(missing) == len(needed)
         told = "do anything: its role is not bound there" if nothing else ", ".join(missing)

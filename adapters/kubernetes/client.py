@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kubernetes.client import ApiClient, Configuration
@@ -48,6 +49,7 @@ LISTED_AGAIN = 3
 """A list that takes longer than the API server keeps its moment begins anew, so often."""
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
+STRICT = {"fieldValidation": "Strict"}
 LATER_S = 5.0
 LONGEST_MESSAGE = 2000
 
@@ -66,6 +68,15 @@ ERRORS: Mapping[int, type[KubernetesError]] = {
     415: Refused,
     422: Refused,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    method: str
+    path: str
+    query: Query | None = None
+    body: Manifest | None = None
+    content_type: str = JSON
 
 
 class Client:
@@ -97,7 +108,7 @@ class Client:
     # ---- requests --------------------------------------------------------------------------------------
 
     def get(self, path: str, query: Query | None = None) -> Manifest:
-        return self._json("GET", path, query)
+        return self._json(Question(method="GET", path=path, query=query))
 
     def items(self, path: str, query: Query | None = None) -> list[Manifest]:
         """All of a collection as it was at one moment, in pages."""
@@ -126,7 +137,7 @@ class Client:
     def lines(self, path: str, query: Query, silent_s: float) -> Iterator[Lines]:
         """An answer that goes on: a watch.  One that is silent for so long has lost its other end."""
         with _in_our_words():
-            response = self._asked("GET", path, query, silent_s=silent_s)
+            response = self._asked(Question(method="GET", path=path, query=query), silent_s)
             if response.status != 200:
                 raise _error(int(response.status), bytes(response.read() or b""), response.headers)
         lines = Lines(response.response, _in_our_words)
@@ -136,25 +147,25 @@ class Client:
             lines.close()
 
     def create(self, path: str, body: Manifest, *, dry_run: bool = False) -> Manifest:
-        query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
-        return self._json("POST", path, query, body)
+        query = {**STRICT, **({"dryRun": "All"} if dry_run else {})}
+        return self._json(Question(method="POST", path=path, query=query, body=body))
 
     def merge(self, path: str, body: Manifest) -> Manifest:
         """A merge patch; with ``metadata.uid`` in it, only for that very object."""
-        return self._json("PATCH", path, None, body, MERGE)
+        return self._json(Question(method="PATCH", path=path, body=body, content_type=MERGE))
 
     def replace(self, path: str, body: Manifest) -> Manifest:
         """With ``metadata.resourceVersion`` in it, only what has not changed since."""
-        return self._json("PUT", path, {"fieldValidation": "Strict"}, body)
+        return self._json(Question(method="PUT", path=path, query=STRICT, body=body))
 
     def delete(self, path: str, uid: str, propagation: str = "Background") -> None:
         """A bare DELETE of a Job would leave its pods behind."""
         body = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
-        self._json("DELETE", path, None, body)
+        self._json(Question(method="DELETE", path=path, body=body))
 
     def content(self, path: str, query: Query | None = None) -> bytes:
         """As it is, and not JSON: a log."""
-        status, body, headers = self._sent("GET", path, query)
+        status, body, headers = self._sent(Question(method="GET", path=path, query=query))
         if status != 200:
             raise _error(status, body, headers)
         return body
@@ -173,55 +184,34 @@ class Client:
             if not token:
                 return
 
-    def _json(
-        self,
-        method: str,
-        path: str,
-        query: Query | None,
-        body: Manifest | None = None,
-        content_type: str = JSON,
-    ) -> Manifest:
-        status, raw, headers = self._sent(method, path, query, body, content_type)
+    def _json(self, question: Question) -> Manifest:
+        status, raw, headers = self._sent(question)
         if not 200 <= status < 300:
             raise _error(status, raw, headers)
         return _object(raw)
 
-    def _sent(
-        self,
-        method: str,
-        path: str,
-        query: Query | None,
-        body: Manifest | None = None,
-        content_type: str = JSON,
-    ) -> tuple[int, bytes, Mapping[str, str]]:
+    def _sent(self, question: Question) -> tuple[int, bytes, Mapping[str, str]]:
         with _in_our_words():
-            response = self._asked(method, path, query, body, content_type)
+            response = self._asked(question, self._options.answer_s)
             return int(response.status), bytes(response.read() or b""), response.headers
 
-    def _asked(
-        self,
-        method: str,
-        path: str,
-        query: Query | None,
-        body: Manifest | None = None,
-        content_type: str = JSON,
-        silent_s: float | None = None,
-    ) -> Any:
+    def _asked(self, question: Question, silent_s: float) -> Any:
         """The answer, of which nothing has been read yet."""
         api = self._api()
-        headers = {"Accept": "application/json, */*", "Content-Type": content_type, "User-Agent": BROKER}
+        method, path = question.method, question.path
+        headers = {"Accept": "application/json, */*", "User-Agent": BROKER}
         request = api.param_serialize(
             method=method,
             resource_path=path,
-            query_params=list((query or {}).items()),
-            header_params=headers,
-            body=body,
+            query_params=list((question.query or {}).items()),
+            header_params={**headers, "Content-Type": question.content_type},
+            body=question.body,
             auth_settings=["BearerToken"],
         )
-        limits = (self._options.connect_s, silent_s or self._options.answer_s)
         _, url, given, sent, form = request
         if method != "GET":
             given = _as_somebody(given)
+        limits = (self._options.connect_s, silent_s)
         response = api.call_api(method, url, given, sent, form, _request_timeout=limits)
         if response.status == 401:
             self._forget()

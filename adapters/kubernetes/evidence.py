@@ -16,15 +16,13 @@ from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.resources import EVENTS
 
 if TYPE_CHECKING:
-    from adapters.kubernetes.attempts import Root
+    from adapters.kubernetes.attempts import Root, Seen
     from adapters.kubernetes.client import Client
 
 UNUSUAL_S = 2.0
 
 
-def added(
-    client: Client, namespace: str, found: Mapping[str, tuple[Root, Bundle]]
-) -> dict[str, tuple[Root, Bundle]]:
+def added(client: Client, namespace: str, found: Seen) -> Seen:
     """Events are read, once for all, only where some attempt lacks what nothing else tells."""
     out = dict(found)
     for reason, wants in EVIDENCE.items():

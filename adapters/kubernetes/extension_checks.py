@@ -12,13 +12,24 @@ from adapters.base import Finding
 from adapters.kubernetes import cluster, extensions, kueue, names
 from adapters.kubernetes.errors import Forbidden
 from adapters.kubernetes.options import Options
-from adapters.kubernetes.resources import CLAIM_TEMPLATES, DEVICE_CLASSES, JOB_SETS, Resource
+from adapters.kubernetes.resources import (
+    CLAIM_TEMPLATES,
+    DEPLOYMENTS,
+    DEVICE_CLASSES,
+    JOB_SETS,
+    JOBS,
+    PODS,
+    SCALED_OBJECTS,
+    SERVICES,
+    Resource,
+)
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
 
 WRITES = ("get", "list", "create", "patch", "delete")
 Right = tuple[Resource, str, tuple[str, ...]]
+"""To a kind, or a part of it, and its verbs."""
 
 
 def rights(options: Options) -> tuple[Right, ...]:
@@ -34,6 +45,11 @@ def rights(options: Options) -> tuple[Right, ...]:
         found.append((JOB_SETS, "", WRITES))
     if options.device_class:
         found.append((CLAIM_TEMPLATES, "", WRITES))
+    if options.prometheus is not None:
+        found.append((SCALED_OBJECTS, "", WRITES))
+    if options.watch:
+        watched = (JOBS, DEPLOYMENTS, SERVICES, PODS, *([JOB_SETS] if options.job_sets else []))
+        found += [(one, "", ("watch",)) for one in watched]
     return tuple(found)
 
 

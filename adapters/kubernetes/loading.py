@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from adapters import option_readers as read
 from adapters.kubernetes.identity import BLANKS, is_allowed
 from adapters.kubernetes.names import is_namespace
-from adapters.kubernetes.native import LABEL_NAME
+from adapters.kubernetes.native import LABEL_NAME, QUEUE
 from adapters.kubernetes.options import FabricOptions, Impersonate, Options, Toleration
 from adapters.kubernetes.volumes import NAME
 from adapters.option_readers import Reader
@@ -20,7 +20,6 @@ RESOURCE = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9
 LONGEST_DRAIN_S = 3600
 LONGEST_EXPRESSION = 10 * 1024
 """Kubernetes takes no longer one."""
-LONGEST_LABEL = 63
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -50,11 +49,8 @@ def _name(key: str, value: Any) -> str:
 
 
 def _queue(key: str, value: Any) -> str:
-    """Of an object whose name is also the value of a label."""
-    if len(_name(key, value)) > LONGEST_LABEL:
-        raise ValueError(
-            f"{key} is the name of a queue, of at most {LONGEST_LABEL} characters, not {value!r}"
-        )
+    if not QUEUE.fullmatch(read.text(key, value)):
+        raise ValueError(f"{key} is the name of a queue, of at most 63 characters, not {value!r}")
     return str(value)
 
 

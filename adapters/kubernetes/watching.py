@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from adapters.base import AttemptRef, Observation, Observations
 from adapters.kubernetes import evidence, names, observations, records, serving
-from adapters.kubernetes.attempts import Attempts, Root, in_order, is_in_a_queue, root_of
+from adapters.kubernetes.attempts import Attempts, Root, Seen, in_order, is_in_a_queue, root_of
 from adapters.kubernetes.errors import KubernetesError
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
@@ -38,7 +38,6 @@ LAST_WORDS = 8
 """Pods that are gone, of one attempt, whose end is remembered."""
 LEAVE_WITHIN_S = 3.0
 
-Seen = Mapping[str, tuple[Root, Bundle]]
 Show = Callable[[Seen, Mapping[str, int], Collection[AttemptRef]], Mapping[str, Observation]]
 
 
@@ -216,7 +215,7 @@ class ClusterWatch:
     def _is_settled(self, root: Root, bundle: Bundle) -> bool:
         """What is still being made is looked at again, for nobody tells that it never was."""
         lacking = not root.is_service and evidence.is_new(root) and observations.lacks_pods(bundle)
-        is_made = member(root.object, "metadata", "annotations", names.UNFINISHED) is None
+        is_made = not root.is_unfinished
         if is_made:
             self._unfinished.pop(root.uid, None)
         else:  # whoever makes it is not disturbed, and not waited for either
@@ -226,7 +225,7 @@ class ClusterWatch:
             self.again([root.marker], evidence.UNUSUAL_S + GATHER_S)
         return is_made
 
-    def _completed(self, namespace: str, some: dict[str, tuple[Root, Bundle]]) -> Seen:
+    def _completed(self, namespace: str, some: Seen) -> Seen:
         """What wants more than the watch holds, and does not get it, is left out: it would look otherwise."""
         queued = {marker for marker, pair in some.items() if is_in_a_queue(*pair)}
         wanting = queued | {marker for marker, pair in some.items() if evidence.is_wanted(*pair)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import pytest
@@ -15,6 +14,7 @@ from api_spec.states import JobState
 from broker.lifecycle import kept_logs
 from tests.builders import spec
 from tests.fakes import running_fake
+from tests.helpers import wait_until
 from tests.kit import ANA, fake_kit, make_kit, settings_for
 
 FOR_EVER_S = 1000
@@ -33,7 +33,7 @@ class LosesItsLogs(FakeAdapter):
         self.cancelled_after = None
 
     def log_ends(self, ref, limit_bytes, within_s):
-        self.asked.append((ref.job_id, threading.current_thread().name))
+        self.asked.append(ref.job_id)
         if self.fault:
             raise self.fault
         again, self.again = self.again, False
@@ -100,28 +100,38 @@ def test_nothing_of_it_is_in_redis(kit, adapter):
     job_id = kit.submit(spec())
     kit.ended(job_id)
     kit.settle(lambda: kept(kit, job_id))
+    redis = kit.store.client
+    redis.set("such as this", kept(kit, job_id))
 
-    assert not any(b"s3cret" in (kit.store.client.dump(key) or b"") for key in kit.store.client.keys("*"))
+    assert [key for key in redis.keys("*") if b"s3cret" in (redis.dump(key) or b"")] == [b"such as this"]
+
+
+def ended_and_not_kept(kit):
+    """Whatever says that there is something to keep is lost."""
+    job_id = kit.submit(spec())
+
+    def ended():
+        kit.broker.tick()
+        while kit.hints:
+            if not (hint := kit.hints.pop(0)).startswith("keep:"):
+                kit.broker.perform(hint)
+        return kit.get(job_id).state is JobState.COMPLETED
+
+    wait_until(ended)
+    return job_id
 
 
 def test_a_pass_reads_no_log_itself(kit, adapter):
     """A thousand tasks would keep it from everybody else: it notes what is to be kept, before the end."""
-    job_id = kit.submit(spec())
-    while kit.get(job_id).state is not JobState.COMPLETED:
-        kit.broker.tick()
-        kit.hints[:] = [hint for hint in kit.hints if not hint.startswith("keep:")]
-        while kit.hints:
-            kit.broker.perform(kit.hints.pop(0))
-            kit.hints[:] = [hint for hint in kit.hints if not hint.startswith("keep:")]
+    ended_and_not_kept(kit)
 
     assert adapter.asked == []
     assert asked_for(kit) == 1
 
 
 def test_a_hint_that_was_lost_costs_a_while_and_no_log(kit, adapter):
-    job_id = kit.submit(spec())
-    kit.settle(lambda: kit.get(job_id).state is JobState.COMPLETED)
-    kit.hints.clear()
+    job_id = ended_and_not_kept(kit)
+    assert kept(kit, job_id) is None
 
     kit.settle(lambda: kept(kit, job_id), why="the next tick finds what is due")
 
@@ -148,32 +158,30 @@ def test_what_never_can_be_read_is_given_up(kit, adapter, monkeypatch):
     kit.settle(lambda: adapter.asked and not asked_for(kit))
 
 
-def test_what_is_told_to_go_and_still_writes_is_read_once_more(kit, adapter, monkeypatch):
+READ_AGAIN = {
+    "it still writes": ({"pod": b"hello\n"}, {"pod": b"hello\nlast words\n"}, b"hello\nlast words\n"),
+    "one of them is gone": (
+        {"a": b"one\n", "b": b"two\n"},
+        {"b": b"two\nthree\n"},
+        b"one\ntwo\nthree\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", READ_AGAIN)
+def test_what_is_told_to_go_is_read_once_more_and_nothing_is_lost_by_it(kit, adapter, monkeypatch, case):
+    first, then, whole = READ_AGAIN[case]
     monkeypatch.setattr(kept_logs, "AGAIN_S", 0.1)
-    adapter.again = True
+    adapter.written, adapter.again = first, True
     job_id = kit.submit(spec())
     kit.ended(job_id)
     kit.settle(lambda: kept(kit, job_id))
-    adapter.written = {"pod": b"hello\nlast words\n"}
+    adapter.written = then
 
     kit.settle(lambda: not asked_for(kit))
 
     adapter.gone = True
-    assert read(kit, job_id) == b"hello\nlast words\n"
-
-
-def test_who_was_gone_when_it_was_read_again_is_still_kept(kit, adapter, monkeypatch):
-    monkeypatch.setattr(kept_logs, "AGAIN_S", 0.1)
-    adapter.written, adapter.again = {"a": b"one\n", "b": b"two\n"}, True
-    job_id = kit.submit(spec())
-    kit.ended(job_id)
-    kit.settle(lambda: kept(kit, job_id))
-    adapter.written = {"b": b"two\nthree\n"}
-
-    kit.settle(lambda: not asked_for(kit))
-
-    adapter.gone = True
-    assert read(kit, job_id) == b"one\ntwo\nthree\n"
+    assert read(kit, job_id) == whole
 
 
 @pytest.mark.parametrize("options", [{"run_s": FOR_EVER_S}])

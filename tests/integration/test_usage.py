@@ -215,9 +215,12 @@ def test_what_somebody_has_written_meanwhile_is_not_lost(kit, adapter):
     job_id = kit.submit(spec())
     kit.ended(job_id)
     was, attempt = kit.store.usages.read(job_id, 1)
-    kit.store.client.hset(f"{kit.store.prefix}attempts:{job_id}", "1", was.replace("}", ',"exit_code":9}', 1))
+    newer = was.replace("}", ',"exit_code":9}', 1)
+    kit.store.client.hset(f"{kit.store.prefix}attempts:{job_id}", "1", newer)
 
     assert not kit.store.usages.put(job_id, was, attempt)
+
+    assert kit.store.usages.read(job_id, 1)[0] == newer
     assert kit.store.usages.read(job_id, 2) is None
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters.kubernetes import names, records
+from adapters.kubernetes import capacity, names, records
+from adapters.kubernetes.capacity import Node
 from adapters.kubernetes.observations import Bundle
 from tests.fakes import INSTANCE
 
 MARKER = f"wb-{INSTANCE}-01jabcdefghjkmnpqrstvwxyz0-1"
+GPU = "nvidia.com/gpu"
 BEGAN, ENDED = "2026-01-01T00:00:10Z", "2026-01-01T00:00:20Z"
 BEGAN_S, ENDED_S = 1767225610.0, 1767225620.0
 
@@ -100,3 +102,8 @@ def node(name: str = "node-0", labels: Object | None = None, **has: str) -> Obje
             "allocatable": {"cpu": "8", "memory": "16Gi", "pods": "110", **resources},
         },
     }
+
+
+def nodes(*found: Object) -> list[Node]:
+    """As the broker reads them."""
+    return [one for one in (capacity.node(each, GPU) for each in found) if one]

@@ -30,16 +30,16 @@ from adapters.base import BackendConfig
 from adapters.kubernetes import names
 from adapters.kubernetes.adapter import KubernetesAdapter
 from tests.fakes import INSTANCE
+from tests.unit.kubernetes_objects import MARKER, Object, node
 
 NAMESPACE = "jobs"
-MARKER = f"wb-{INSTANCE}-01jabcdefghjkmnpqrstvwxyz0-1"
 JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"
 EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
-
-Object = dict[str, Any]
+REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,11 @@ def job_object(marker: str = MARKER, **changes: Any) -> Object:
     }
 
 
+def handle_of(marker: str = MARKER, namespace: str = NAMESPACE) -> Object:
+    """Of ``job_object``."""
+    return {"kind": "Job", "namespace": namespace, "name": marker, "uid": f"uid-of-{marker}"}
+
+
 UNSCRIPTED = {
     ("GET", EVENTS): [listed()],
     ("GET", f"/api/v1/namespaces/{NAMESPACE}"): [says({"kind": "Namespace"})],
@@ -159,6 +164,18 @@ class Scripted:
 
     def says(self, method: str, path: str, *answers: Answer) -> None:
         self.script[method, path] = list(answers)
+
+    def passes_a_check(self, who: str = "broker", *, allowed: bool = True, **groups: list[str]) -> None:
+        """But for what the test says afterwards.  ``groups``: versions of the APIs that it serves."""
+        rows = [
+            {"name": name, "versions": [{"version": one} for one in some]} for name, some in groups.items()
+        ]
+        self.says("GET", "/version", says({"gitVersion": "v1.34.4"}))
+        self.says("GET", "/api/v1/nodes", listed(node()))
+        self.says("GET", "/apis", says({"kind": "APIGroupList", "groups": rows}))
+        self.says("POST", REVIEWS, says({"kind": "x", "status": {"userInfo": {"username": who}}}))
+        self.says("POST", ACCESS, says({"kind": "x", "status": {"allowed": allowed}}))
+        self.says("POST", JOBS, says({"kind": "Job"}))
 
     def answer(self, method: str, target: str, body: Any) -> Answer | Feed:
         parts = urlsplit(target)

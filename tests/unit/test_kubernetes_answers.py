@@ -16,7 +16,6 @@ from api_spec.reasons import Reason
 from api_spec.states import AttemptState
 from tests.builders import spec
 from tests.contract.places import new_ref
-from tests.unit.kubernetes_objects import node
 from tests.unit.kubernetes_stub import (
     DEPLOYMENTS,
     EVENTS,
@@ -25,23 +24,17 @@ from tests.unit.kubernetes_stub import (
     PODS,
     SERVICES,
     Answer,
+    handle_of,
     job_object,
     listed,
     says,
-    scripted,
     status,
 )
 
 WANTED = spec(image="a:1", kind=Kind.BATCH)
 ON_TWO = replace(WANTED, resources=Resources(nodes=2))
 REF = new_ref(WANTED, marker=MARKER, job_id="01JABCDEFGHJKMNPQRSTVWXYZ0")
-HANDLED = replace(REF, handle={"kind": "Job", "namespace": "jobs", "name": MARKER, "uid": f"uid-of-{MARKER}"})
-
-
-@pytest.fixture
-def server(tmp_path):
-    with scripted(tmp_path) as server:
-        yield server
+HANDLED = replace(REF, handle=handle_of())
 
 
 # ---- which error an answer is ---------------------------------------------------------------------------
@@ -126,9 +119,9 @@ def test_a_long_message_is_cut(server):
     assert len(str(raised.value)) < 3000
 
 
-def test_a_connection_that_nobody_takes_is_one_that_did_nothing(tmp_path):
+def test_a_connection_that_nobody_takes_is_one_that_did_nothing(server):
     """A full backlog lets it time out; that was told as if it had been sent."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, scripted(tmp_path) as server:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         port = full.getsockname()[1]
         waiting = [socket.socket() for _ in range(3)]
         for one in waiting:
@@ -449,18 +442,11 @@ def test_cleanup_deletes_only_what_is_over_and_only_that_object(server):
 
 # ---- what the check says --------------------------------------------------------------------------------
 
-REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-
 
 def checked(server, *, who="broker", allowed=True, trial=None):
-    server.says("GET", "/version", says({"gitVersion": "v1.34.4"}))
-    server.says("GET", "/api/v1/nodes", listed(node()))
-    server.says("GET", "/apis", says({"kind": "APIGroupList", "groups": []}))
-    server.says("GET", "/api/v1/namespaces/jobs", says({"kind": "Namespace"}))
-    server.says("POST", REVIEWS, says({"kind": "x", "status": {"userInfo": {"username": who}}}))
-    server.says("POST", ACCESS, says({"kind": "x", "status": {"allowed": allowed}}))
-    server.says("POST", JOBS, trial or says({"kind": "Job"}))
+    server.passes_a_check(who, allowed=allowed)
+    if trial is not None:
+        server.says("POST", JOBS, trial)
     return {one.subject: (one.well, one.message) for one in server.adapter().check()}
 
 

@@ -14,8 +14,9 @@ from api_spec.jobs import Kind, Measured, Placement, Replicas, ScaleOn, Service
 from api_spec.reasons import Reason
 from tests.builders import spec
 from tests.contract.places import new_ref
+from tests.unit.kubernetes_objects import MARKER
+from tests.unit.kubernetes_plans import options, plan
 from tests.unit.kubernetes_stub import DEPLOYMENTS, says, scripted
-from tests.unit.test_kubernetes_render import MARKER, options, plan
 
 PROMETHEUS = "http://prometheus.monitoring:9090"
 WITH_KEDA = options(prometheus=PROMETHEUS)

@@ -23,16 +23,11 @@ from api_spec.jobs import (
 )
 from api_spec.reasons import Reason
 from tests.builders import spec
-from tests.unit.kubernetes_objects import node
-from tests.unit.test_kubernetes_render import options
+from tests.unit.kubernetes_objects import GPU, node, nodes
+from tests.unit.kubernetes_plans import options
 
-GPU = "nvidia.com/gpu"
 H100 = {"nvidia.com/gpu.product": "H100"}
 NAMES = ["ml-vision", "jobs"]
-
-
-def nodes(*found):
-    return [one for one in (capacity.node(each, GPU) for each in found) if one]
 
 
 def inventory(*found, namespaces=NAMES):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,20 +23,10 @@ from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.builders import spec
 from tests.contract.places import new_ref
-from tests.unit.kubernetes_objects import condition, node, pod, terminated
-from tests.unit.kubernetes_stub import (
-    JOBS,
-    MARKER,
-    PODS,
-    job_object,
-    listed,
-    says,
-    scripted,
-    status,
-)
-from tests.unit.test_kubernetes_capacity import nodes
-from tests.unit.test_kubernetes_render import container, options, plan
-from tests.unit.test_kubernetes_render import pod as template_of
+from tests.unit.kubernetes_objects import condition, node, nodes, pod, terminated
+from tests.unit.kubernetes_plans import container, options, plan
+from tests.unit.kubernetes_plans import pod as template_of
+from tests.unit.kubernetes_stub import JOBS, MARKER, PODS, handle_of, job_object, listed, says, status
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "kubernetes"
 TWO = Resources(nodes=2, memory_per_node_mib=1024)
@@ -197,17 +188,9 @@ def test_the_pods_of_a_job_set_find_each_other():
     template = replicated["template"]["spec"]["template"]
     found = {one["name"]: one.get("value") for one in template["spec"]["containers"][0]["env"]}
 
-    assert (
-        found["MASTER_ADDR"]
-        == found["PET_MASTER_ADDR"]
-        == f"{job_sets.leader(MARKER_OF_PLAN)}.{MARKER_OF_PLAN}"
-    )
-    assert made.root["spec"]["network"]["subdomain"] == MARKER_OF_PLAN
+    assert found["MASTER_ADDR"] == found["PET_MASTER_ADDR"] == f"{job_sets.leader(MARKER)}.{MARKER}"
+    assert made.root["spec"]["network"]["subdomain"] == MARKER
     assert not made.dependents
-
-
-MARKER_OF_PLAN = plan(spec()).root["metadata"]["name"]
-NAMESPACE_OF_PLAN = plan(spec()).namespace
 
 
 def test_neither_a_job_set_nor_its_job_starts_anything_again():
@@ -381,14 +364,13 @@ def test_a_quota_of_devices_that_can_never_hold_it_refuses_it():
 )
 def test_no_other_object_is_made_in_the_place_of_a_template(changes):
     """The annotation is whose who may edit the Job."""
-    [template] = plan(spec(resources=GPUS), options=options(**BY_CLAIM)).dependents
-    assert dependents.written_in(MARKER_OF_PLAN, NAMESPACE_OF_PLAN, json.dumps([template]), options()) == [
-        template
-    ]
+    made = plan(spec(resources=GPUS), options=options(**BY_CLAIM))
+    [template] = made.dependents
+    read = partial(dependents.written_in, MARKER, made.namespace, options=options())
+    assert read(json.dumps([template])) == [template]
 
     with pytest.raises(Refused):
-        written = json.dumps([{**template, **changes}])
-        dependents.written_in(MARKER_OF_PLAN, NAMESPACE_OF_PLAN, written, options())
+        read(json.dumps([{**template, **changes}]))
 
 
 # ---- what gets in ---------------------------------------------------------------------------------------
@@ -419,14 +401,13 @@ WORKLOADS = "/apis/kueue.x-k8s.io/v1beta2/namespaces/jobs/workloads"
 GROUP = {"kind": "APIGroup", "versions": [{"version": "v1beta2"}, {"version": "v1beta1"}]}
 WANTED = spec(image="a:1", kind=Kind.BATCH)
 REF = new_ref(WANTED, marker=MARKER)
-HANDLED = replace(REF, handle={"kind": "Job", "namespace": "jobs", "name": MARKER, "uid": f"uid-of-{MARKER}"})
+HANDLED = replace(REF, handle=handle_of())
 
 
 @pytest.fixture
-def server(tmp_path):
-    with scripted(tmp_path) as server:
-        server.says("GET", PODS, listed())
-        yield server
+def server(server):
+    server.says("GET", PODS, listed())
+    return server
 
 
 def in_queue(**changes):
@@ -533,22 +514,7 @@ def test_what_cannot_be_told_to_kueue_is_told_to_the_user(server):
 
 
 def checked(server, groups, **given):
-    server.says("GET", "/version", says({"gitVersion": "v1.34.4"}))
-    server.says("GET", "/api/v1/nodes", listed(node()))
-    rows = [{"name": name, "versions": [{"version": one} for one in some]} for name, some in groups.items()]
-    server.says("GET", "/apis", says({"kind": "APIGroupList", "groups": rows}))
-    server.says("GET", "/api/v1/namespaces/jobs", says({"kind": "Namespace"}))
-    server.says(
-        "POST",
-        "/apis/authentication.k8s.io/v1/selfsubjectreviews",
-        says({"kind": "x", "status": {"userInfo": {"username": "broker"}}}),
-    )
-    server.says(
-        "POST",
-        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-        says({"kind": "x", "status": {"allowed": True}}),
-    )
-    server.says("POST", JOBS, says({"kind": "Job"}))
+    server.passes_a_check(**groups)
     found = server.adapter(**given).check()
     return [(one.well, one.message) for one in found if one.subject in ("queues", "job sets", "devices")]
 

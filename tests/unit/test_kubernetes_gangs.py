@@ -14,7 +14,7 @@ from tests.builders import spec
 from tests.contract.places import new_ref
 from tests.fakes import INSTANCE
 from tests.unit.kubernetes_objects import BEGAN_S, RUNNING, bundle, condition, job, pod, terminated
-from tests.unit.kubernetes_stub import JOBS, MARKER, PODS, job_object, listed, says, scripted, status
+from tests.unit.kubernetes_stub import JOBS, MARKER, PODS, job_object, listed, says, status
 
 LIMIT_S = 60.0
 LATE = BEGAN_S + LIMIT_S
@@ -23,12 +23,6 @@ STARTED = pod("Running", RUNNING, index=0)
 WAITS = pod("Pending", None, condition("PodScheduled", "Unschedulable", FULL, "False"), index=1)
 LEAVES = pod("Running", RUNNING, index=1, metadata={"deletionTimestamp": "2026-01-01T00:01:00Z"})
 MARKS = {names.CANCELLED: "2026-01-01T00:01:10Z", names.WITHDRAWN: "withdrawn after 60 s"}
-
-
-@pytest.fixture
-def server(tmp_path):
-    with scripted(tmp_path) as server:
-        yield server
 
 
 def test_what_holds_a_part_of_its_nodes_for_too_long_is_withdrawn():

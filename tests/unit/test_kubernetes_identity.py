@@ -14,28 +14,25 @@ from api_spec.jobs import Kind
 from api_spec.reasons import Reason
 from tests.builders import spec
 from tests.contract.places import new_ref
-from tests.unit.kubernetes_objects import node
+from tests.unit.kubernetes_objects import condition
+from tests.unit.kubernetes_plans import options, plan
 from tests.unit.kubernetes_stub import (
     JOBS,
     MARKER,
     PODS,
     SERVICES,
     Scripted,
+    handle_of,
     job_object,
     listed,
     says,
-    scripted,
     status,
 )
-from tests.unit.test_kubernetes_render import options, plan
 
 WANTED = spec(image="a:1", kind=Kind.BATCH, project="vision")
 REF = new_ref(WANTED, marker=MARKER, owner="ana", project="vision")
 BY_NAME = {"user": "ml:{owner}", "groups": ["ml:{project}", "ml"]}
 BY_TABLE = {"table": {"ana": "ana@example.org"}}
-
-REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 def known(**given):
@@ -110,12 +107,6 @@ def test_the_object_keeps_as_whom_it_was_made():
     assert names.USER not in plan(WANTED).root["metadata"]["annotations"]
 
 
-@pytest.fixture
-def server(tmp_path):
-    with scripted(tmp_path) as server:
-        yield server
-
-
 def impersonated(server, method):
     """Of each request of the method: the user and the groups that it was made as."""
     return [
@@ -132,15 +123,20 @@ def test_writes_are_the_owners_and_reads_the_brokers(server):
     """Each group is a header of its own."""
     made = job_object(annotations={names.USER: "ml:ana"})
     server.says("POST", JOBS, says(made))
-    server.says("GET", f"{JOBS}/{MARKER}", says(job_object()))
-    server.says("DELETE", f"{JOBS}/{MARKER}", says(job_object()))
+    server.says("GET", f"{JOBS}/{MARKER}", says(made))
+    server.says("GET", PODS, listed())
+    server.says("PATCH", f"{JOBS}/{MARKER}", says(made))
+    server.says("DELETE", f"{JOBS}/{MARKER}", says({"kind": "Status"}))
     adapter = server.adapter(impersonate=BY_NAME)
 
     handle = adapter.submit(REF, WANTED)
+    adapter.cancel(REF)
+    server.says("GET", f"{JOBS}/{MARKER}", says({**made, "status": {"conditions": [condition("Complete")]}}))
     adapter.cleanup(REF)
 
     assert handle["user"] == "ml:ana"
-    assert impersonated(server, "POST") == [(["ml:ana"], ["ml:vision", "ml"])]
+    for method in ("POST", "PATCH", "DELETE"):
+        assert impersonated(server, method) == [(["ml:ana"], ["ml:vision", "ml"])]
     assert {str(one) for one in impersonated(server, "GET")} == {"([], [])"}
 
 
@@ -186,12 +182,11 @@ def test_what_a_dead_worker_has_left_is_made_as_the_owner_when_the_broker_has_sa
     server.says("GET", PODS, listed())
     server.says("POST", SERVICES, says(service))
     adapter = server.adapter(impersonate=BY_NAME)
-    handle = {"kind": "Job", "namespace": "jobs", "name": MARKER, "uid": f"uid-of-{MARKER}"}
 
-    seen = adapter.observe([AttemptRef(marker=MARKER, handle=handle)]).found[MARKER]
+    seen = adapter.observe([AttemptRef(marker=MARKER, handle=handle_of())]).found[MARKER]
     assert seen.unfinished
     assert not impersonated(server, "POST")
-    adapter.complete(replace(REF, handle=handle))
+    adapter.complete(replace(REF, handle=handle_of()))
 
     assert impersonated(server, "POST") == [(["ml:ana"], ["ml:vision", "ml"])]
 
@@ -210,12 +205,7 @@ def checked(server, denied=(), **options):
             return super().answer(method, target, body)
 
     server.__class__ = MayNotAll
-    server.says("GET", "/version", says({"gitVersion": "v1.34.4"}))
-    server.says("GET", "/api/v1/nodes", listed(node()))
-    server.says("GET", "/api/v1/namespaces/jobs", says({"kind": "Namespace"}))
-    server.says("POST", REVIEWS, says({"kind": "x", "status": {"userInfo": {"username": "broker"}}}))
-    server.says("POST", ACCESS, says({"kind": "x", "status": {"allowed": True}}))
-    server.says("POST", JOBS, says({"kind": "Job"}))
+    server.passes_a_check()
     return [(one.subject, one.well, one.message) for one in server.adapter(**options).check()]
 
 

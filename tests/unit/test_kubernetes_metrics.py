@@ -10,17 +10,10 @@ from api_spec.jobs import Kind
 from tests.builders import spec
 from tests.contract.places import new_ref
 from tests.fakes import INSTANCE
-from tests.unit.kubernetes_stub import MARKER, NAMESPACE, listed, scripted, status
+from tests.unit.kubernetes_stub import MARKER, NAMESPACE, handle_of, listed, status
 
 METRICS = f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods"
-HANDLE = {"namespace": NAMESPACE, "kind": "Job", "name": MARKER, "uid": "u"}
-REF = new_ref(spec(image="a:1", kind=Kind.BATCH), marker=MARKER, handle=HANDLE)
-
-
-@pytest.fixture
-def server(tmp_path):
-    with scripted(tmp_path) as server:
-        yield server
+REF = new_ref(spec(image="a:1", kind=Kind.BATCH), marker=MARKER, handle=handle_of())
 
 
 def measured(*usages, marker=MARKER):

@@ -12,32 +12,25 @@ from adapters.kubernetes import logs, names, pod_logs
 from api_spec.jobs import Kind
 from tests.builders import spec
 from tests.contract.places import new_ref
+from tests.unit.kubernetes_kubelet import SECOND, TEXT, Kubelet, pages, stamped
 from tests.unit.kubernetes_objects import RUNNING, terminated
 from tests.unit.kubernetes_stub import (
     DEPLOYMENTS,
     JOBS,
     MARKER,
     PODS,
+    handle_of,
     job_object,
     listed,
     says,
-    scripted,
     status,
 )
-from tests.unit.test_kubernetes_logs import SECOND, TEXT, Kubelet, pages, stamped
 
-HANDLE = {"kind": "Job", "namespace": "jobs", "name": MARKER, "uid": f"uid-of-{MARKER}"}
-REF = new_ref(spec(image="a:1", kind=Kind.BATCH), marker=MARKER, handle=HANDLE)
-SERVICE = replace(REF, kind=Kind.INFERENCE.value, handle={**HANDLE, "kind": "Deployment"})
+REF = new_ref(spec(image="a:1", kind=Kind.BATCH), marker=MARKER, handle=handle_of())
+SERVICE = replace(REF, kind=Kind.INFERENCE.value, handle={**handle_of(), "kind": "Deployment"})
 OVER = {"conditions": [{"type": "Complete", "status": "True"}], "startTime": "2026-01-01T00:00:00Z"}
 ONE, TWO = f"{SECOND}1Z one\n".encode(), f"{SECOND}2Z two\n".encode()
 KEPT = LogEnds(ends=(LogEnd(source="p", index=0, data=ONE + TWO),))
-
-
-@pytest.fixture
-def server(tmp_path):
-    with scripted(tmp_path) as server:
-        yield server
 
 
 def raw_pod(name, *, index=None, state=None, restarts=0, created=0, phase="Running", **metadata):

@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import AttemptRef
-from adapters.kubernetes import loading, names, render
+from adapters.kubernetes import names, render
 from api_spec.jobs import (
     Array,
     Fabric,
@@ -25,48 +24,8 @@ from api_spec.jobs import (
     Volume,
 )
 from tests.builders import spec
-
-MARKER = "wb-test-01jabcdefghjkmnpqrstvwxyz0-1"
-GIVEN = {"kubeconfig": "/etc/kube", "namespace": "jobs", "namespaces": {"vision": "ml-vision"}}
-
-
-def options(**changes):
-    return loading.load({**GIVEN, **changes}, "k8s")
-
-
-def ref(wanted, **changes):
-    made = AttemptRef(
-        marker=MARKER,
-        job_id="01JABCDEFGHJKMNPQRSTVWXYZ0",
-        project="vision",
-        owner="ana",
-        kind=wanted.kind.value,
-        name=wanted.name,
-        digest="d" * 64,
-        task_indices=wanted.array.task_indices if wanted.array else (),
-    )
-    return replace(made, **changes)
-
-
-def plan(wanted, **changes):
-    given = changes.pop("options", options())
-    wanted = replace(wanted, image=wanted.image or "registry.example/train:1")
-    return render.plan(wanted, ref(wanted, **changes), given, "test", "k8s")
-
-
-def pod(wanted, **changes):
-    return plan(wanted, **changes).root["spec"]["template"]
-
-
-def container(wanted, **changes):
-    return pod(wanted, **changes)["spec"]["containers"][0]
-
-
-def environment(wanted, **changes):
-    return {
-        one["name"]: one.get("value", one.get("valueFrom")) for one in container(wanted, **changes)["env"]
-    }
-
+from tests.unit.kubernetes_objects import MARKER
+from tests.unit.kubernetes_plans import container, environment, options, plan, pod, ref
 
 # ---- names and namespaces ------------------------------------------------------------------------------
 

@@ -20,10 +20,10 @@ from tests.unit.kubernetes_stub import (
     JOBS,
     MARKER,
     PODS,
+    handle_of,
     job_object,
     listed,
     says,
-    scripted,
     status,
 )
 
@@ -33,15 +33,14 @@ WANTED = spec(image="a:1")
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(server):
     """Namespace ``jobs`` has an attempt; ``other`` has one too, and may not be read."""
-    with scripted(tmp_path) as server:
-        for path in (JOBS, DEPLOYMENTS, PODS):
-            server.says("GET", path, listed())
-            server.says("GET", in_other(path), FORBIDDEN)
-        server.says("GET", JOBS, listed(job_object()))
-        server.says("GET", "/api/v1/namespaces/other", says({"kind": "Namespace"}))
-        yield server
+    for path in (JOBS, DEPLOYMENTS, PODS):
+        server.says("GET", path, listed())
+        server.says("GET", in_other(path), FORBIDDEN)
+    server.says("GET", JOBS, listed(job_object()))
+    server.says("GET", "/api/v1/namespaces/other", says({"kind": "Namespace"}))
+    return server
 
 
 def in_other(path):
@@ -49,8 +48,7 @@ def in_other(path):
 
 
 def ref_of(marker, namespace):
-    handle = {"kind": "Job", "namespace": namespace, "name": marker, "uid": f"uid-of-{marker}"}
-    return new_ref(WANTED, marker=marker, handle=handle)
+    return new_ref(WANTED, marker=marker, handle=handle_of(marker, namespace))
 
 
 HERE, THERE = ref_of(MARKER, "jobs"), ref_of(OTHER, "other")

@@ -9,7 +9,8 @@ from adapters.kubernetes import names, refusals, topology
 from api_spec.jobs import Array, Kind, Placement, Resources
 from api_spec.reasons import Reason
 from tests.builders import spec
-from tests.unit.test_kubernetes_render import MARKER, options, pod
+from tests.unit.kubernetes_objects import MARKER
+from tests.unit.kubernetes_plans import options, pod
 
 RACK = "example.org/rack"
 KNOWS_RACKS = options(rack_label=RACK)

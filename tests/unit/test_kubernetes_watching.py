@@ -25,20 +25,16 @@ from tests.unit.kubernetes_stub import (
     PODS,
     SERVICES,
     Feed,
+    handle_of,
     job_object,
     listed,
     says,
-    scripted,
     status,
 )
 
 A = AttemptState
 ALL = (JOBS, DEPLOYMENTS, PODS, SERVICES)
-REF = AttemptRef(
-    marker=MARKER,
-    handle={"kind": "Job", "namespace": NAMESPACE, "name": MARKER, "uid": f"uid-of-{MARKER}"},
-    job_id="01JABCDEFGHJKMNPQRSTVWXYZ0",
-)
+REF = AttemptRef(marker=MARKER, handle=handle_of(), job_id="01JABCDEFGHJKMNPQRSTVWXYZ0")
 SERVED = AttemptRef(
     marker=MARKER, handle={"kind": "Deployment", "namespace": NAMESPACE, "name": MARKER, "uid": "root"}
 )
@@ -46,11 +42,10 @@ QUOTA = 'Error creating: pods "x" is forbidden: exceeded quota: small, requested
 
 
 @pytest.fixture
-def server(tmp_path):
-    with scripted(tmp_path) as server:
-        for path in ALL:
-            server.says("GET", path, listed())
-        yield server
+def server(server):
+    for path in ALL:
+        server.says("GET", path, listed())
+    return server
 
 
 @pytest.fixture
@@ -208,10 +203,7 @@ def test_an_operator_may_have_no_watch(server):
 
 def fresh(number, **metadata):
     marker = f"wb-{INSTANCE}-01jabcdefghjkmnpqrstvwxyz{number}-1"
-    ref = AttemptRef(
-        marker=marker,
-        handle={"kind": "Job", "namespace": NAMESPACE, "name": marker, "uid": f"uid-of-{marker}"},
-    )
+    ref = AttemptRef(marker=marker, handle=handle_of(marker))
     about = {"creationTimestamp": now(), "resourceVersion": str(100 + number), **metadata}
     return ref, job_object(marker, metadata=about)
 
@@ -278,7 +270,9 @@ def test_who_took_a_pod_is_known_though_it_is_gone(server, adapter, watch):
     server.says("GET", PODS, listed(pod(state=RUNNING)))
     (jobs,), (pods,) = server.watched(JOBS), server.watched(PODS)
     seen = watch()
+    markers(seen)
     pods.tells("DELETED", pod("Failed", terminated(137, "Error"), taken, version="120"))
+    markers(seen)  # two watches: the job's could else be read first
     jobs.tells("MODIFIED", job(failed, version="121"))
 
     def ended():

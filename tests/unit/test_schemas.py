@@ -104,6 +104,11 @@ def test_a_harmless_environment_name_is_not_taken_for_a_secret(name, value):
 
 # ---- what is refused ---------------------------------------------------------------------------------
 
+
+def serving(**service):
+    return {"kind": "inference", "service": SERVICE | service}
+
+
 WRONG = [
     # members and their types
     ({"nmae": "x"}, "/nmae", 'did you mean "name"?'),
@@ -216,45 +221,19 @@ WRONG = [
     ({"service": SERVICE}, "/service", "only inference jobs"),
     ({"kind": "inference"}, "/service", "is required"),
     ({"kind": "inference", "service": SERVICE, "array": {"indices": "1"}}, "/array", "cannot be an array"),
-    ({"kind": "inference", "service": {"port": 0}}, "/service/port", "from 1 to 65535"),
+    (serving(port=0), "/service/port", "from 1 to 65535"),
+    (serving(replicas={"min": 3, "max": 2}), "/service/replicas/max", "below min, 3"),
+    (serving(replicas={"min": 0, "max": 2}), "/service/replicas/min", "needs scale_on"),
+    (serving(replicas={"min": 0, "max": 0}), "/service/replicas/max", "from 1 to"),
+    (serving(scale_on={"metric": "cpu", "target": 0}), "/service/scale_on/target", "above 0"),
+    (serving(scale_on={"metric": "a b", "target": 1}), "/service/scale_on/metric", "made of letters"),
     (
-        {"kind": "inference", "service": SERVICE | {"replicas": {"min": 3, "max": 2}}},
-        "/service/replicas/max",
-        "below min, 3",
-    ),
-    (
-        {"kind": "inference", "service": SERVICE | {"scale_on": {"metric": "cpu", "target": 0}}},
-        "/service/scale_on/target",
-        "above 0",
-    ),
-    (
-        {"kind": "inference", "service": SERVICE | {"replicas": {"min": 0, "max": 2}}},
-        "/service/replicas/min",
-        "needs scale_on",
-    ),
-    (
-        {"kind": "inference", "service": SERVICE | {"replicas": {"min": 0, "max": 0}}},
-        "/service/replicas/max",
-        "from 1 to",
-    ),
-    (
-        {"kind": "inference", "service": SERVICE | {"scale_on": {"metric": "a b", "target": 1}}},
-        "/service/scale_on/metric",
-        "made of letters",
-    ),
-    (
-        {
-            "kind": "inference",
-            "service": SERVICE | {"scale_on": {"metric": "cpu", "target": 1, "measured": "external"}},
-        },
+        serving(scale_on={"metric": "cpu", "target": 1, "measured": "external"}),
         "/service/scale_on/measured",
         "measured at the replicas",
     ),
     (
-        {
-            "kind": "inference",
-            "service": SERVICE | {"scale_on": {"metric": "a", "target": 1, "selector": {"b": "c"}}},
-        },
+        serving(scale_on={"metric": "a", "target": 1, "selector": {"b": "c"}}),
         "/service/scale_on/selector",
         "measured: external",
     ),

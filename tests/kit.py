@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,21 @@ def make_kit(settings: Settings, fake: Fake | None = None, prefix: str | None = 
     for name in kit.broker.context.adapters:
         kit.broker.perform(f"refresh:{name}")
     return kit
+
+
+@contextmanager
+def kit_with(url: str, data_dir: Path, *backends: ConfiguredBackend, **changes: Any) -> Iterator[Kit]:
+    """A broker with real backends, whose adapters are closed with it."""
+    with ExitStack() as stack:
+        kit = make_kit(settings_for(url, data_dir, *backends, **changes))
+        stack.callback(kit.store.close)
+        for adapter in kit.broker.context.adapters.values():
+            stack.callback(adapter.close)
+        yield kit
+
+
+def backend(name: str, kind: str, options: dict[str, Any], data_dir: str = "") -> ConfiguredBackend:
+    return ConfiguredBackend(name=name, type=kind, instance=INSTANCE, data_dir=data_dir, options=options)
 
 
 @contextmanager

@@ -11,38 +11,33 @@ from collections.abc import Iterator
 
 from adapters.base import AttemptRef, Busy
 from api_spec.schemas import load_spec
+from tests.bench import submits
 from tests.bench.figures import Figure, Size
 from tests.bench.grounds import BODY, TRAINING, Grounds
-from tests.bench.load import post
-from tests.helpers import wait_until
 
 CAP = 200  # submits a second
 OFFERED = 1.1 * CAP  # more than can be taken, so that it is the backend that is waited for
 GOAL = 0.95
-OURS = ("api", "worker", "controller", "redis")
+OURS = (*submits.BROKER, "redis")
 NEVER_S = 86400  # jobs that do not start: what is measured ends with the handle
 
 
 def figures(size: Size) -> Iterator[Figure]:
-    loops, brokers = [], []
-    cpu: dict[str, list[float]] = {name: [] for name in OURS}
+    loops, ours = [], []
     for _ in range(size.rounds):
         habits = {"cap": CAP, "start_s": NEVER_S}
         with Grounds(fake=habits, max_submits_per_s=10 * CAP, max_live_jobs=10**6) as grounds:
             loops.append(submits_alone(grounds, size.handovers) / CAP)
             grounds.start_broker()
-            rate, cpu_s = through_the_broker(grounds, size.handovers)
-            brokers.append(rate / CAP)
-            for name in OURS:
-                cpu[name].append(1000 * cpu_s[name] / size.handovers)
-            size.note("handover", loop=loops[-1], broker=brokers[-1], cpu_s=cpu_s)
-    yield Figure(name="POST to handle: rate / cap", samples=brokers, goal=GOAL)
+            ours.append(
+                submits.through_the_broker(grounds, BODY, size.handovers, offered=OFFERED, cpu_of=OURS)
+            )
+            size.note("handover", loop=loops[-1], broker=ours[-1])
+    yield Figure(name="POST to handle: rate / cap", samples=[one["rate"] / CAP for one in ours], goal=GOAL)
     yield Figure(name="  a loop that only submits: rate / cap", samples=loops)
-    yield Figure(
-        name="  CPU a job, all", samples=[sum(each) for each in zip(*cpu.values(), strict=True)], unit="ms"
-    )
-    for name in OURS:
-        yield Figure(name=f"  CPU a job, {name}", samples=cpu[name], unit="ms")
+    all_of_it = [sum(one[name] for name in OURS) for one in ours]
+    yield Figure(name="  CPU a job, all", samples=all_of_it, unit="ms")
+    yield from submits.cpu_figures("CPU a job", ours)
 
 
 def submits_alone(grounds: Grounds, count: int) -> float:
@@ -59,19 +54,3 @@ def submits_alone(grounds: Grounds, count: int) -> float:
             except Busy as error:
                 never.wait(error.retry_after_s)
     return count / (time.monotonic() - began)
-
-
-def through_the_broker(grounds: Grounds, count: int) -> tuple[float, dict[str, float]]:
-    """Handles a second, and CPU seconds for all of them; POSTs come one by one."""
-    before, cpu_before = grounds.handed_over(), {name: grounds.cpu_s(name) for name in OURS}
-    answer: dict[str, float] = {}
-    options = {"token": grounds.token, "count": count, "rate": OFFERED}
-    client = threading.Thread(
-        target=lambda: answer.update(post(grounds.port, "/v1/jobs", BODY, **options)), daemon=True
-    )
-    client.start()
-    wait_until(lambda: grounds.handed_over() == before + count, 300.0, f"{count} jobs have their handles")
-    ended_at = time.time()
-    cpu_s = {name: grounds.cpu_s(name) - cpu_before[name] for name in OURS}
-    client.join()
-    return count / (ended_at - answer["began_at"]), cpu_s

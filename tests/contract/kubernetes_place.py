@@ -18,6 +18,7 @@ from tests.contract.behind_a_wire import WIRE_FAULTS, BehindAWire
 from tests.contract.places import RunsCommands
 from tests.helpers import wait_until
 from tests.real.kubernetes.image import BUSYBOX
+from tests.real.kubernetes_jobs import SMALL, job, service
 from tests.real.kubernetes_kit import Tenant
 
 GATE = "broker-test.example.org/gate"
@@ -31,7 +32,7 @@ class KubernetesPlace(BehindAWire):
     shows = frozenset({*KubernetesAdapter.capabilities, *WIRE_FAULTS}) - {Capability.LOGS, Capability.ARRAYS}
     unique_names = True
     trips_per_pass = 2
-    resources: ClassVar[Resources] = Resources(memory_per_node_mib=100)
+    resources: ClassVar[Resources] = SMALL
 
     def __init__(self, folder: Path, stack: ExitStack, cluster: Any) -> None:
         self.tenant = Tenant.on(cluster, folder)
@@ -47,22 +48,11 @@ class KubernetesPlace(BehindAWire):
 
     # ---- jobs
 
-    def pod(self, outcome: str, **labels: str) -> JobSpec:
-        return JobSpec(
-            kind=Kind.BATCH,
-            name="job",
-            project="vision",
-            image="registry.example/job:1",
-            command=("work",),
-            resources=self.resources,
-            labels={"outcome": outcome, "run": "300ms", **labels},
-        )
-
     def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
         if runs:
-            return self.pod("hang")
+            return job("hang")
         code = 128 + signal if signal is not None else exit_code
-        return self.pod("fail", exit=str(code)) if code else self.pod("success")
+        return job("fail", labels={"exit": str(code)}) if code else job()
 
     def short_job(self, exit_code: int = 0) -> JobSpec:
         spec = self.job(exit_code=exit_code)
@@ -75,15 +65,7 @@ class KubernetesPlace(BehindAWire):
         raise NotImplementedError("all pods of an array do the same")
 
     def service(self, replicas: int) -> JobSpec:
-        served = Service(port=8000, replicas=Replicas(min=replicas, max=4))
-        return JobSpec(
-            kind=Kind.INFERENCE,
-            name="job",
-            project="vision",
-            image="registry.example/serve:1",
-            resources=self.resources,
-            service=served,
-        )
+        return service(least=replicas)
 
     def submit_waiting(self) -> tuple[AttemptRef, Callable[[], None]]:
         """No node has what it asks for."""
@@ -118,6 +100,10 @@ class KubernetesNodePlace(RunsCommands, KubernetesPlace):
     @property
     def title(self) -> str:
         return f"{super().title} with a real node"
+
+    def adapter_at(self, url: str, **changes: Any) -> KubernetesAdapter:
+        """Nobody calls its services while they go, so they need not answer long."""
+        return super().adapter_at(url, drain_s=1, **changes)
 
     def command(self, *words: str, **changes: Any) -> JobSpec:
         native = Placement(kubernetes={"grace_s": 1})

@@ -2,6 +2,8 @@
 
 with a_bench(cluster, tmp_path) as bench:
     ref = bench.run(job("hang"))
+
+The fixtures are imported by the tests that want them, since tests of Slurm have a ``bench``, too.
 """
 
 from __future__ import annotations
@@ -9,23 +11,40 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+import pytest
+
 from adapters.kubernetes.adapter import KubernetesAdapter
-from api_spec.jobs import JobSpec, Kind, Resources
 from api_spec.states import AttemptState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
-from tests.real.kubernetes_kit import Tenant
+from tests.real.kubernetes_kit import a_tenant
 
 A = AttemptState
 SLOW_S = 90.0
 
 
-class Bench:
-    """An adapter on the cluster, in a namespace of its own."""
+@pytest.fixture
+def tenant(own_kubernetes, tmp_path):
+    with a_tenant(own_kubernetes, tmp_path) as tenant:
+        yield tenant
 
-    def __init__(self, cluster, folder, stack, labels=None):
-        self.cluster, self.stack = cluster, stack
-        self.tenant = Tenant.on(cluster, folder, labels)
+
+@pytest.fixture
+def bench(own_kubernetes, tmp_path):
+    with a_bench(own_kubernetes, tmp_path) as bench:
+        yield bench
+
+
+class Bench:
+    """An adapter for a tenant of its own; what ``stack`` holds is undone before the tenant goes."""
+
+    def __init__(self, tenant, stack):
+        self.tenant, self.stack = tenant, stack
+        self.adapter = self.adapter_of()
+
+    @property
+    def cluster(self):
+        return self.tenant.cluster
 
     @property
     def namespace(self):
@@ -57,37 +76,30 @@ class Bench:
         wait_until(so, within_s, f"{ref.marker} is as expected")
         return seen[-1]
 
-    def run(self, spec):
-        ref = self.submit(spec)
-        self.until(ref, lambda seen: seen.state is A.RUNNING)
+    def until_state(self, ref, state, within_s=30.0):
+        return self.until(ref, lambda seen: seen.state is state, within_s)
+
+    def run(self, spec, **changes):
+        ref = self.submit(spec, **changes)
+        self.until_state(ref, A.RUNNING)
         return ref
 
     def ended(self, ref):
-        return self.until(ref, lambda seen: seen.state is A.ENDED, SLOW_S)
+        return self.until_state(ref, A.ENDED, SLOW_S)
 
     def copies(self, ref):
         return len(self.tenant.objects("jobs", ref.marker))
 
 
 @contextmanager
-def a_bench(cluster, folder, labels=None):
-    """In a namespace that goes afterwards, when the cluster is well again."""
-    with ExitStack() as stack:
-        bench = Bench(cluster, folder, stack, labels)
-        bench.adapter = bench.adapter_of()
-        yield bench
-        cluster.calm()
-        cluster.remove_namespace(bench.namespace)
+def a_bench(cluster, folder, labels=None, kind=Bench):
+    with a_tenant(cluster, folder, labels) as tenant, ExitStack() as stack:
+        yield kind(tenant, stack)
+        cluster.calm()  # or nothing could be undone
 
 
 def job_path(bench, ref):
     return f"/apis/batch/v1/namespaces/{bench.namespace}/jobs/{ref.marker}"
-
-
-def job(outcome="success", **changes):
-    labels = {"outcome": outcome, "run": "300ms", **changes.pop("labels", {})}
-    wanted = {"command": ("work",), "resources": Resources(memory_per_node_mib=100), **changes}
-    return JobSpec(kind=Kind.BATCH, name="job", project="vision", image="a:1", labels=labels, **wanted)
 
 
 def told(seen):

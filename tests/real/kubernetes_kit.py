@@ -1,12 +1,14 @@
 """A tenant of a real Kubernetes: its namespace, and the broker as it is allowed in there.
 
-tenant = Tenant.on(cluster, folder)
-adapter = KubernetesAdapter(tenant.config())
+with a_tenant(cluster, folder) as tenant:
+    adapter = KubernetesAdapter(tenant.config())
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ from adapters.base import BackendConfig
 from adapters.kubernetes.names import MARKER
 from broker.yaml_files import read_documents
 from tests.fakes import INSTANCE, ROOT
+from tests.helpers import wait_until
+from tests.real.kubernetes import fake_nodes
 from tests.real.kubernetes.api import ApiError, current, read_kubeconfig, tls
 from tests.wire import Wire
 
 RBAC = ROOT / "deploy" / "kubernetes" / "rbac.yaml"
 HOME, ACCOUNT = "broker", "workload-broker"
+ONLY = "broker-test.example.org/only"
 PATHS = {
     "jobs": "/apis/batch/v1",
     "deployments": "/apis/apps/v1",
@@ -31,6 +36,17 @@ PATHS = {
     "jobsets": "/apis/jobset.x-k8s.io/v1alpha2",
 }
 SETTLE_S = 1.0
+
+
+@contextmanager
+def a_tenant(cluster: Any, folder: Path, labels: dict[str, str] | None = None) -> Iterator[Tenant]:
+    """In a namespace that goes afterwards, when the cluster is well again."""
+    tenant = Tenant.on(cluster, folder, labels)
+    try:
+        yield tenant
+    finally:
+        cluster.calm()
+        cluster.remove_namespace(tenant.namespace)
 
 
 @dataclass
@@ -81,6 +97,30 @@ class Tenant:
     def config(self, url: str | None = None, **changes: Any) -> BackendConfig:
         options = self.options(url, **changes)
         return BackendConfig(name="k8s", type="kubernetes", instance=INSTANCE, data_dir="", options=options)
+
+    # ---- what is there for it
+
+    @property
+    def only(self) -> dict[str, str]:
+        """The label of its own nodes."""
+        return {ONLY: self.namespace}
+
+    @contextmanager
+    def own_nodes(self, labels: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+        """Fake ones of these names, with ``only`` and further labels.  Gives the name of their daemon."""
+        nodes = [fake_nodes.cpu_node(name) for name in labels]
+        for one in nodes:
+            one["metadata"]["labels"] |= {**self.only, **labels[one["metadata"]["name"]]}
+        with self.cluster.more_fake_nodes(nodes) as daemon:
+            yield daemon
+
+    def limit(self, hard: dict[str, str]) -> str:
+        """By a quota; returns its path, when it is counted."""
+        api, path = self.cluster.api, f"/api/v1/namespaces/{self.namespace}/resourcequotas/small"
+        quota = {"metadata": {"name": "small", "namespace": self.namespace}, "spec": {"hard": hard}}
+        api.create({"apiVersion": "v1", "kind": "ResourceQuota", **quota})
+        wait_until(lambda: api.get(path).get("status", {}).get("used"), 20, "the quota is counted")
+        return path
 
     # ---- the truth
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,11 +11,9 @@ from api_spec.reasons import Reason
 from api_spec.schemas import load_spec
 from api_spec.states import JobState
 from broker.cli.files import read_specs
-from broker.settings import ConfiguredBackend
-from tests.fakes import INSTANCE
-from tests.kit import ANA, make_kit, settings_for
+from tests.kit import ANA, backend, kit_with
 from tests.real import slurm_kit
-from tests.real.kubernetes_kit import Tenant
+from tests.real.kubernetes_kit import a_tenant
 from tests.real.slurm import spank
 from tests.real.slurm.fixtures import KINDS
 
@@ -37,27 +34,12 @@ def new_cluster(request, tmp_path):
 @pytest.fixture
 def house(new_cluster, kubernetes, redis_server, tmp_path):
     """A broker that knows one as ``hpc``, the other as ``cloud``."""
-    tenant = Tenant.on(kubernetes, tmp_path)
     environment = {name: new_cluster.environment[name] for name in ("PATH", "SLURM_CONF")}
-    options = slurm_kit.options_of(new_cluster, containers="pyxis", environment=environment)
-    kit = make_kit(
-        settings_for(
-            redis_server,
-            tmp_path,
-            backend("hpc", "slurm", options),
-            backend("cloud", "kubernetes", tenant.options()),
-        )
-    )
-    with ExitStack() as stack:
-        stack.callback(kubernetes.remove_namespace, tenant.namespace)
-        stack.callback(kit.store.close)
-        for adapter in kit.broker.context.adapters.values():
-            stack.callback(adapter.close)
-        yield SimpleNamespace(kit=kit, tenant=tenant, slurm=new_cluster, tasks=tmp_path / "tasks")
-
-
-def backend(name, kind, options):
-    return ConfiguredBackend(name=name, type=kind, instance=INSTANCE, data_dir="", options=options)
+    hpc = slurm_kit.options_of(new_cluster, containers="pyxis", environment=environment)
+    with a_tenant(kubernetes, tmp_path) as tenant:
+        backends = backend("hpc", "slurm", hpc), backend("cloud", "kubernetes", tenant.options())
+        with kit_with(redis_server, tmp_path, *backends) as kit:
+            yield SimpleNamespace(kit=kit, tenant=tenant, slurm=new_cluster, tasks=tmp_path / "tasks")
 
 
 def example(name):

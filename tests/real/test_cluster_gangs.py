@@ -5,68 +5,46 @@ Nodes are fake; scheduler and Job controller, which make the part and take it aw
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import pytest
 
-from api_spec.jobs import JobSpec, Kind, Placement, Resources, Retry
+from adapters.kubernetes.names import MARKER
+from api_spec.jobs import Placement, Resources, Retry
 from api_spec.reasons import Reason
-from api_spec.states import AttemptState, JobState
-from broker.settings import ConfiguredBackend
-from tests.fakes import INSTANCE
+from api_spec.states import FINAL, AttemptState, JobState
 from tests.helpers import wait_until
-from tests.kit import ANA, adapter_of, make_kit, settings_for
-from tests.real.kubernetes import fake_nodes
-from tests.real.kubernetes_kit import Tenant
+from tests.kit import ANA, backend, kit_with
+from tests.real.kubernetes_bench import tenant
+from tests.real.kubernetes_jobs import job
+
+__all__ = ["tenant"]  # a fixture
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 LIMIT_S = 2.0
 SLOW_S = 60.0
-ONLY = "broker-test.example.org/only"
-
-
-@pytest.fixture
-def tenant(own_kubernetes, tmp_path):
-    made = Tenant.on(own_kubernetes, tmp_path)
-    yield made
-    own_kubernetes.calm()
-    own_kubernetes.remove_namespace(made.namespace)
 
 
 @pytest.fixture
 def two_nodes(tenant):
     """A job on two nodes has these, and one on one node takes one of them whole."""
-    there = [fake_nodes.cpu_node(f"pair-{number}") for number in range(2)]
-    for one in there:
-        one["metadata"]["labels"] |= {ONLY: tenant.namespace}
-    with tenant.cluster.more_fake_nodes(there):
+    with tenant.own_nodes({"pair-0": {}, "pair-1": {}}):
         yield
 
 
 @pytest.fixture
 def kit(redis_server, tmp_path, tenant, two_nodes):
-    with ExitStack() as stack:
-        options = tenant.options(partial_start_s=LIMIT_S)
-        config = ConfiguredBackend(
-            name="k8s", type="kubernetes", instance=INSTANCE, data_dir="", options=options
-        )
-        kit = make_kit(settings_for(redis_server, tmp_path, config, poll_s=0.2, lease_s=10.0))
-        stack.callback(kit.store.close)
-        stack.callback(adapter_of(kit, "k8s").close)
+    config = backend("k8s", "kubernetes", tenant.options(partial_start_s=LIMIT_S))
+    with kit_with(redis_server, tmp_path, config, poll_s=0.2, lease_s=10.0) as kit:
         yield kit
 
 
-def job(tenant, nodes, outcome="hang", **changes):
-    return JobSpec(
-        kind=Kind.BATCH,
-        name="ring",
-        project="vision",
-        image="a:1",
-        command=("work",),
-        labels={"outcome": outcome, "run": "8s"},  # longer than the part may wait for the rest
+def on(tenant, nodes, outcome="hang", **changes):
+    return job(
+        outcome,
+        # Longer than the part may wait for the rest, and so long in going that another attempt could come.
+        labels={"run": "8s", "stop": "1s"},
         resources=Resources(nodes=nodes, cpus_per_task=60, memory_per_node_mib=100),
-        placement=Placement(kubernetes={"node_labels": {ONLY: tenant.namespace}}),
+        placement=Placement(kubernetes={"node_labels": tenant.only}),
         **changes,
     )
 
@@ -76,9 +54,9 @@ def attempts(kit, job_id):
 
 
 def test_it_is_withdrawn_and_its_nodes_are_free(kit, tenant):
-    one = kit.submit(job(tenant, 1))
+    one = kit.submit(on(tenant, 1))
     kit.reaches(one, JobState.RUNNING)
-    ring = kit.submit(job(tenant, 2))
+    ring = kit.submit(on(tenant, 2))
 
     seen = kit.settle(lambda: waits(kit, ring), SLOW_S, "a part has started, which is said")
     end = kit.ended(ring, SLOW_S)
@@ -98,31 +76,35 @@ def waits(kit, job_id):
 
 def test_by_its_retry_it_is_tried_again_and_never_runs_twice(kit, tenant):
     """The second attempt begins when no pod of the first is left, and completes when there is room."""
-    one = kit.submit(job(tenant, 1))
+    one = kit.submit(on(tenant, 1))
     kit.reaches(one, JobState.RUNNING)
     retry = Retry(max_attempts=20, on=(Reason.LAUNCH_FAILED.value,))
-    ring = kit.submit(job(tenant, 2, "success", retry=retry))
+    ring = kit.submit(on(tenant, 2, "success", retry=retry))
     alive = []
 
-    def tried_again():
-        markers = {pod["metadata"]["labels"]["workload-broker/marker"] for pod in ring_pods(tenant, ring)}
-        alive.append(len(markers))
-        return len(attempts(kit, ring)) >= 2
+    def settle(condition, why):
+        def so():
+            alive.append(frozenset(attempts_with_pods(tenant, ring)))
+            return condition()
 
-    kit.settle(tried_again, SLOW_S, "there is a second attempt")
+        kit.settle(so, SLOW_S, why)
+
+    settle(lambda: len(attempts(kit, ring)) >= 2, "there is a second attempt")
     kit.broker.cancel(one, ANA)
-    end = kit.ended(ring, SLOW_S)
+    settle(lambda: kit.get(ring).state in FINAL, "it ends")
 
-    first = attempts(kit, ring)[0]
-    assert end.state is JobState.COMPLETED
-    assert (first.state, first.reason) == (AttemptState.ENDED, Reason.LAUNCH_FAILED)
-    assert max(alive) == 1
+    tried = attempts(kit, ring)
+    assert kit.get(ring).state is JobState.COMPLETED
+    assert (tried[0].state, tried[0].reason) == (AttemptState.ENDED, Reason.LAUNCH_FAILED)
+    assert {tried[0].marker, tried[-1].marker} <= frozenset().union(*alive), "both were seen"
+    assert max(map(len, alive)) == 1
     wait_until(lambda: not tenant.live_pods(), 30, "no pod is left")
 
 
-def ring_pods(tenant, job_id):
-    return [
-        pod
+def attempts_with_pods(tenant, job_id):
+    """By their markers, in which the job's id is."""
+    return {
+        pod["metadata"]["labels"][MARKER]
         for pod in tenant.objects("pods")
         if job_id.lower() in pod["metadata"]["name"] and pod["status"].get("phase") in ("Pending", "Running")
-    ]
+    }

@@ -7,66 +7,34 @@ without a schema, and an APIService that nobody stands behind.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
 from adapters.base import Busy
-from adapters.kubernetes.adapter import KubernetesAdapter
-from api_spec.jobs import JobSpec, Kind, Measured, Placement, Replicas, Resources, ScaleOn, Service
+from api_spec.jobs import Measured, Placement, Replicas, Resources, ScaleOn
 from api_spec.reasons import Reason
+from api_spec.states import AttemptState
 from broker.yaml_files import read_documents
 from tests.contract.places import new_ref
 from tests.fakes import ROOT
 from tests.helpers import wait_until
-from tests.real.kubernetes import fake_nodes
 from tests.real.kubernetes.api import ApiError
-from tests.real.kubernetes_kit import ACCOUNT, HOME, Tenant, create
+from tests.real.kubernetes_bench import Bench, a_bench
+from tests.real.kubernetes_jobs import job, service
+from tests.real.kubernetes_kit import ACCOUNT, HOME, create
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
+A = AttemptState
 RBAC = "rbac.authorization.k8s.io"
 DEPLOY = ROOT / "deploy" / "kubernetes"
 RACK, ZONE = "topology.kubernetes.io/rack", "topology.kubernetes.io/zone"
-ONLY = "broker-test.example.org/only"
 PATIENCE_S = 30.0
 
 
-class Bench:
-    """An adapter on the cluster, in a namespace of its own."""
-
-    def __init__(self, cluster, folder, stack):
-        self.cluster, self.stack = cluster, stack
-        self.tenant = Tenant.on(cluster, folder)
-        self.adapter = self.adapter_of()
-
-    @property
-    def namespace(self):
-        return self.tenant.namespace
-
-    @property
-    def api(self):
-        return self.cluster.api
-
-    def adapter_of(self, **changes):
-        adapter = KubernetesAdapter(self.tenant.config(**changes))
-        self.stack.callback(adapter.close)
-        return adapter
-
-    def submit(self, spec, **changes):
-        ref = new_ref(spec, **changes)
-        return replace(ref, handle=self.adapter.submit(ref, spec))
-
-    def until(self, ref, is_so):
-        seen = []
-
-        def so():
-            seen.append(self.adapter.observe([ref]).found[ref.marker])
-            return is_so(seen[-1])
-
-        wait_until(so, PATIENCE_S, f"{ref.marker} is as expected")
-        return seen[-1]
+class ServingBench(Bench):
+    """With an administrator's hands."""
 
     def one(self, kind, ref):
         found = self.tenant.objects(kind, ref.marker)
@@ -98,20 +66,8 @@ OURSELVES = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": HOME}
 
 @pytest.fixture
 def bench(own_kubernetes, tmp_path):
-    with ExitStack() as stack:
-        bench = Bench(own_kubernetes, tmp_path, stack)
+    with a_bench(own_kubernetes, tmp_path, kind=ServingBench) as bench:
         yield bench
-        stack.close()  # an APIService without anybody would keep the namespace from going
-        own_kubernetes.calm()
-        own_kubernetes.remove_namespace(bench.namespace)
-
-
-def service(outcome="hang", scale_on=None, least=1, most=4, **changes):
-    served = Service(port=8000, replicas=Replicas(min=least, max=most), scale_on=scale_on)
-    members = {"resources": Resources(memory_per_node_mib=100), "labels": {"outcome": outcome}, **changes}
-    return JobSpec(
-        kind=Kind.INFERENCE, name="serve", project="vision", image="a:1", service=served, **members
-    )
 
 
 def numbers(seen):
@@ -130,7 +86,7 @@ NOT_READY = {
         "a replica runs and does not answer its health check yet",
     ),
     "no node": (
-        service(placement=Placement(kubernetes={"node_labels": {ONLY: "nowhere"}})),
+        service(placement=Placement(kubernetes={"node_labels": {RACK: "nowhere"}})),
         Reason.CAPACITY,
         "didn't match Pod's node affinity/selector",
     ),
@@ -150,19 +106,14 @@ def test_a_service_says_why_its_replicas_are_not_ready(bench, case):
 
 def test_a_service_that_runs_says_why_it_has_not_all_its_replicas(bench):
     """It stays RUNNING: one replica answers."""
-    quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}}
-    bench.api.ask("POST", f"/api/v1/namespaces/{bench.namespace}/resourcequotas", quota)
-    spec = service(least=2)
+    bench.tenant.limit({"pods": "1"})
 
-    seen = bench.until(bench.submit(spec), lambda seen: "exceeded quota" in (seen.service.message or ""))
+    ref = bench.submit(service(least=2))
 
-    ready = bench.until(new_ref_of(seen, spec), lambda seen: seen.service.ready == 1)
-    assert (ready.service.wanted, str(ready.state)) == (2, "RUNNING")
+    bench.until(ref, lambda seen: "exceeded quota" in (seen.service.message or ""))
+    ready = bench.until(ref, lambda seen: seen.service.ready == 1)
+    assert (ready.service.wanted, ready.state) == (2, A.RUNNING)
     assert "exceeded quota" in ready.service.message
-
-
-def new_ref_of(seen, spec):
-    return new_ref(spec, marker=seen.marker, handle=seen.handle)
 
 
 # ---- who scales ------------------------------------------------------------------------------------------
@@ -173,16 +124,37 @@ METRICS = {
     "replicas": ScaleOn(metric="vllm:num_requests_waiting", target=2.5),
     "external": BY_QUEUE,
 }
+# As the API server has them afterwards: a member that it does not know would be gone.
+STORED = {
+    "percent": {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}},
+    },
+    "replicas": {
+        "type": "Pods",
+        "pods": {
+            "metric": {"name": "vllm:num_requests_waiting"},
+            "target": {"type": "AverageValue", "averageValue": "2500m"},
+        },
+    },
+    "external": {
+        "type": "External",
+        "external": {
+            "metric": {"name": "queue_length", "selector": {"matchLabels": {"queue": "chat"}}},
+            "target": {"type": "AverageValue", "averageValue": "5"},
+        },
+    },
+}
 
 
 @pytest.mark.parametrize("case", METRICS)
-def test_the_api_server_takes_an_autoscaler_of_every_sort_as_it_is(bench, case):
-    """It checks every field of the manifest, and none may be dropped."""
+def test_the_api_server_keeps_all_of_an_autoscaler_of_every_sort(bench, case):
     ref = bench.submit(service(scale_on=METRICS[case], least=2))
 
-    made = bench.one("horizontalpodautoscalers", ref)
-    assert (made["spec"]["minReplicas"], made["spec"]["maxReplicas"]) == (2, 4)
-    assert bench.until(ref, lambda seen: seen.service.wanted == 2).service.wanted == 2
+    made = bench.one("horizontalpodautoscalers", ref)["spec"]
+    assert (made["minReplicas"], made["maxReplicas"], made["metrics"]) == (2, 4, [STORED[case]])
+    assert made["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": ref.marker}
+    bench.until(ref, lambda seen: seen.service.wanted == 2)
 
 
 def test_new_limits_reach_the_autoscaler_and_not_the_number_of_replicas(bench):
@@ -314,26 +286,16 @@ def nodes_of(bench, ref):
     return [one["spec"].get("nodeName") for one in bench.tenant.objects("pods", ref.marker)]
 
 
-def training(nodes, **native):
-    placement = Placement(kubernetes=native)
-    resources = Resources(nodes=nodes, gpus_per_node=8)
-    return JobSpec(
-        kind=Kind.BATCH,
-        name="job",
-        project="vision",
-        image="a:1",
-        command=("work",),
-        resources=resources,
-        placement=placement,
-        labels={"outcome": "hang"},
-    )
+def on_whole_nodes(count, **native):
+    resources = Resources(nodes=count, gpus_per_node=8)
+    return job("hang", resources=resources, placement=Placement(kubernetes=native))
 
 
 def test_nodes_of_a_job_are_of_one_rack(bench):
     """A rack has two: the third waits rather than go elsewhere, where there is room."""
     bench.adapter = bench.adapter_of(rack_label=RACK)
 
-    ref = bench.submit(training(3, same_rack="required"))
+    ref = bench.submit(on_whole_nodes(3, same_rack="required"))
 
     seen = bench.until(ref, lambda seen: "pod affinity" in (seen.message or ""))
     assert seen.reason is Reason.CAPACITY
@@ -348,21 +310,17 @@ def test_nodes_of_a_job_are_of_one_rack(bench):
 def test_a_rack_that_is_preferred_keeps_no_pod_waiting(bench):
     bench.adapter = bench.adapter_of(rack_label=RACK)
 
-    ref = bench.submit(training(3, same_rack="preferred"))
+    ref = bench.submit(on_whole_nodes(3, same_rack="preferred"))
 
-    bench.until(ref, lambda seen: str(seen.state) == "RUNNING")
+    bench.until_state(ref, A.RUNNING)
     assert len(set(nodes_of(bench, ref))) == 3
 
 
 def test_replicas_are_spread_over_zones(bench):
     """Three nodes in one zone and one in the other: by nodes alone it would be three to one."""
     zones = {"spread-0": "a", "spread-1": "a", "spread-2": "a", "spread-3": "b"}
-    there = [fake_nodes.cpu_node(name) for name in zones]
-    for one in there:
-        name = one["metadata"]["name"]
-        one["metadata"]["labels"] |= {ONLY: bench.namespace, ZONE: zones[name]}
-    native = {"spread": {"zone": "required"}, "node_labels": {ONLY: bench.namespace}}
-    with bench.cluster.more_fake_nodes(there):
+    native = {"spread": {"zone": "required"}, "node_labels": bench.tenant.only}
+    with bench.tenant.own_nodes({name: {ZONE: zone} for name, zone in zones.items()}):
         ref = bench.submit(service(least=4, placement=Placement(kubernetes=native)))
         bench.until(ref, lambda seen: seen.service.ready == 4)
         placed = [zones[name] for name in nodes_of(bench, ref)]
@@ -393,7 +351,7 @@ def test_what_is_written_is_written_as_the_owner(bench):
         bench.submit(spec, owner="eve", project="vision")
     bench.adapter.update(replace(ref, revision=2), replace(spec, environment={"V": "2"}))
     bench.adapter.cancel(ref)
-    bench.until(ref, lambda seen: str(seen.state) == "ENDED")
+    bench.until_state(ref, A.ENDED)
     bench.adapter.cleanup(ref)
 
     assert ref.handle["user"] == "ml:ana"

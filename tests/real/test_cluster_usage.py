@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
 
 from api_spec.jobs import JobSpec, Kind, Resources
 from api_spec.states import JobState
-from broker.settings import ConfiguredBackend
-from tests.fakes import INSTANCE
-from tests.kit import ANA, adapter_of, make_kit, settings_for
+from tests.kit import ANA, backend, kit_with
 from tests.real.kubernetes.image import BUSYBOX
-from tests.real.kubernetes_kit import Tenant
+from tests.real.kubernetes_kit import a_tenant
 from tests.real.slurm.fixtures import WITH_ACCOUNTING
 from tests.real.slurm_kit import job, options_of
 
@@ -23,15 +19,8 @@ BUSY_MIB = 40
 BUSY = f"x=$(head -c {BUSY_MIB}m /dev/zero | tr '\\0' x); while :; do :; done"
 
 
-@contextmanager
 def kit_on(name, options, redis_url, folder):
-    config = ConfiguredBackend(name=name, type=name, instance=INSTANCE, data_dir="", options=options)
-    kit = make_kit(settings_for(redis_url, folder, config, poll_s=0.3, lease_s=10.0))
-    try:
-        yield kit
-    finally:
-        adapter_of(kit, name).close()
-        kit.store.close()
+    return kit_with(redis_url, folder, backend(name, name, options), poll_s=0.3, lease_s=10.0)
 
 
 def used(kit, job_id):
@@ -54,7 +43,6 @@ def test_slurm_tells_what_a_job_was_given_when_it_has_ended(cluster, redis_serve
 
 
 def test_kubernetes_tells_the_most_that_a_job_has_used(kubernetes_node, redis_server, tmp_path):
-    tenant = Tenant.on(kubernetes_node, tmp_path)
     spec = JobSpec(
         kind=Kind.BATCH,
         name="busy",
@@ -63,7 +51,10 @@ def test_kubernetes_tells_the_most_that_a_job_has_used(kubernetes_node, redis_se
         command=("sh", "-c", BUSY),
         resources=Resources(memory_per_node_mib=400),
     )
-    with kit_on("kubernetes", tenant.options(), redis_server, tmp_path) as kit:
+    with (
+        a_tenant(kubernetes_node, tmp_path) as tenant,
+        kit_on("kubernetes", tenant.options(), redis_server, tmp_path) as kit,
+    ):
         job_id = kit.submit(spec)
         kit.reaches(job_id, JobState.RUNNING)
 
@@ -73,7 +64,6 @@ def test_kubernetes_tells_the_most_that_a_job_has_used(kubernetes_node, redis_se
         after = used(kit, job_id)
 
     assert found.peak_memory_mib > BUSY_MIB
-    assert (after.peak_cpus, after.peak_memory_mib) >= (found.peak_cpus, found.peak_memory_mib)
+    assert after.peak_cpus >= found.peak_cpus
+    assert after.peak_memory_mib >= found.peak_memory_mib
     assert after.energy_j is None
-    kubernetes_node.calm()
-    kubernetes_node.remove_namespace(tenant.namespace)

@@ -7,23 +7,19 @@ import time
 import pytest
 
 from adapters.base import Busy, Rejected, Unsettled
-from api_spec.jobs import Resources
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
 from tests.real.kubernetes.webhook import ALLOWED, Webhook, denied
-from tests.real.kubernetes_bench import a_bench, job
+from tests.real.kubernetes_bench import bench
+from tests.real.kubernetes_jobs import ON_TWO, job
+
+__all__ = ["bench"]  # a fixture
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 A = AttemptState
-
-
-@pytest.fixture
-def bench(own_kubernetes, tmp_path):
-    with a_bench(own_kubernetes, tmp_path) as bench:
-        yield bench
 
 
 @pytest.fixture
@@ -89,10 +85,10 @@ def submitted(bench, ref):
 
 def test_a_quota_that_is_used_up_after_the_job_was_taken_is_told(bench):
     """The Job stands and has one of its pods; it gets the other when there is room, and no third."""
-    both = job("hang", resources=Resources(nodes=2, memory_per_node_mib=100))
+    both = job("hang", resources=ON_TWO)
     ref = new_ref(both)
     hold = bench.run(job("hang"))
-    path = quota(bench, {"pods": "2"})
+    path = bench.tenant.limit({"pods": "2"})
     handle = bench.adapter.submit(ref, both)
 
     seen = bench.until(ref, lambda seen: seen.reason is Reason.QUOTA_EXCEEDED)
@@ -105,12 +101,3 @@ def test_a_quota_that_is_used_up_after_the_job_was_taken_is_told(bench):
     bench.until(ref, lambda seen: seen.state is A.RUNNING, 60)
     assert len(bench.tenant.objects("pods", ref.marker)) == 2
     assert bench.copies(ref) == 1
-
-
-def quota(bench, hard):
-    path = f"/api/v1/namespaces/{bench.namespace}/resourcequotas"
-    metadata = {"name": "small", "namespace": bench.namespace}
-    made = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
-    bench.api.ask("POST", path, made)
-    wait_until(lambda: bench.api.get(f"{path}/small").get("status", {}).get("used"), 20, "it is counted")
-    return f"{path}/small"

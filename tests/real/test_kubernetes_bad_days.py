@@ -7,7 +7,6 @@ has the rights of ``deploy/kubernetes/rbac.yaml`` and no others.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -20,19 +19,16 @@ from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
-from tests.real.kubernetes import fake_nodes
-from tests.real.kubernetes_bench import SLOW_S, Bench, a_bench, job, job_path, told
+from tests.real.kubernetes_bench import SLOW_S, a_bench, bench, job_path, told
+from tests.real.kubernetes_jobs import ON_TWO, job
 from tests.real.kubernetes_kit import ACCOUNT
+
+__all__ = ["bench"]  # a fixture
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 A = AttemptState
-
-
-@pytest.fixture
-def bench(own_kubernetes, tmp_path):
-    with a_bench(own_kubernetes, tmp_path) as bench:
-        yield bench
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 # ---- how pods end and wait ------------------------------------------------------------------------------
@@ -82,14 +78,11 @@ def test_a_job_that_is_preempted_says_so(bench):
         )
         bench.stack.callback(bench.api.delete, f"/apis/{group}/priorityclasses/{name}")
     bench.adapter = bench.adapter_of(priorities=classes)
-    labels = {"broker-test.example.org/only": bench.namespace}
-    there = fake_nodes.cpu_node("contested-0")
-    there["metadata"]["labels"] |= labels
     whole = {
         "resources": Resources(cpus_per_task=60, memory_per_node_mib=100),
-        "placement": Placement(kubernetes={"node_labels": labels}),
+        "placement": Placement(kubernetes={"node_labels": bench.tenant.only}),
     }
-    with bench.cluster.more_fake_nodes([there]):
+    with bench.tenant.own_nodes({"contested-0": {}}):
         low = bench.run(job("hang", priority=Priority.LOW, **whole))
 
         bench.submit(job("success", priority=Priority.HIGH, **whole))
@@ -103,11 +96,9 @@ def test_a_job_that_is_preempted_says_so(bench):
 
 def test_a_node_that_is_lost_is_told_before_its_job_can_end(bench):
     """Kubernetes keeps the pod as it was until the node is back or is removed."""
-    labels = {"broker-test.example.org/only": bench.namespace}
-    there = fake_nodes.cpu_node("doomed-0")
-    there["metadata"]["labels"] |= labels
-    with bench.cluster.more_fake_nodes([there]) as kwok:
-        ref = bench.run(job("hang", placement=Placement(kubernetes={"node_labels": labels})))
+    there = Placement(kubernetes={"node_labels": bench.tenant.only})
+    with bench.tenant.own_nodes({"doomed-0": {}}) as kwok:
+        ref = bench.run(job("hang", placement=there))
         bench.cluster.freeze(kwok)
         seen = bench.until(ref, lambda seen: seen.message is not None, SLOW_S)
         bench.cluster.thaw(kwok)
@@ -124,7 +115,7 @@ def test_a_node_that_is_lost_is_told_before_its_job_can_end(bench):
 
 def test_a_quota_that_lets_no_pod_be_made_is_told(bench):
     """The Job itself is taken, and has no condition: only an event on it says why nothing happens."""
-    quota(bench, {"pods": "0"})
+    bench.tenant.limit({"pods": "0"})
 
     ref = bench.submit(job())
 
@@ -135,7 +126,7 @@ def test_a_quota_that_lets_no_pod_be_made_is_told(bench):
 
 
 def test_a_quota_that_refuses_the_job_itself_lets_it_come_again(bench):
-    quota(bench, {"count/jobs.batch": "0"})
+    bench.tenant.limit({"count/jobs.batch": "0"})
 
     with pytest.raises(Busy, match="exceeded quota") as refused:
         bench.submit(job())
@@ -143,29 +134,14 @@ def test_a_quota_that_refuses_the_job_itself_lets_it_come_again(bench):
     assert refused.value.reason is Reason.QUOTA_EXCEEDED
 
 
-def quota(bench, hard):
-    metadata = {"name": "small", "namespace": bench.namespace}
-    path = f"/api/v1/namespaces/{bench.namespace}/resourcequotas/small"
-    bench.api.create(
-        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
-    )
-    wait_until(lambda: bench.api.get(path).get("status", {}).get("hard"), 20, "the quota is counted")
-
-
 def test_pods_of_the_broker_pass_pod_security_restricted(own_kubernetes, tmp_path):
-    with ExitStack() as stack:
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        bench = Bench(own_kubernetes, tmp_path, stack, labels)
-        bench.adapter = bench.adapter_of()
-
+    with a_bench(own_kubernetes, tmp_path, RESTRICTED) as bench:
         assert bench.ended(bench.submit(job())).outcome is JobState.COMPLETED
 
 
 def test_what_pod_security_forbids_is_told(own_kubernetes, tmp_path):
     """IPC_LOCK, which an operator may set for a fabric."""
-    with ExitStack() as stack:
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        bench = Bench(own_kubernetes, tmp_path, stack, labels)
+    with a_bench(own_kubernetes, tmp_path, RESTRICTED) as bench:
         bench.adapter = bench.adapter_of(fabrics={"rdma": {"ipc_lock": True}})
         wanted = Resources(memory_per_node_mib=100, fabric=Fabric.RDMA)
 
@@ -334,7 +310,7 @@ def test_an_object_of_somebody_else_with_our_name_is_left_alone(bench):
 
 def test_a_service_of_somebody_else_with_our_name_is_left_alone(bench):
     """The job on two nodes needs one of that name, and says what is in its way."""
-    wanted = job("hang", resources=Resources(nodes=2, memory_per_node_mib=100))
+    wanted = job("hang", resources=ON_TWO)
     ref = new_ref(wanted)
     body = {"clusterIP": "None", "selector": {"app": "theirs"}}
     metadata = {"name": ref.marker, "namespace": bench.namespace}

@@ -9,7 +9,7 @@ import pytest
 from adapters.kubernetes.names import MARKER
 from api_spec.ids import marker
 from tests.real.chaos import JOBS, SETTINGS, WORKERS, Chaos, seed_of_today
-from tests.real.kubernetes_kit import Tenant
+from tests.real.kubernetes_kit import a_tenant
 from tests.stack import Parts
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
@@ -32,8 +32,10 @@ def test_whatever_dies_each_attempt_is_one_job_of_the_cluster(
 ):
     """By the cluster's own objects, which stay until the broker cleans up."""
     seed = seed_of_today(capsys)
-    tenant = Tenant.on(own_kubernetes, tmp_path)
-    with Parts(tmp_path, tenant.config(settle_s=SETTLE_S, answer_s=3), **SETTINGS) as parts:
+    with (
+        a_tenant(own_kubernetes, tmp_path) as tenant,
+        Parts(tmp_path, tenant.config(settle_s=SETTLE_S, answer_s=3), **SETTINGS) as parts,
+    ):
         parts.start("api", *WORKERS, "controller")
         chaos = Chaos(own_kubernetes, parts, seed)
         chaos.freezes("apiserver", 4)

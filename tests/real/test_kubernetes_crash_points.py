@@ -14,30 +14,25 @@ import pytest
 
 from adapters.base import Absent, Busy, Found, OutcomeUnknown
 from adapters.kubernetes import names
-from api_spec.jobs import JobSpec, Kind, Placement, Replicas, Resources, ScaleOn, Service
+from api_spec.jobs import Placement, ScaleOn
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
-from tests.real.kubernetes_bench import SLOW_S, a_bench, job
+from tests.real.kubernetes_bench import SLOW_S, bench
+from tests.real.kubernetes_jobs import ON_TWO, job, service
+
+__all__ = ["bench"]  # a fixture
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
 A = AttemptState
-SMALL = Resources(memory_per_node_mib=50)
 ROOTS = ("jobs", "deployments")
 KINDS = (*ROOTS, "services", "horizontalpodautoscalers", "poddisruptionbudgets")
 MOST_WRITES = 20
 
 
-def service(**changes):
-    served = Service(port=8000, replicas=Replicas(min=1, max=2), **changes)
-    return JobSpec(
-        kind=Kind.INFERENCE, name="job", project="vision", image="a:1", resources=SMALL, service=served
-    )
-
-
-ON_TWO = job(resources=replace(SMALL, nodes=2))
+RING = job(resources=ON_TWO)
 SCALED = service(scale_on=ScaleOn(metric="cpu", target=70))
 NEWER = replace(service(), environment={"VERSION": "2"})
 NOWHERE = job(placement=Placement(kubernetes={"node_labels": {"broker-test.example.org/is": "none"}}))
@@ -144,7 +139,7 @@ class Cancel(Verb):
 
 class CleanUp(Verb):
     def __init__(self):
-        super().__init__("cleanup", ON_TWO)
+        super().__init__("cleanup", RING)
 
     def is_ready(self, seen):
         return seen.state is A.ENDED
@@ -200,7 +195,7 @@ class Update(Verb):
 
 
 VERBS = (
-    Submit(ON_TWO, {"jobs", "services"}),
+    Submit(RING, {"jobs", "services"}),
     Submit(SCALED, {"deployments", "services", "horizontalpodautoscalers", "poddisruptionbudgets"}),
     Cancel(job("hang")),
     Cancel(service()),
@@ -247,10 +242,10 @@ def all_are(bench, refs, is_so):
         raise AssertionError(f"{error}, but {others}") from None
 
 
-def test_each_verb_is_done_once_wherever_the_api_server_dies(own_kubernetes, tmp_path, record_property):
+def test_each_verb_is_done_once_wherever_the_api_server_dies(bench, record_property):
     """All verbs share the deaths: the n-th kill is at the n-th write of each, before it for one attempt and
     after it for another.  What they are done on is there before the first: controllers come back slowly."""
-    with a_bench(own_kubernetes, tmp_path) as bench, bench.tenant.wire() as wire:
+    with bench.tenant.wire() as wire:
         behind = bench.adapter_of(wire.url)
         refs = {verb: verb.prepare(bench, 1) for verb in VERBS}
         writes = {verb: writes_of(wire, lambda verb=verb: verb.act(behind, *refs[verb])) for verb in VERBS}
@@ -264,9 +259,9 @@ def test_each_verb_is_done_once_wherever_the_api_server_dies(own_kubernetes, tmp
                     with suppress(Busy, OutcomeUnknown):  # anything else would end the attempt for good
                         verb.act(behind, ref)
                     assert cut.is_made, f"{verb.name} has no write {number}"
-            own_kubernetes.kill("apiserver")
+            bench.cluster.kill("apiserver")
             wire.watcher = None
-            own_kubernetes.start("apiserver")
+            bench.cluster.start("apiserver")
             for verb in [verb for verb, count in writes.items() if number + 1 == count]:
                 refs[verb] = [verb.again(behind, ref) for ref in refs[verb]]
 
@@ -276,7 +271,7 @@ def test_each_verb_is_done_once_wherever_the_api_server_dies(own_kubernetes, tmp
             for ref in refs[verb]:
                 verb.check(bench, ref)
         told = f"{2 * sum(writes.values())} deaths at a write of {len(VERBS)} verbs"
-        record_property("summary", f"real Kubernetes {own_kubernetes.version}: {told}")
+        record_property("summary", f"real Kubernetes {bench.cluster.version}: {told}")
 
 
 def writes_of(wire, act):

@@ -6,19 +6,18 @@ The devices are made up, since there is no driver; what a driver does on a node 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
-from adapters.kubernetes.adapter import KubernetesAdapter
-from api_spec.jobs import JobSpec, Kind, Replicas, Resources, Service
+from api_spec.jobs import Resources
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
 from tests.real.kubernetes.devices import DRIVER, GROUP, devices
-from tests.real.kubernetes_kit import Tenant
+from tests.real.kubernetes_bench import Bench, a_bench
+from tests.real.kubernetes_jobs import job, service
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
@@ -27,65 +26,40 @@ BIG, SMALL = "cpu-0", "cpu-1"
 IS_BIG = f"device.attributes['{DRIVER}'].productName == 'big'"
 
 
-class Bench:
-    def __init__(self, cluster, folder, stack):
-        self.api = cluster.api
-        self.tenant = Tenant.on(cluster, folder)
-        self.name = f"{self.tenant.namespace}.example.org"  # classes are the cluster's
+class DeviceBench(Bench):
+    """With a class of devices of its own."""
+
+    def __init__(self, tenant, stack):
+        super().__init__(tenant, stack)
+        self.name = f"{self.namespace}.example.org"  # classes are the cluster's
         stack.enter_context(devices(self.api, self.name, {BIG: ["big", "big"], SMALL: ["small"]}))
         options = {"device_class": self.name, "device_selectors": {"big": IS_BIG, "huge": "false"}}
-        self.adapter = KubernetesAdapter(self.tenant.config(**options))
-        stack.callback(self.adapter.close)
-
-    def submit(self, spec, **changes):
-        ref = new_ref(spec, **changes)
-        return replace(ref, handle=self.adapter.submit(ref, spec))
-
-    def until(self, ref, is_so):
-        seen = []
-
-        def so():
-            seen.append(self.adapter.observe([ref]).found[ref.marker])
-            return is_so(seen[-1])
-
-        wait_until(so, 40, f"{ref.marker} is as expected")
-        return seen[-1]
+        self.adapter = self.adapter_of(**options)
 
     def templates(self):
-        return self.api.items(f"/apis/{GROUP}/namespaces/{self.tenant.namespace}/resourceclaimtemplates")
+        return self.api.items(f"/apis/{GROUP}/namespaces/{self.namespace}/resourceclaimtemplates")
 
     def claims(self):
-        return self.api.items(f"/apis/{GROUP}/namespaces/{self.tenant.namespace}/resourceclaims")
+        return self.api.items(f"/apis/{GROUP}/namespaces/{self.namespace}/resourceclaims")
 
 
 @pytest.fixture
 def bench(own_kubernetes, tmp_path):
-    with ExitStack() as stack:
-        bench = Bench(own_kubernetes, tmp_path, stack)
+    with a_bench(own_kubernetes, tmp_path, kind=DeviceBench) as bench:
         yield bench
-        own_kubernetes.remove_namespace(bench.tenant.namespace)
 
 
-def job(count, gpu_type=None, outcome="success", nodes=1):
-    wanted = Resources(nodes=nodes, gpus_per_node=count, gpu_type=gpu_type, memory_per_node_mib=100)
-    return JobSpec(
-        kind=Kind.BATCH,
-        name="job",
-        project="vision",
-        image="a:1",
-        command=("work",),
-        resources=wanted,
-        labels={"outcome": outcome, "run": "300ms"},
-    )
+def gpus(count, gpu_type=None, nodes=1):
+    return Resources(nodes=nodes, gpus_per_node=count, gpu_type=gpu_type, memory_per_node_mib=100)
 
 
 def test_a_job_gets_the_devices_that_it_claims_and_ends(bench):
-    wanted = job(2, "big")
+    wanted = job(resources=gpus(2, "big"))
     assert not bench.adapter.refusals(wanted, bench.adapter.inventory())
 
     ref = bench.submit(wanted)
 
-    end = bench.until(ref, lambda seen: seen.state is A.ENDED)
+    end = bench.ended(ref)
     assert (end.outcome, end.nodes) == (JobState.COMPLETED, (BIG,))
     [template] = bench.templates()
     assert template["metadata"]["ownerReferences"][0]["uid"] == ref.handle["uid"]
@@ -94,16 +68,16 @@ def test_a_job_gets_the_devices_that_it_claims_and_ends(bench):
 
 
 def test_each_pod_of_a_job_has_a_claim_of_its_own(bench):
-    ref = bench.submit(job(1, "big", "hang", nodes=2))
+    ref = bench.submit(job("hang", resources=gpus(1, "big", nodes=2)))
 
-    seen = bench.until(ref, lambda seen: seen.state is A.RUNNING)
+    seen = bench.until_state(ref, A.RUNNING)
 
     assert seen.nodes == (BIG,)
     assert len(bench.claims()) == 2
 
 
 def test_what_no_device_fulfils_waits_with_the_schedulers_words(bench):
-    ref = bench.submit(job(1, "huge"))
+    ref = bench.submit(job(resources=gpus(1, "huge")))
 
     seen = bench.until(ref, lambda seen: seen.reason is Reason.CAPACITY)
 
@@ -112,25 +86,20 @@ def test_what_no_device_fulfils_waits_with_the_schedulers_words(bench):
 
 
 def test_a_class_that_is_not_there_is_refused_with_those_that_are(bench):
-    adapter = KubernetesAdapter(bench.tenant.config(device_class="gpu.nvidia.com"))
+    adapter = bench.adapter_of(device_class="gpu.nvidia.com")
 
-    (refused,) = adapter.refusals(job(1), bench.adapter.inventory())
-    adapter.close()
+    (refused,) = adapter.refusals(job(resources=gpus(1)), bench.adapter.inventory())
 
     assert refused.code is Reason.UNSUPPORTED
     assert bench.name in refused.message
 
 
 def test_a_revision_that_claims_more_gets_a_template_of_its_own(bench):
-    def service(count):
-        served = Service(port=8000, replicas=Replicas(min=1, max=2))
-        return replace(job(count, "big", "hang"), kind=Kind.INFERENCE, service=served, command=())
-
-    ref = bench.submit(service(1))
+    ref = bench.submit(service(resources=gpus(1, "big")))
     bench.until(ref, lambda seen: seen.service.ready == 1)
 
     newer = replace(ref, revision=2)
-    bench.adapter.update(newer, service(2))
+    bench.adapter.update(newer, service(resources=gpus(2, "big")))
 
     bench.until(newer, lambda seen: seen.service.updated == seen.service.ready == 1)
     assert sorted(
@@ -140,11 +109,12 @@ def test_a_revision_that_claims_more_gets_a_template_of_its_own(bench):
 
 def test_the_api_server_takes_each_manifest_with_every_member_known(bench):
     """Strictly, so that a member that it does not know is an error."""
-    written = json.loads(bench.adapter.render(job(1, "big"), new_ref(job(1))))
+    wanted = job(resources=gpus(1, "big"))
+    written = json.loads(bench.adapter.render(wanted, new_ref(wanted)))
 
     for one in written["items"]:
         plural = {"Job": "jobs", "ResourceClaimTemplate": "resourceclaimtemplates"}[one["kind"]]
-        path = f"/apis/{one['apiVersion']}/namespaces/{bench.tenant.namespace}/{plural}"
+        path = f"/apis/{one['apiVersion']}/namespaces/{bench.namespace}/{plural}"
         assert bench.api.ask("POST", f"{path}?dryRun=All&fieldValidation=Strict", one)
 
 

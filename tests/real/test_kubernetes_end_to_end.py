@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from adapters.kubernetes.adapter import KubernetesAdapter
 from api_spec.jobs import JobSpec, Kind, Resources, Volume
 from api_spec.states import FINAL
+from broker.blobs import Directory
+from broker.lifecycle import kept_logs
 from tests.helpers import wait_until
-from tests.real.kubernetes_kit import Tenant
+from tests.real.kubernetes_kit import a_tenant
 from tests.stack import Parts, job_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
@@ -22,8 +25,8 @@ IMAGE = "registry.example/job:1"
 def house(kubernetes, tmp_path_factory):
     """A broker of three processes that knows the cluster as ``k8s``, with the rights that we ask for."""
     folder = tmp_path_factory.mktemp("house")
-    tenant = Tenant.on(kubernetes, folder)
     with (
+        a_tenant(kubernetes, folder) as tenant,
         tenant.wire() as wire,
         Parts(folder, tenant.config(wire.url), lease_s=5, poll_s=0.3) as parts,
     ):
@@ -127,14 +130,8 @@ def test_nothing_fits_is_said_at_once_and_says_what_the_cluster_has(house):
     assert "the largest node has" in str(caught.value.problem)
 
 
-def test_what_the_quota_of_a_project_never_allows_is_said_before_it_is_sent(kubernetes, tmp_path_factory):
+def test_what_the_quota_of_a_project_never_allows_is_said_before_it_is_sent(kubernetes, tmp_path):
     """By the adapter, as the broker asks it: a quota in the namespace of the other tests would meet them."""
-    tenant = Tenant.on(kubernetes, tmp_path_factory.mktemp("quota"))
-    metadata = {"name": "gpus", "namespace": tenant.namespace}
-    hard = {"requests.nvidia.com/gpu": "2"}
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
-    kubernetes.api.create(quota)
-    adapter = KubernetesAdapter(tenant.config())
     wanted = JobSpec(
         kind=Kind.TRAINING,
         name="train",
@@ -143,12 +140,13 @@ def test_what_the_quota_of_a_project_never_allows_is_said_before_it_is_sent(kube
         volumes=(Volume(source="pvc:data", mount_path="/data"),),
     )
 
-    told = [one.message for one in adapter.refusals(wanted, adapter.inventory())]
-    adapter.close()
+    with a_tenant(kubernetes, tmp_path) as tenant, closing(KubernetesAdapter(tenant.config())) as adapter:
+        tenant.limit({"requests.nvidia.com/gpu": "2"})
+        told = [one.message for one in adapter.refusals(wanted, adapter.inventory())]
 
     space = tenant.namespace
     assert told == [
-        f"asks for 4 of requests.nvidia.com/gpu; the quota gpus of {space} allows 2",
+        f"asks for 4 of requests.nvidia.com/gpu; the quota small of {space} allows 2",
         f"mounts the claim data, which {space} does not have",
     ]
 
@@ -164,13 +162,16 @@ def test_a_worker_that_is_killed_starts_nothing_twice(house):
         assert len(house.tenant.objects("pods", attempt["marker"])) == 1
 
 
-def test_a_job_costs_fewer_than_eight_requests(house, record_property):
+def test_a_job_costs_fewer_than_eight_requests_until_its_log_is_kept(house, record_property):
     """Passes, and what the cluster is asked of itself meanwhile, included."""
     before, count = house.wire.count, 40
     taken = house.client.submit([body(name=f"job-{number}") for number in range(count)])
-    for one in taken:
-        ended(house, one["job"]["id"])
+    ids = [one["job"]["id"] for one in taken]
+    for job_id in ids:
+        ended(house, job_id)
+    blobs = Directory(house.parts.settings.blobs_at)
+    wait_until(lambda: all(blobs.get(kept_logs.name_of(one, 1)) for one in ids), PATIENCE_S, "all are kept")
 
     each = (house.wire.count - before) / count
-    record_property("summary", f"Kubernetes: {each:.1f} requests a job from accept to end")
+    record_property("summary", f"Kubernetes: {each:.1f} requests a job from accept to its kept log")
     assert each < 8

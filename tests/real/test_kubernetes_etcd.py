@@ -6,7 +6,7 @@ import pytest
 
 from api_spec.states import FINAL
 from tests.helpers import wait_until
-from tests.real.kubernetes_kit import Tenant
+from tests.real.kubernetes_kit import a_tenant
 from tests.stack import Parts, job_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
@@ -17,9 +17,11 @@ PATIENCE_S = 90.0
 
 @pytest.fixture
 def house(own_kubernetes, tmp_path):
-    tenant = Tenant.on(own_kubernetes, tmp_path)
-    config = tenant.config(answer_s=ANSWER_S, settle_s=SETTLE_S)
-    with Parts(tmp_path, config, lease_s=4, poll_s=0.3) as parts:
+    options = {"answer_s": ANSWER_S, "settle_s": SETTLE_S}
+    with (
+        a_tenant(own_kubernetes, tmp_path) as tenant,
+        Parts(tmp_path, tenant.config(**options), lease_s=4, poll_s=0.3) as parts,
+    ):
         parts.start("api", "worker", "controller")
         client = parts.client()
         wait_until(lambda: client.backend("k8s")["reachable"], PATIENCE_S, "the cluster is known")

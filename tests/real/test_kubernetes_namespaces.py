@@ -13,7 +13,8 @@ from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
-from tests.real.kubernetes_bench import a_bench, job, job_path
+from tests.real.kubernetes_bench import a_bench, job_path
+from tests.real.kubernetes_jobs import job
 from tests.real.kubernetes_kit import ACCOUNT, grant
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
@@ -34,9 +35,7 @@ def bench(own_kubernetes, tmp_path):
 
 
 def both(bench):
-    here, there = bench.run(job("hang")), bench.submit(SPEECH, project="speech")
-    bench.until(there, lambda seen: seen.state is A.RUNNING)
-    return here, there
+    return bench.run(job("hang")), bench.run(SPEECH, project="speech")
 
 
 def close(bench, namespace):
@@ -70,7 +69,7 @@ def test_a_namespace_that_is_closed_to_the_broker_hides_no_other(bench):
         lambda: bench.adapter.find(here.marker, since=0) == Absent(), 20, "the other's absence is proven"
     )
     grant(bench.cluster, bench.other)
-    bench.until(there, lambda seen: seen.state is A.RUNNING)
+    bench.until_state(there, A.RUNNING)
 
 
 def test_what_runs_in_a_namespace_that_left_the_options_is_seen_to_its_end(bench):
@@ -79,8 +78,8 @@ def test_what_runs_in_a_namespace_that_left_the_options_is_seen_to_its_end(bench
 
     seen = adapter.observe([here, there])
 
-    assert {marker: one.state for marker, one in seen.found.items()} == dict.fromkeys(seen.found, A.RUNNING)
-    assert len(seen.found) == 2
+    states = {marker: one.state for marker, one in seen.found.items()}
+    assert states == {here.marker: A.RUNNING, there.marker: A.RUNNING}
     adapter.cancel(there)
     end = wait_until(
         lambda: (one := adapter.observe([there]).found[there.marker]).state is A.ENDED and one, 30, "it ended"
@@ -94,8 +93,7 @@ def test_in_a_namespace_that_is_removed_jobs_end_and_none_is_lost_before(bench):
     """The broker's rights in it go as well; here they stay until the test has seen what it says before."""
     soon = Placement(kubernetes={"grace_s": 1})
     spec = replace(SPEECH, labels={"outcome": "hang", "stop": "5s"}, placement=soon)
-    ref = bench.submit(spec, project="speech")
-    bench.until(ref, lambda seen: seen.state is A.RUNNING)
+    ref = bench.run(spec, project="speech")
     binding = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{bench.other}/rolebindings/{ACCOUNT}"
     bench.api.patch(binding, {"metadata": {"finalizers": ["broker-test.example.org/stays"]}})
     bench.cluster.remove_namespace(bench.other)

@@ -67,25 +67,28 @@ def test_an_image_that_nobody_has_is_told_until_somebody_cancels(bench):
     assert bench.ended(ref).outcome is JobState.CANCELLED
 
 
-def test_a_pod_that_is_drained_says_so(bench):
+def test_a_pod_that_is_drained_says_so_as_long_as_it_is_there(bench):
+    """Here until the test has looked; later only the Job is left, which does not say who took its pod."""
     ref = bench.run(command("sleep", "600"))
     (pod,) = bench.tenant.objects("pods", ref.marker)
     name = {"name": pod["metadata"]["name"], "namespace": bench.namespace}
-    path = f"/api/v1/namespaces/{bench.namespace}/pods/{name['name']}/eviction"
+    path = f"/api/v1/namespaces/{bench.namespace}/pods/{name['name']}"
+    stays = [*pod["metadata"]["finalizers"], "broker-test.example.org/stays"]
+    bench.api.patch(path, {"metadata": {"finalizers": stays}})
 
-    bench.api.ask("POST", path, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name})
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name}
+    bench.api.ask("POST", f"{path}/eviction", eviction)
+    leaving = bench.until(ref, lambda seen: seen.message is not None)
+    end = bench.ended(ref)
+    bench.api.patch(path, {"metadata": {"finalizers": None}})
+    wait_until(lambda: not bench.tenant.objects("pods"), SLOW_S, "its pod is gone")
+    later = bench.look(ref)
 
-    seen = []
-
-    def over():
-        seen.append(bench.look(ref))
-        return seen[-1].state is A.ENDED
-
-    wait_until(over, SLOW_S, "it ended")
-    assert (seen[-1].outcome, bench.copies(ref)) == (JobState.FAILED, 1)
-    # Who took it is known as long as its pod is there, or was when a pass looked.
-    assert seen[-1].reason in (Reason.PREEMPTED, Reason.NODE_LOST)
-    assert not bench.tenant.live_pods()
+    assert (leaving.state, leaving.nodes) == (A.RUNNING, (NODE_NAME,))
+    assert "Eviction API: evicting" in leaving.message
+    assert (end.outcome, end.reason) == (JobState.FAILED, Reason.PREEMPTED)
+    assert (later.outcome, later.reason) == (JobState.FAILED, Reason.NODE_LOST)
+    assert bench.copies(ref) == 1
 
 
 def test_a_short_pod_need_never_be_seen_running(bench):

@@ -6,20 +6,19 @@ are API server, scheduler and the Job controller, which suspends and resumes; no
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
 from adapters.base import Absent, Found
-from adapters.kubernetes.adapter import KubernetesAdapter
-from api_spec.jobs import JobSpec, Kind, Placement, Resources
+from api_spec.jobs import Placement
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
 from tests.real.kubernetes.queues import JobSets, Kueue, condition, installed
-from tests.real.kubernetes_kit import Tenant
+from tests.real.kubernetes_bench import Bench, a_bench
+from tests.real.kubernetes_jobs import ON_TWO, job
 from tests.stack import Parts, job_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
@@ -30,21 +29,15 @@ PENDING = "couldn't assign flavors to pod set main: insufficient unused quota fo
 PREEMPTED = "Preempted to accommodate a workload (UID: 1) due to prioritization in the ClusterQueue"
 
 
-class Bench:
-    """An adapter whose jobs go to a queue, and Kueue's hands."""
+class QueueBench(Bench):
+    """Its jobs go to a queue; and Kueue's hands."""
 
-    def __init__(self, cluster, folder, stack, **options):
-        self.tenant = Tenant.on(cluster, folder)
-        self.api = cluster.api
-        self.kueue = Kueue(self.api, self.tenant.namespace)
+    def __init__(self, tenant, stack):
+        super().__init__(tenant, stack)
+        self.kueue = Kueue(self.api, self.namespace)
         self.kueue.make_queue(QUEUE)
-        self.job_sets = JobSets(self.api, self.tenant.namespace)
-        self.adapter = KubernetesAdapter(self.tenant.config(queue=QUEUE, **options))
-        stack.callback(self.adapter.close)
-
-    def submit(self, spec, **changes):
-        ref = new_ref(spec, **changes)
-        return replace(ref, handle=self.adapter.submit(ref, spec))
+        self.job_sets = JobSets(self.api, self.namespace)
+        self.adapter = self.adapter_of(queue=QUEUE)
 
     def root(self, ref, kind="jobs"):
         [found] = self.tenant.objects(kind, ref.marker)
@@ -57,22 +50,6 @@ class Bench:
         root = self.root(ref, kind)
         self.kueue.accept(root)
         return ref, root
-
-    def look(self, ref):
-        return self.adapter.observe([ref]).found[ref.marker]
-
-    def until(self, ref, is_so, within_s=30.0):
-        seen = []
-
-        def so():
-            seen.append(self.look(ref))
-            return is_so(seen[-1])
-
-        wait_until(so, within_s, f"{ref.marker} is as expected")
-        return seen[-1]
-
-    def until_state(self, ref, state):
-        return self.until(ref, lambda seen: seen.state is state)
 
     def is_suspended(self, ref):
         """And the Job controller has seen whether it is."""
@@ -89,30 +66,19 @@ def with_kinds(kubernetes):
 
 @pytest.fixture
 def bench(own_kubernetes, with_kinds, tmp_path):
-    with ExitStack() as stack:
-        bench = Bench(with_kinds, tmp_path, stack)
+    with a_bench(with_kinds, tmp_path, kind=QueueBench) as bench:
         yield bench
-        with_kinds.remove_namespace(bench.tenant.namespace)
 
 
 @pytest.fixture
-def of_sets(own_kubernetes, with_kinds, tmp_path):
+def of_sets(bench):
     """Where jobs on several nodes are JobSets."""
-    with ExitStack() as stack:
-        bench = Bench(with_kinds, tmp_path, stack, job_sets=True)
-        yield bench
-        with_kinds.remove_namespace(bench.tenant.namespace)
+    bench.adapter = bench.adapter_of(queue=QUEUE, job_sets=True)
+    return bench
 
 
-def job(outcome="success", run="300ms", **changes):
-    wanted = {"resources": Resources(memory_per_node_mib=100), "labels": {"outcome": outcome, "run": run}}
-    return JobSpec(
-        kind=Kind.BATCH, name="job", project="vision", image="a:1", command=("work",), **wanted | changes
-    )
-
-
-def on_two(**changes):
-    return job(resources=Resources(nodes=2, memory_per_node_mib=100), **changes)
+def on_two(outcome="success", **changes):
+    return job(outcome, resources=ON_TWO, **changes)
 
 
 # ---- a job in a queue -----------------------------------------------------------------------------------
@@ -233,12 +199,7 @@ def test_a_job_that_is_cancelled_while_it_runs_is_given_back_to_kueue(bench):
     assert bench.kueue.workload(root)["spec"]["active"] is False
     assert not bench.tenant.live_pods()
     bench.adapter.cleanup(ref)
-    assert isinstance(wait_until(lambda: absent(bench, ref), 20), Absent)
-
-
-def absent(bench, ref):
-    found = bench.adapter.find(ref.marker, since=0)
-    return None if isinstance(found, Found) else found
+    wait_until(lambda: bench.adapter.find(ref.marker, since=0) == Absent(), 20, "it is gone")
 
 
 def test_the_broker_says_that_kueue_has_sent_a_job_back(bench, tmp_path):
@@ -285,7 +246,7 @@ def test_the_check_finds_the_queue_and_every_right(bench):
     found = {one.subject: one for one in bench.adapter.check()}
 
     assert all(one.well for one in found.values()), found
-    assert found["queues"].message == f"{bench.tenant.namespace} has the queue {QUEUE} (Kueue v1beta2)"
+    assert found["queues"].message == f"{bench.namespace} has the queue {QUEUE} (Kueue v1beta2)"
 
 
 # ---- JobSets --------------------------------------------------------------------------------------------
@@ -312,13 +273,11 @@ def test_a_job_on_several_nodes_is_a_job_set_once(of_sets):
     assert not of_sets.adapter.refusals(wanted, of_sets.adapter.inventory())
 
 
-def test_a_job_of_the_same_name_from_before_is_no_second_copy(of_sets, bench):
+def test_a_job_of_the_same_name_from_before_is_no_second_copy(of_sets):
     """The option may have been turned on between two tries of one submission."""
     wanted = on_two()
     ref = new_ref(wanted)
-    earlier = KubernetesAdapter(of_sets.tenant.config(queue=QUEUE))
-    earlier.submit(ref, wanted)
-    earlier.close()
+    of_sets.adapter_of(queue=QUEUE).submit(ref, wanted)
 
     handle = of_sets.adapter.submit(ref, wanted)
 
@@ -328,11 +287,12 @@ def test_a_job_of_the_same_name_from_before_is_no_second_copy(of_sets, bench):
 
 
 def test_a_job_set_runs_when_all_its_pods_do_and_ends_as_it_says(of_sets):
-    ref = of_sets.submit(on_two(labels={"outcome": "success", "run": "2s"}))
+    ref = of_sets.submit(on_two(labels={"run": "2s"}))
     waiting = of_sets.look(ref)
     started(of_sets, ref)
     running = of_sets.until_state(ref, A.RUNNING)
     wait_until(lambda: not of_sets.tenant.live_pods(), 30, "its pods are over")
+    pods = of_sets.tenant.objects("pods", ref.marker)
 
     of_sets.job_sets.says(
         ref.marker,
@@ -342,7 +302,8 @@ def test_a_job_set_runs_when_all_its_pods_do_and_ends_as_it_says(of_sets):
 
     end = of_sets.look(ref)
     assert (waiting.state, waiting.reason) == (A.QUEUED, Reason.SUSPENDED)
-    assert len(running.nodes) in (1, 2)
+    assert len(pods) == 2
+    assert set(running.nodes) == {pod["spec"]["nodeName"] for pod in pods}
     assert (end.state, end.outcome, end.exit_code) == (A.ENDED, JobState.COMPLETED, 0)
     of_sets.adapter.cleanup(ref)
     wait_until(lambda: not of_sets.tenant.objects("jobsets"), 20, "it is cleaned up")
@@ -350,7 +311,7 @@ def test_a_job_set_runs_when_all_its_pods_do_and_ends_as_it_says(of_sets):
 
 
 def test_a_job_set_fails_as_its_pod_did(of_sets):
-    ref = of_sets.submit(on_two(labels={"outcome": "fail", "exit": "3", "run": "300ms"}))
+    ref = of_sets.submit(on_two("fail", labels={"exit": "3"}))
     started(of_sets, ref)
     wait_until(lambda: not of_sets.tenant.live_pods() and of_sets.tenant.objects("pods"), 30)
 
@@ -363,7 +324,7 @@ def test_a_job_set_fails_as_its_pod_did(of_sets):
 
 def test_a_cancelled_job_set_is_over_only_when_kueue_cannot_start_it(of_sets):
     """Its pods are nobody's to take away, so Kueue has to have heard of it."""
-    ref = of_sets.submit(on_two(labels={"outcome": "hang"}))
+    ref = of_sets.submit(on_two("hang"))
     of_sets.adapter.cancel(ref)
     of_sets.job_sets.suspend_its_job(ref.marker)
     early = of_sets.look(ref)
@@ -377,7 +338,7 @@ def test_a_cancelled_job_set_is_over_only_when_kueue_cannot_start_it(of_sets):
 
 
 def test_a_job_set_that_is_cancelled_while_it_runs_ends_with_its_pods(of_sets):
-    ref = of_sets.submit(on_two(labels={"outcome": "hang"}))
+    ref = of_sets.submit(on_two("hang"))
     started(of_sets, ref)
     of_sets.until_state(ref, A.RUNNING)
 
@@ -391,16 +352,7 @@ def test_a_job_set_that_is_cancelled_while_it_runs_ends_with_its_pods(of_sets):
 
 def test_a_quota_that_lets_no_pod_of_a_job_set_be_made_is_told(of_sets):
     """The event is about the Job that the JobSet has made, and not about the JobSet."""
-    metadata = {"name": "small", "namespace": of_sets.tenant.namespace}
-    body = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": metadata,
-        "spec": {"hard": {"pods": "0"}},
-    }
-    of_sets.api.create(body)
-    path = f"/api/v1/namespaces/{of_sets.tenant.namespace}/resourcequotas/small"
-    wait_until(lambda: of_sets.api.get(path).get("status", {}).get("hard"), 20, "the quota is counted")
+    of_sets.tenant.limit({"pods": "0"})
     ref = of_sets.submit(on_two())
 
     started(of_sets, ref)

@@ -13,7 +13,7 @@ from tests.contract.places import new_ref
 from tests.helpers import wait_until
 from tests.real.caller import Caller
 from tests.real.kubernetes.image import BUSYBOX
-from tests.real.kubernetes_kit import Tenant
+from tests.real.kubernetes_kit import a_tenant
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
@@ -41,9 +41,8 @@ def service(model):
 
 @pytest.fixture
 def tenant(kubernetes_node, tmp_path):
-    tenant = Tenant.on(kubernetes_node, tmp_path)
-    yield tenant
-    kubernetes_node.remove_namespace(tenant.namespace)
+    with a_tenant(kubernetes_node, tmp_path) as tenant:
+        yield tenant
 
 
 @pytest.fixture

@@ -15,20 +15,17 @@ from tests.contract.places import new_ref
 from tests.helpers import wait_until
 from tests.real.kubernetes import pki
 from tests.real.kubernetes.tokens import ending_in
-from tests.real.kubernetes_bench import a_bench, job
+from tests.real.kubernetes_bench import bench
+from tests.real.kubernetes_jobs import job
 from tests.real.kubernetes_kit import ACCOUNT, HOME
+
+__all__ = ["bench"]  # a fixture
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 A = AttemptState
 REMEMBERED_S = 40.0  # at most: the API server remembers a token that was good for 10 s
 SHORT_S = 3.0
-
-
-@pytest.fixture
-def bench(own_kubernetes, tmp_path):
-    with a_bench(own_kubernetes, tmp_path) as bench:
-        yield bench
 
 
 def url_and_token_file(bench, token_file):

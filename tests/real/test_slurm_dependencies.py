@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +11,8 @@ from adapters.base import Rejected
 from api_spec.jobs import Dependency, Kind, Retry, When
 from api_spec.reasons import Reason
 from api_spec.states import JobState
-from broker.settings import ConfiguredBackend
-from tests.fakes import INSTANCE
 from tests.helpers import wait_until
-from tests.kit import ANA, make_kit, settings_for
+from tests.kit import ANA, backend, kit_with
 from tests.real.slurm_kit import BOTH, SETTLE_S, bench_on, job, native_id, on, options_of
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
@@ -26,17 +23,11 @@ PATIENCE_S = 60.0
 @pytest.fixture
 def house(cluster, redis_server, tmp_path):
     """A broker in this process that has the cluster for its one backend."""
-    options = options_of(cluster)
-    backend = ConfiguredBackend(
-        name="hpc", type="slurm", instance=INSTANCE, data_dir=str(tmp_path), options=options
-    )
-    kit = make_kit(settings_for(redis_server, tmp_path, backend, poll_s=0.3, lease_s=10.0))
-    with closing(kit.store):
+    hpc = backend("hpc", "slurm", options_of(cluster), data_dir=str(tmp_path))
+    with kit_with(redis_server, tmp_path, hpc, poll_s=0.3, lease_s=10.0) as kit:
         began = time.time()
         wait_until(lambda: time.time() > began + SETTLE_S)
         yield SimpleNamespace(kit=kit, cluster=cluster)
-        for name in kit.broker.context.adapters.values():
-            name.close()
 
 
 def gate_of(house, name):

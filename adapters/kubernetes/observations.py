@@ -253,6 +253,16 @@ def lost_its_pod(bundle: Bundle) -> bool:
     return taken and not any(pod.phase == "Failed" for pod in bundle.pods)
 
 
+def is_ahead_of_its_pods(bundle: Bundle) -> bool:
+    """It has ended, and of its pods that has not been told yet: another watch tells of them."""
+    failed = bundle.holds("Failed")
+    if not failed and not bundle.holds("Complete"):
+        return False
+    return any(pod.live for pod in bundle.pods) or (
+        failed and not any(pod.phase == "Failed" for pod in bundle.pods)
+    )
+
+
 def _ended_at(bundle: Bundle) -> float | None:
     """Of the last process; where nobody knows, when the Job was seen to be over."""
     times = [pod.ended.ended_at for pod in bundle.pods if pod.ended and pod.ended.ended_at]

@@ -94,7 +94,7 @@ class ClusterWatch:
         self._closed = threading.Event()
         self._changed: set[str] = set()
         self._due: dict[str, float] = {}
-        self._unfinished: dict[str, float] = {}  # uid -> since when
+        self._unsettled: dict[str, float] = {}  # uid -> since when
         self._read: dict[str, float] = {}  # namespace -> when
         self._reflectors = list(self._reflecting(client, options))
         self._threads = [threading.Thread(target=one.run, daemon=True) for one in self._reflectors]
@@ -133,7 +133,7 @@ class ClusterWatch:
             self._note(before, after)
             if after is None and before is not None:
                 self._gone.pop((namespace, before.marker), None)
-                self._unfinished.pop(before.uid, None)
+                self._unsettled.pop(before.uid, None)
 
     def _pod_changed(self, namespace: str, before: Pod | None, after: Pod | None) -> None:
         with self._told:
@@ -213,17 +213,17 @@ class ClusterWatch:
         return next((one.port for one in found if one.port is not None), None)
 
     def _is_settled(self, root: Root, bundle: Bundle) -> bool:
-        """What is still being made is looked at again, for nobody tells that it never was."""
+        """What is still being made, or not all told of, is looked at again: nobody says that it never was."""
         lacking = not root.is_service and evidence.is_new(root) and observations.lacks_pods(bundle)
-        is_made = not root.is_unfinished
-        if is_made:
-            self._unfinished.pop(root.uid, None)
-        else:  # whoever makes it is not disturbed, and not waited for either
-            since = self._unfinished.setdefault(root.uid, time.monotonic())
-            is_made = time.monotonic() - since >= evidence.UNUSUAL_S
-        if lacking or not is_made:
+        settled = not root.is_unfinished and not observations.is_ahead_of_its_pods(bundle)
+        if settled:
+            self._unsettled.pop(root.uid, None)
+        else:  # whoever makes it is not disturbed, and neither is waited for long
+            since = self._unsettled.setdefault(root.uid, time.monotonic())
+            settled = time.monotonic() - since >= evidence.UNUSUAL_S
+        if lacking or not settled:
             self.again([root.marker], evidence.UNUSUAL_S + GATHER_S)
-        return is_made
+        return settled
 
     def _completed(self, namespace: str, some: Seen) -> Seen:
         """What wants more than the watch holds, and does not get it, is left out: it would look otherwise."""

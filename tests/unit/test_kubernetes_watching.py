@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from adapters.base import AttemptRef, Capability
-from adapters.kubernetes import names
+from adapters.kubernetes import evidence, names
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.fakes import INSTANCE
@@ -261,7 +261,8 @@ def test_events_that_cannot_be_read_leave_it_to_later(server, watch):
     assert markers(seen) == {ref.marker}
 
 
-def test_who_took_a_pod_is_known_though_it_is_gone(server, adapter, watch):
+@pytest.mark.parametrize("pods_first", [True, False])
+def test_who_took_a_pod_is_known_though_it_is_gone(server, adapter, watch, pods_first):
     """A pass that comes later finds a Job that has failed, without a pod and without an event."""
     taken = condition("DisruptionTarget", "EvictionByEvictionAPI", "Eviction API: evicting")
     failed = condition("Failed", "PodFailurePolicy", "matching FailJob rule at index 0: DisruptionTarget")
@@ -271,20 +272,55 @@ def test_who_took_a_pod_is_known_though_it_is_gone(server, adapter, watch):
     (jobs,), (pods,) = server.watched(JOBS), server.watched(PODS)
     seen = watch()
     markers(seen)
-    pods.tells("DELETED", pod("Failed", terminated(137, "Error"), taken, version="120"))
-    markers(seen)  # two watches: the job's could else be read first
-    jobs.tells("MODIFIED", job(failed, version="121"))
-
-    def ended():
+    steps = [
+        lambda: pods.tells("DELETED", pod("Failed", terminated(137, "Error"), taken, version="120")),
+        lambda: jobs.tells("MODIFIED", job(failed, version="121")),
+    ]
+    for step in steps if pods_first else reversed(steps):
         found = seen.observe([REF]).found.get(MARKER)
-        return found if found and found.state is A.ENDED else None
+        assert found is None or found.state is not A.ENDED
+        step()
+        markers(seen)
 
-    end = wait_until(ended)
-
+    end = seen.observe([REF]).found[MARKER]
     assert (end.outcome, end.reason) == (JobState.FAILED, Reason.PREEMPTED)
     server.says("GET", JOBS, listed(job(failed, version="121")))
     server.says("GET", PODS, listed())
     assert adapter.observe([REF]).found[MARKER].reason is Reason.NODE_LOST, "what a pass can know"
+
+
+def test_a_job_that_is_told_to_be_over_before_its_pods_are_waits_for_them(server, watch):
+    """Each kind is told by a watch of its own.  What the pod ends with is said once, and for ever."""
+    over = condition("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+    server.says("GET", JOBS, listed(job()))
+    server.says("GET", PODS, listed(pod(state=RUNNING)))
+    (jobs,), (pods,) = server.watched(JOBS), server.watched(PODS)
+    seen = watch()
+    markers(seen)
+    jobs.tells("MODIFIED", job(over, version="120"))
+    markers(seen)
+    early = seen.observe([REF]).found
+
+    pods.tells("MODIFIED", pod("Failed", terminated(3, "Error"), version="121"))
+    markers(seen)
+
+    assert early == {}
+    end = seen.observe([REF]).found[MARKER]
+    assert (end.outcome, end.reason, end.exit_code) == (JobState.FAILED, Reason.NON_ZERO_EXIT, 3)
+
+
+def test_a_job_that_is_over_does_not_wait_for_ever_for_a_pod_on_a_dead_node(server, watch, monkeypatch):
+    monkeypatch.setattr(evidence, "UNUSUAL_S", 0.1)
+    over = condition("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+    server.says("GET", JOBS, listed(job(over)))
+    server.says("GET", PODS, listed(pod(state=RUNNING)))
+    seen = watch()
+    markers(seen)
+    assert seen.observe([REF]).found == {}
+
+    assert markers(seen) == {MARKER}, "it is told again"
+
+    assert seen.observe([REF]).found[MARKER].reason is Reason.TIME_LIMIT
 
 
 # ---- what is being made ---------------------------------------------------------------------------------

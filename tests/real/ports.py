@@ -6,12 +6,13 @@ import random
 import socket
 
 FIRST, LAST = 11000, 31000
+CHANCE = random.SystemRandom()  # not the seed of a test run, which its processes share
 
 
 def free_block(length: int) -> int:
     """The first of so many neighbouring ports that nobody listens on."""
     for _ in range(1000):
-        first = random.randrange(FIRST, LAST - length)
+        first = CHANCE.randrange(FIRST, LAST - length)
         if all(is_free(port) for port in range(first, first + length)):
             return first
     raise RuntimeError(f"no {length} neighbouring ports are free between {FIRST} and {LAST}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import pwd
+import random
 import socket
 import subprocess
 import sys
@@ -20,6 +21,16 @@ from tests.real.slurm import accounts
 from tests.real.slurm.fixtures import KINDS
 
 pytestmark = pytest.mark.process
+
+
+def test_processes_that_share_a_seed_do_not_share_ports():
+    """Those of one test run do; two clusters that boot at a time would get in each other's way."""
+    chosen = set()
+    for _ in range(5):
+        random.seed(1)
+        chosen.add(ports.free_block(3))
+
+    assert len(chosen) > 1
 
 
 def ask(cluster, path, token, over=None):

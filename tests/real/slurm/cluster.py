@@ -44,9 +44,9 @@ def boot(
     try:
         return _booted(directory, accounting, install, options)
     except EndedWhileStarting as error:
-        if not accounting or directory is not None:
+        if directory is not None:
             raise
-        is_started_again(f"a cluster of {install.version} with accounting", error)
+        is_started_again(f"a cluster of {install.version}", error)
     return _booted(directory, accounting, install, options)
 
 
@@ -191,7 +191,7 @@ class Cluster(Machinery, Daemons):
         for daemon in self.daemons.values():
             if daemon.running:
                 daemon.thaw()
-            daemon.start()
+            self.start(daemon.name)
         for user in set(self._queued("%u")):
             self.run("scancel", "--user", user)
         wait_until(lambda: not self._queued("%i"), IDLE_WITHIN_S, "no job is left")

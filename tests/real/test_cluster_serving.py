@@ -86,7 +86,7 @@ NOT_READY = {
         "a replica runs and does not answer its health check yet",
     ),
     "no node": (
-        service(placement=Placement(kubernetes={"node_labels": {RACK: "nowhere"}})),
+        service(placement=Placement(kubernetes={"node_labels": {"broker-test.example.org/only": "nowhere"}})),
         Reason.CAPACITY,
         "didn't match Pod's node affinity/selector",
     ),

@@ -42,14 +42,18 @@ def prepare(at: Layout, install: Install) -> None:
         path.touch(0o600)
         path.write_text(text)
         hand_over(at.controller_user, path)
-    options = ["--auth-root-authentication-method=socket", "--skip-test-db", *SMALL]
-    command = [
-        install.program("mariadb-install-db"),
-        "--no-defaults",
-        f"--datadir={at.database}/data",
-        *options,
-    ]
-    subprocess.run(command, check=True, capture_output=True, cwd="/", **as_user(at.controller_user))
+    temporary = at.database / "tmp"
+    temporary.mkdir()
+    hand_over(at.controller_user, temporary)
+    options = ["--auth-root-authentication-method=socket", "--skip-test-db", *_files(at), *SMALL]
+    command = [install.program("mariadb-install-db"), "--no-defaults", *options]
+    done = subprocess.run(command, capture_output=True, cwd="/", text=True, **as_user(at.controller_user))
+    assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+def _files(at: Layout) -> list[str]:
+    """A mariadbd that starts removes what temporary tables it finds, as if left by itself."""
+    return [f"--datadir={at.database}/data", f"--tmpdir={at.database}/tmp"]
 
 
 def first_statements(password: str) -> str:
@@ -66,7 +70,7 @@ def mariadbd(at: Layout, install: Install) -> list[str]:
         install.program("mariadbd"),
         "--no-defaults",
         *SMALL,
-        f"--datadir={at.database}/data",
+        *_files(at),
         f"--socket={at.database}/socket",
         f"--pid-file={at.database}/pid",
         f"--init-file={at.database}/first.sql",

@@ -33,6 +33,7 @@ class ScorePart:
     message: str
 
 
+@quick
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """One backend in one decision.  It is eligible when nothing refuses it."""

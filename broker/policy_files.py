@@ -8,7 +8,7 @@ from pathlib import Path
 from api_spec.errors import InvalidConfiguration
 from broker.yaml_files import read_documents
 from policies.loader import default_policy_text, load_policy
-from policies.rules import Policy
+from policies.policy import Policy
 
 
 def policy_at(path: Path | None) -> Policy:

@@ -8,16 +8,18 @@ nothing fit.  Of the others the one with the most points wins; ties are broken b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from api_spec.decisions import Decision, Outcome, Refusal, ScorePart, Verdict
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
-from policies.expressions import Expression, Failure
 from policies.facts import BackendFacts, Facts
-from policies.rules import Deny, Policy, Prefer, Require, Rule
+from policies.look import Look
+from policies.policy import Policy
+from policies.preferences import POINTS_DIGITS
+from policies.rules import Deny, Require
 from policies.sentences import Sentence
 from policies.summaries import some_of, summary_of
 from policies.variables import JobValues, Values, own_options
@@ -33,15 +35,12 @@ PROOFS = frozenset({R.NOT_ALLOWED, R.INVALID_SPEC, R.UNSUPPORTED, R.NEVER_FITS, 
 # fmt: on
 
 
-_POINTS_DIGITS = 6  # enough to tell queues of thousands apart, few enough to hide the noise of floats
-
-
 def decide(
     spec: JobSpec, facts: Facts, policy: Policy, *, binding: bool, attempt: int | None = None
 ) -> Decision:
     """The same arguments give the same decision, to the last character."""
     job, trace = JobValues(spec, facts), _Trace()
-    looks = [_Look(backend, Values(job, backend), trace) for backend in facts.backends]
+    looks = [_Look(Values(job, backend), trace.of(backend.name), backend) for backend in facts.backends]
     judged = sorted((_judge(look, spec, policy) for look in looks), key=_rank)
     winner = judged[0] if judged and judged[0].verdict.eligible else None
     verdicts = tuple(one.verdict for one in judged)
@@ -92,34 +91,23 @@ class _Trace:
     def __init__(self) -> None:
         self._failures: dict[tuple[str, str], list[str]] = {}
 
-    def add(self, rule: str, message: str, backend: str) -> None:
-        self._failures.setdefault((rule, message), []).append(backend)
+    def of(self, backend: str) -> Callable[[str, str], None]:
+        return lambda rule, message: self._failures.setdefault((rule, message), []).append(backend)
 
     def sentences(self) -> Iterator[str]:
         for (rule, message), backends in self._failures.items():
             yield f"rule '{rule}' has no value for {some_of(sorted(backends))}: {message}"
 
 
-@dataclass(frozen=True)
-class _Look:
+@dataclass
+class _Look(Look):
     """One backend, with the values that rules see of it."""
 
     facts: BackendFacts
     values: Values
-    trace: _Trace
-
-    def value_of(self, expression: Expression, rule: Rule) -> bool | int | float | None:
-        value = expression.evaluate(self.values)
-        if isinstance(value, Failure):
-            self.trace.add(rule.name, value.message, self.facts.name)
-            return None
-        return value
-
-    def matches(self, rule: Rule) -> bool:
-        return rule.when is None or self.value_of(rule.when, rule) is True
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Judged:
     look: _Look
     verdict: Verdict
@@ -134,7 +122,7 @@ def _judge(look: _Look, spec: JobSpec, policy: Policy) -> _Judged:
     by_rules = list(_refused_by_rules(look, policy))
     refusals = [*backend.refusals, *(refusal for refusal, _ in by_rules), *_takes_nothing_now(backend)]
     proof = any(refusal.code in PROOFS for refusal in backend.refusals) or any(proof for _, proof in by_rules)
-    parts = () if refusals else tuple(_points(look, policy.preferences))
+    parts = () if refusals else _points(look, policy)
     refusals.sort(key=lambda refusal: _precedence(refusal.code))
     return _Judged(look, _verdict(backend, refusals, parts), proof)
 
@@ -146,7 +134,7 @@ def _verdict(
         backend=backend.name,
         type=backend.type,
         refusals=tuple(refusals),
-        score=round(sum((part.points for part in parts), 0.0), _POINTS_DIGITS),
+        score=round(sum((part.points for part in parts), 0.0), POINTS_DIGITS),
         parts=parts,
         snapshot_age_s=backend.snapshot_age_s,
     )
@@ -191,15 +179,11 @@ def _why(message: str | None) -> str:
     return f": {message}" if message else ""
 
 
-def _points(look: _Look, preferences: Sequence[Prefer]) -> Iterator[ScorePart]:
-    for rule in preferences:
-        if not look.matches(rule):
-            continue
-        points = rule.points
-        value = look.value_of(points, rule) if isinstance(points, Expression) else points
-        rounded = round(float(value or 0), _POINTS_DIGITS)
-        if rounded:
-            yield ScorePart(rule=rule.name, points=rounded, message=rule.sentence.render(look.values))
+def _points(look: _Look, policy: Policy) -> tuple[ScorePart, ...]:
+    said = policy.preferences.of(look.values)
+    for rule, why in said.unknown:
+        look.note(rule, why)
+    return said.parts
 
 
 # ---- all of them -------------------------------------------------------------------------------------

@@ -4,8 +4,7 @@ Uses Google's runtime (``cel-expr-python``), which has a real type checker, alwa
 error of a text at once, with its position.  Variables are declared flat, under dotted names, so that a
 misspelt field is an error when a policy is loaded.
 
-An expression is a function of the few values that it names, and these are mostly the same from one decision
-to the next, so each remembers what came out: to ask CEL costs ten times more.
+Each expression remembers what it came to: to ask CEL costs ten times more.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
 from cel_expr_python import cel  # type: ignore[import-untyped, unused-ignore]
+
+from policies.remembered import Known, Remembered
 
 # ERROR: <input>:2:15: undeclared reference to 'job.x' (in container '')
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*?)(?: \(in container '.*'\))?(?: \[\w+\])?$", re.M)
 _UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
 _MAX_TEXT = 4096  # arbitrary; far more than anybody reads
-_REMEMBERED = 256  # results of one expression; arbitrary, more than there are kinds of jobs and backends
 
 BOOLEAN = frozenset({"BOOL"})
 NUMBER = frozenset({"INT", "UINT", "DOUBLE"})
@@ -55,12 +54,6 @@ class Failure:
     message: str
 
 
-class Known(Protocol):
-    """Values by name; None where nobody knows one."""
-
-    def __getitem__(self, name: str, /) -> Any: ...
-
-
 class Expression:
     """A compiled text; safe to share between threads and to carry over a fork."""
 
@@ -68,25 +61,11 @@ class Expression:
         self.text = text
         self.names = names  # all that it depends on
         self._run = run
-        self._arguments_of: Callable[[Known], Any] = itemgetter(*names) if names else lambda _: None
-        self._results: dict[Any, bool | int | float | Failure] = {}
-
-    def evaluate(self, values: Known) -> bool | int | float | Failure:
+        self.evaluate = Remembered(names, self.evaluate_anew)
         """Never raises for what the values are; each has the type that its name was declared with."""
-        arguments = self._arguments_of(values)
-        try:
-            return self._results[arguments]
-        except KeyError:
-            result = self.evaluate_anew(values)
-        except TypeError:  # a list or a map among them
-            return self.evaluate_anew(values)
-        if len(self._results) >= _REMEMBERED:
-            self._results.clear()
-        self._results[arguments] = result
-        return result
 
     def evaluate_anew(self, values: Known) -> bool | int | float | Failure:
-        """The same, and nothing is remembered."""
+        """As ``evaluate``, and nothing is remembered."""
         known = {name: value for name in self.names if (value := values[name]) is not None}
         result = self._run(known)
         if isinstance(result, bool | int):

@@ -22,7 +22,9 @@ from typing import Any, Protocol
 
 from api_spec.errors import Fault, InvalidConfiguration
 from policies.expressions import BOOLEAN, NUMBER, Expression, InvalidExpression
-from policies.rules import Deny, Policy, Prefer, Require, Rule, SetOptions, Warn
+from policies.policy import Policy
+from policies.preferences import Preferences
+from policies.rules import Deny, Prefer, Require, Rule, SetOptions, Warn
 from policies.sentences import InvalidSentence, Sentence, parse
 from policies.variables import OF_THE_INVENTORY, OF_THE_MOMENT, VARIABLES, language
 
@@ -56,7 +58,7 @@ def load_policy(text: str, document: object, locate: Locate, source: str = "poli
         source=source,
         text=text,
         hard=tuple(rule for rule in rules if isinstance(rule, Deny | Require)),
-        preferences=tuple(rule for rule in rules if isinstance(rule, Prefer)),
+        preferences=Preferences(tuple(rule for rule in rules if isinstance(rule, Prefer))),
         settings=tuple(rule for rule in rules if isinstance(rule, SetOptions)),
         warnings=tuple(rule for rule in rules if isinstance(rule, Warn)),
     )

@@ -56,17 +56,3 @@ class SetOptions(Rule):
 @dataclass(frozen=True, kw_only=True)
 class Warn(Rule):
     sentence: Sentence
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """``digest`` is the SHA-256 of ``text``."""
-
-    name: str
-    digest: str
-    source: str
-    text: str
-    hard: tuple[Deny | Require, ...]
-    preferences: tuple[Prefer, ...]
-    settings: tuple[SetOptions, ...]
-    warnings: tuple[Warn, ...]

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from string import Formatter
 from typing import Any
 
-from policies.expressions import Known
+from policies.remembered import Known
 
 
 class InvalidSentence(Exception):

@@ -15,7 +15,7 @@ from broker.settings import Settings
 from broker.store import Store
 from broker.store.changes import Live
 from broker.store.records import AttemptRecord, JobRecord
-from policies.rules import Policy
+from policies.policy import Policy
 
 log = logging.getLogger("broker.lifecycle")
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
+from api_spec.encoding import encode_sorted
 from api_spec.jobs import (
     Array,
     Dependency,
@@ -43,8 +44,6 @@ from api_spec.quantities import format_duration, format_memory, parse_duration, 
 Document = dict[str, Any]
 
 _SMALL = 512  # bytes; arbitrary
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 # ---- out ---------------------------------------------------------------------------------------------
@@ -278,7 +277,7 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
 
 def canonical_json(spec: JobSpec) -> bytes:
     """The same bytes for equal specs, whatever order their members were written in."""
-    return _encode(dump_spec(spec)).encode()
+    return encode_sorted(dump_spec(spec))
 
 
 def spec_digest(spec: JobSpec) -> str:
@@ -292,7 +291,7 @@ def pack_spec(spec: JobSpec) -> bytes:
 
 def pack_document(document: Document) -> tuple[bytes, str]:
     """What ``dump_spec`` wrote, packed, and its digest: for the path that every submission takes."""
-    text = _encode(document).encode()
+    text = encode_sorted(document)
     return _squeezed(text), sha256(text).hexdigest()
 
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from flask import Request
 
+from api_spec.encoding import encode_sorted
 from api_spec.errors import Fault, InvalidRequest, UnsupportedMediaType
 from broker.web.context import this_request
 
@@ -118,7 +119,6 @@ STRICT = json.JSONDecoder(object_pairs_hook=unique_members, parse_constant=not_j
 MARKING = json.JSONDecoder(
     object_pairs_hook=marked_members, parse_constant=NotFinite, parse_float=marked_float
 )
-canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def check_values(document: Any) -> None:
@@ -174,7 +174,7 @@ def refuse(pointer: str, message: str) -> NoReturn:
 
 def digest_of(document: Any) -> str:
     """Equal for two bodies that mean the same: order of members and blanks do not count."""
-    return hashlib.sha256(canonical(document).encode()).hexdigest()
+    return hashlib.sha256(encode_sorted(document)).hexdigest()
 
 
 def idempotency_key() -> str | None:

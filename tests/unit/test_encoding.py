@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import pytest
 
-from api_spec.encoding import encode, encode_text
+from api_spec.encoding import encode, encode_sorted, encode_text
 from api_spec.reasons import Reason
 from tests.builders import spec
 
@@ -28,6 +28,22 @@ def test_what_is_written_reads_back(value):
 
     assert json.loads(encode({"it": value})) == {"it": wanted}
     assert json.loads(encode_text({"it": value})) == {"it": wanted}
+
+
+@pytest.mark.parametrize("beside", [{}, {"so that the standard library writes it": 2**64}])
+def test_what_is_not_finite_is_null_whoever_writes_it(beside):
+    members = {"a": float("nan"), "b": [float("inf"), 1.5], "c": MappingProxyType({"d": float("-inf")})}
+    wanted = {"a": None, "b": [None, 1.5], "c": {"d": None}, **beside}
+
+    assert json.loads(encode({**members, **beside})) == wanted
+
+
+@pytest.mark.parametrize("value", TAKEN.values(), ids=TAKEN)
+def test_equal_documents_are_equal_bytes(value):
+    one, other = {"b": value, "a": {"d": 1, "c": 2}}, {"a": {"c": 2, "d": 1}, "b": value}
+
+    assert encode_sorted(one) == encode_sorted(other)
+    assert json.loads(encode_sorted(one)) == json.loads(encode(one))
 
 
 def test_there_is_no_blank_and_no_escape():

@@ -1,7 +1,7 @@
 """What accepting is measured against: a Flask route that decodes the same JSON and does one SET of it.
 
 ``python -m tests.bench.bare`` serves it as the broker serves its API: the same gunicorn settings, the same
-way to the same Redis.
+Redis, its client as the library has it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+import redis
 from flask import Flask, request
 
 from broker.settings import load_settings
-from broker.store.connection import connect
+from broker.store.connection import OPTIONS
 from broker.web.server import Server, options_for
 
 
 def make_app(redis_url: str) -> Flask:
     app = Flask("bare")
-    client = connect(redis_url)
+    client = redis.Redis.from_url(redis_url, **OPTIONS)
 
     @app.post("/jobs")
     def store() -> Any:

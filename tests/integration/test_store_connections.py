@@ -1,0 +1,103 @@
+"""Who has which connection to Redis, and what becomes of one that breaks."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from broker.store.connection import connect
+from tests.helpers import wait_until
+
+
+@pytest.fixture
+def client(redis_server):
+    client = connect(redis_server)
+    yield client
+    client.close()
+
+
+def own_id(client):
+    return client.execute_command("CLIENT", "ID")
+
+
+def known(client):
+    """The ids of all connections of the server."""
+    return {int(one["id"]) for one in client.client_list()}
+
+
+def in_a_thread(work):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join(10.0)
+    return found[0]
+
+
+def test_a_thread_keeps_its_connection(client):
+    mine = own_id(client)
+
+    other = in_a_thread(lambda: [own_id(client) for _ in range(3)])
+
+    assert {own_id(client) for _ in range(3)} == {mine}
+    assert len(set(other)) == 1 and mine not in other
+
+
+def test_what_a_thread_has_kept_is_there_for_the_next_one(client):
+    own_id(client)
+    first = in_a_thread(lambda: own_id(client))
+
+    again = {in_a_thread(lambda: own_id(client)) for _ in range(5)}
+
+    assert again == {first}
+
+
+def test_two_at_a_time_are_two(client):
+    with client.pipeline(transaction=True) as pipe:
+        pipe.watch("anything")
+        watching = pipe.execute_command("CLIENT", "ID")
+
+        assert own_id(client) != watching
+
+    with client.pubsub() as channel:
+        channel.subscribe("news")
+        assert client.publish("news", "1") == 1, "who listens does not send"
+    assert client.publish("news", "2") == 0
+
+
+def test_a_connection_that_the_server_has_ended_is_made_anew(client, redis_server):
+    mine = own_id(client)
+    other = connect(redis_server)
+
+    other.client_kill_filter(_id=mine)
+    wait_until(lambda: mine not in known(other))
+
+    assert own_id(client) != mine
+    other.close()
+
+
+def test_a_child_makes_its_own(client):
+    """Two processes on one socket would read each other's answers."""
+    mine = own_id(client)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, str(own_id(client)).encode())
+        os._exit(0)
+
+    os.waitpid(child, 0)
+
+    assert int(os.read(read, 100)) != mine
+    assert own_id(client) == mine
+
+
+def test_who_closes_closes_what_threads_have_kept(client, redis_server):
+    in_a_thread(lambda: own_id(client))
+    mine = own_id(client)
+    other = connect(redis_server)
+
+    client.close()
+
+    wait_until(lambda: mine not in known(other))
+    other.close()

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, g
+from flask import Flask, Request, Response, g
+from werkzeug.routing import MapAdapter
 
 from api_spec.errors import Unauthenticated
 from api_spec.views import EventView, Page
@@ -35,6 +36,22 @@ class App(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Flask looks at each function before each call whether it is a coroutine; none of ours is."""
         return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Flask takes the host apart twice, for rules that name hosts; none of ours does."""
+        if request is None:
+            return super().create_url_adapter(request)
+        environ = request.environ
+        return MapAdapter(
+            self.url_map,
+            server_name=environ.get("HTTP_HOST", ""),
+            script_name=environ.get("SCRIPT_NAME", ""),
+            subdomain="",
+            url_scheme=environ["wsgi.url_scheme"],
+            path_info=request.path,
+            default_method=request.method,
+            query_args=environ.get("QUERY_STRING"),
+        )
 
 
 def create_app(broker: Broker, settings: Settings, *, limits_url: str | None = None) -> Flask:

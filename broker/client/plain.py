@@ -65,7 +65,7 @@ class PlainWire:
         return connection
 
     def exchange(self, connection: http.client.HTTPConnection, call: Call) -> Answer:
-        body = None if call.json is None else json.dumps(call.json).encode()
+        body = None if call.json is None else json.dumps(call.json, separators=(",", ":")).encode()
         headers = common_headers(self.known) | ({} if body is None else {"Content-Type": "application/json"})
         connection.request(call.method, self.target(call), body, {**headers, **call.headers})
         response = connection.getresponse()

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from flask import Request
 
-from api_spec.encoding import encode_sorted
+from api_spec.encoding import decode_ours, encode_sorted
 from api_spec.errors import Fault, InvalidRequest, UnsupportedMediaType
 from broker.web.context import this_request
 
@@ -66,13 +66,24 @@ def check_content_type(request: Request, types: tuple[str, ...]) -> None:
 
 def parse(raw: bytes) -> Any:
     """Decode strictly; ``InvalidRequest`` points at what is wrong."""
+    document = decode_ours(raw)
+    if document is None:
+        document = _parse_strictly(raw)
+    # Walking costs as much as parsing, so only what could be wrong is walked.
+    if b"\\u" in raw or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        check_values(document)
+    return document
+
+
+def _parse_strictly(raw: bytes) -> Any:
     try:
         text = raw.decode("utf-8")
         try:
-            document = STRICT.decode(text)
+            return STRICT.decode(text)
         except Suspicious:
             document = MARKING.decode(text)
             check_values(document)
+            return document
     except UnicodeDecodeError as error:
         refuse("", f"the body is not UTF-8: byte {error.start} cannot be read")
     except RecursionError:
@@ -81,10 +92,6 @@ def parse(raw: bytes) -> Any:
         refuse("", f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})")
     except ValueError as error:  # an integer of thousands of digits
         refuse("", f"the body holds a number that is too long: {error}")
-    # Walking costs as much as parsing, so only what could be wrong is walked.
-    if b"\\u" in raw or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
-        check_values(document)
-    return document
 
 
 def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import pytest
 
-from api_spec.encoding import encode, encode_sorted, encode_text
+from api_spec.encoding import decode_ours, encode, encode_sorted, encode_text
 from api_spec.reasons import Reason
 from tests.builders import spec
 
@@ -56,3 +56,36 @@ def test_there_is_no_blank_and_no_escape():
 def test_what_is_no_json_is_refused(value):
     with pytest.raises((TypeError, ValueError)):
         encode({"it": value})
+
+
+OURS = [b"{}", b"[]", b'{"a":[1,-2.5,true,null,"\xc3\xa4"]}', b'{"a":1,"b":{"a":1}}', b'"text"', b"1e+100"]
+
+
+@pytest.mark.parametrize("raw", OURS)
+def test_what_is_written_as_here_is_read_at_once(raw):
+    assert decode_ours(raw) == json.loads(raw)
+
+
+NOT_OURS = {
+    "a member twice": b'{"a":1,"a":1}',
+    "a member twice, deep down": b'{"x":[{"a":1,"b":2,"a":1}]}',
+    "a blank": b'{"a": 1}',
+    "a blank before the colon": b'{"a" :1}',
+    "an escape": b'{"\\u0061":1}',
+    "a number of more digits": b"123456789012345678901234567890",
+    "a number that is not exact": b"0.10000000000000000555",
+    "another way to write a number": b"1E2",
+    "no JSON": b"{'a':1}",
+    "not a number": b"NaN",
+    "two documents": b"1 2",
+    "not UTF-8": b'"\xff"',
+    "a lone surrogate": b'"\\ud800"',
+    "nothing": b"",
+    "deeper than is written": b"[" * 300 + b"]" * 300,
+    "very deep": b"[" * 100_000 + b"]" * 100_000,
+}
+
+
+@pytest.mark.parametrize("raw", NOT_OURS.values(), ids=NOT_OURS)
+def test_what_is_written_otherwise_is_left_to_a_stricter_reader(raw):
+    assert decode_ours(raw) is None

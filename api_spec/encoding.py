@@ -41,7 +41,7 @@ def encode_text(document: Any) -> str:
 
 
 def decode_ours(raw: bytes) -> Any:
-    """The document, if it is written as ``encode`` writes it, and else None.
+    """The document, if it is written as ``encode`` writes it; None otherwise, and for the document null.
 
     Then it needs no stricter look: a member that is there twice, or a number that does not fit, would not
     have been written again.

@@ -94,7 +94,7 @@ class ClusterWatch:
         self._closed = threading.Event()
         self._changed: set[str] = set()
         self._due: dict[str, float] = {}
-        self._unsettled: dict[str, float] = {}  # uid -> since when
+        self._unsettled: dict[tuple[str, str], float] = {}  # a uid, and what it waits for -> since when
         self._read: dict[str, float] = {}  # namespace -> when
         self._reflectors = list(self._reflecting(client, options))
         self._threads = [threading.Thread(target=one.run, daemon=True) for one in self._reflectors]
@@ -133,7 +133,8 @@ class ClusterWatch:
             self._note(before, after)
             if after is None and before is not None:
                 self._gone.pop((namespace, before.marker), None)
-                self._unsettled.pop(before.uid, None)
+                for waits_for in [one for one in self._unsettled if one[0] == before.uid]:
+                    del self._unsettled[waits_for]
 
     def _pod_changed(self, namespace: str, before: Pod | None, after: Pod | None) -> None:
         with self._told:
@@ -213,17 +214,29 @@ class ClusterWatch:
         return next((one.port for one in found if one.port is not None), None)
 
     def _is_settled(self, root: Root, bundle: Bundle) -> bool:
-        """What is still being made, or not all told of, is looked at again: nobody says that it never was."""
+        """What is still being made, or not all told of, is looked at again: nobody says that it never was.
+        Whoever makes it is not disturbed, and neither is waited for long."""
         lacking = not root.is_service and evidence.is_new(root) and observations.lacks_pods(bundle)
-        settled = not root.is_unfinished and not observations.is_ahead_of_its_pods(bundle)
-        if settled:
-            self._unsettled.pop(root.uid, None)
-        else:  # whoever makes it is not disturbed, and neither is waited for long
-            since = self._unsettled.setdefault(root.uid, time.monotonic())
-            settled = time.monotonic() - since >= evidence.UNUSUAL_S
-        if lacking or not settled:
+        waits = [
+            self._wait_for(root, why, is_so)
+            for why, is_so in (
+                ("its maker", root.is_unfinished),
+                ("its pods", observations.is_ahead_of_its_pods(bundle)),
+            )
+        ]
+        if lacking:
             self.again([root.marker], evidence.UNUSUAL_S + GATHER_S)
-        return settled
+        return not any(waits)
+
+    def _wait_for(self, root: Root, why: str, is_so: bool) -> bool:
+        if not is_so:
+            self._unsettled.pop((root.uid, why), None)
+            return False
+        since = self._unsettled.setdefault((root.uid, why), time.monotonic())
+        left_s = since + evidence.UNUSUAL_S - time.monotonic()
+        if left_s > 0:
+            self.again([root.marker], left_s + GATHER_S)
+        return left_s > 0
 
     def _completed(self, namespace: str, some: Seen) -> Seen:
         """What wants more than the watch holds, and does not get it, is left out: it would look otherwise."""

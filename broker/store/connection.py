@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ FLOOR = (7, 0)
 FULL_AT = 0.85  # of maxmemory: new jobs are refused, so that observing and cancelling go on
 
 OPTIONS: Mapping[str, Any] = {  # all that redis-py 8 changed its mind about, none is left to a default
+    "max_connections": 2**31,  # it would be 100, and threads that rest hold one each
     "socket_timeout": 10,
     "socket_connect_timeout": 5,
     "health_check_interval": 15,
@@ -45,7 +47,8 @@ class KeptByThreads(redis.ConnectionPool):
 
     To lend one out anew, the library polls its socket and counts it in four places, which costs a third of
     the command.  Whether the connection still stands is found out as in the midst of any use: a command
-    that it does not carry is sent again, and one that has rested is tried with a PING before.
+    that it does not carry is sent again, and one that has rested is tried with a PING before.  One that is
+    given back by an exception may have an answer coming that nobody waits for: the library looks at it.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -59,10 +62,11 @@ class KeptByThreads(redis.ConnectionPool):
         return super().get_connection()
 
     def release(self, connection: Any) -> None:
-        if "kept" in self._of.__dict__:
-            super().release(connection)
-        else:
+        kept = self._of.__dict__.get("kept")
+        if kept is None and sys.exc_info()[0] is None:
             self._of.kept = _Kept(super().release, connection)
+        elif kept is None or not kept.has(connection):
+            super().release(connection)
 
 
 class _Kept:
@@ -71,6 +75,9 @@ class _Kept:
     def __init__(self, release: Callable[[Any], None], connection: Any) -> None:
         self._release = release
         self._connection = connection
+
+    def has(self, connection: Any) -> bool:
+        return self._connection is connection
 
     def taken(self) -> Any:
         """None: in the process that it was made in, which this was forked from."""

@@ -38,19 +38,18 @@ class App(Flask):
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Flask takes the host apart twice, for rules that name hosts; none of ours does."""
+        """Flask takes the host apart twice, for rules that name hosts; here only redirects say it again."""
         if request is None:
             return super().create_url_adapter(request)
-        environ = request.environ
         return MapAdapter(
             self.url_map,
-            server_name=environ.get("HTTP_HOST", ""),
-            script_name=environ.get("SCRIPT_NAME", ""),
+            server_name=request.host,
+            script_name=request.root_path,
             subdomain="",
-            url_scheme=environ["wsgi.url_scheme"],
+            url_scheme=request.scheme,
             path_info=request.path,
             default_method=request.method,
-            query_args=environ.get("QUERY_STRING"),
+            query_args=request.environ.get("QUERY_STRING"),
         )
 
 

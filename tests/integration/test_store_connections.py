@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,11 +29,8 @@ def known(client):
 
 
 def in_a_thread(work):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(work()))
-    thread.start()
-    thread.join(10.0)
-    return found[0]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result(10.0)
 
 
 def test_a_thread_keeps_its_connection(client):
@@ -83,21 +81,71 @@ def test_a_child_makes_its_own(client):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(write, str(own_id(client)).encode())
-        os._exit(0)
-
+        try:
+            os.write(write, str(own_id(client)).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
     os.waitpid(child, 0)
 
-    assert int(os.read(read, 100)) != mine
+    with open(read, "rb") as told:
+        assert int(told.read()) not in (0, mine)
     assert own_id(client) == mine
 
 
 def test_who_closes_closes_what_threads_have_kept(client, redis_server):
-    in_a_thread(lambda: own_id(client))
-    mine = own_id(client)
     other = connect(redis_server)
+    with ThreadPoolExecutor(1) as pool:
+        theirs = pool.submit(lambda: own_id(client)).result()
+        assert theirs in known(other)
 
-    client.close()
+        client.close()
 
-    wait_until(lambda: mine not in known(other))
+        wait_until(lambda: theirs not in known(other))
     other.close()
+
+
+def test_threads_that_rest_keep_nobody_from_the_store(client):
+    """redis-py would make 100 connections at most."""
+    all_there = threading.Barrier(121)
+
+    def rest():
+        found = own_id(client)
+        all_there.wait(30.0)
+        return found
+
+    with ThreadPoolExecutor(120) as pool:
+        resting = [pool.submit(rest) for _ in range(120)]
+        all_there.wait(30.0)
+
+    assert len({one.result() for one in resting}) == 120
+
+
+def test_an_answer_that_nobody_waited_for_is_nobody_elses(client):
+    """What breaks in between a command and its answer leaves the answer to come."""
+    client.mset({"mine": "1", "yours": "2"})
+
+    class Interrupted(Exception):
+        pass
+
+    def asked(name):
+        connection = client.connection_pool.get_connection()
+        try:
+            connection.send_command("GET", name)
+            raise Interrupted
+        finally:
+            client.connection_pool.release(connection)
+
+    with pytest.raises(Interrupted):
+        asked("mine")
+
+    assert client.get("yours") == b"2"
+
+
+def test_what_is_given_back_twice_is_lent_once(client):
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    pool.release(connection)
+    pool.release(connection)
+
+    assert pool.get_connection() is not pool.get_connection()

@@ -385,30 +385,38 @@ def test_preferences_add_up_and_may_be_computed():
     assert verdict.score == 22.0
 
 
+def said_of(job, policy):
+    decision = decided(job, HPC, CLOUD, policy=policy)
+    parts = {one.backend: [part.message for part in one.parts] for one in decision.verdicts}
+    return parts, decision.warnings
+
+
 def test_what_was_said_of_one_backend_is_said_of_no_other():
     """What preferences come to is remembered by all that they name, also by what only a sentence names."""
     policy = rules("""
   - {name: named, prefer: 1, message: "{backend.name} for {job.name}"}
   - {name: split, prefer: 10 / job.array_tasks}
-  - {name: labelled, when: '"gpu" in job.labels', prefer: 2}
 """)
 
-    def said_of(job):
-        decision = decided(job, HPC, CLOUD, policy=policy)
-        return {
-            one.backend: [part.message for part in one.parts] for one in decision.verdicts
-        }, decision.warnings
-
-    first, again = said_of(spec()), said_of(spec())
-    other = said_of(spec(name="letters", labels={"gpu": "yes"}))
+    first, again = said_of(spec(), policy), said_of(spec(), policy)
+    other = said_of(spec(name="letters", array=Array(indices="0-1")), policy)
 
     assert first == again
     assert first[0] == {"cloud": ["cloud for digits"], "hpc": ["hpc for digits"]}
     assert first[1] == ("rule 'split' has no value for cloud, hpc: divide by zero",)
-    assert other[0] == {
-        "cloud": ["cloud for letters", "labelled"],
-        "hpc": ["hpc for letters", "labelled"],
-    }
+    assert other == ({"cloud": ["cloud for letters", "split"], "hpc": ["hpc for letters", "split"]}, ())
+
+
+def test_what_rests_on_labels_is_looked_at_each_time():
+    """A map is no key to remember by."""
+    policy = rules("""
+  - {name: labelled, when: '"gpu" in job.labels', prefer: 2}
+""")
+
+    without, with_it = said_of(spec(), policy), said_of(spec(labels={"gpu": "yes"}), policy)
+
+    assert without[0] == {"cloud": [], "hpc": []}
+    assert with_it[0] == {"cloud": ["labelled"], "hpc": ["labelled"]}
 
 
 def test_what_has_no_value_does_not_match_and_is_recorded_once():

@@ -15,10 +15,6 @@ from api_spec.jobs import JobSpec
 from api_spec.schemas.canonical import (
     build_spec,
     dump_spec,
-    pack_document,
-    pack_spec,
-    spec_digest,
-    unpack_spec,
 )
 from api_spec.schemas.writing import (
     dump_accepted,
@@ -51,10 +47,6 @@ __all__ = [
     "dump_task_cancel",
     "dump_usage",
     "load_spec",
-    "pack_document",
-    "pack_spec",
-    "spec_digest",
-    "unpack_spec",
 ]
 
 

@@ -22,8 +22,9 @@ from api_spec.errors import (
 from api_spec.frozen import changed
 from api_spec.ids import new_id
 from api_spec.jobs import Dependency, Input, JobSpec, OutputOf, When
+from api_spec.packing import pack_document, unpack_spec
 from api_spec.reasons import Reason
-from api_spec.schemas import dump_spec, pack_document, unpack_spec
+from api_spec.schemas import dump_spec
 from api_spec.states import JobState
 from api_spec.views import Accepted, JobView
 from broker.access import Principal, Scope

@@ -11,8 +11,8 @@ from dataclasses import replace
 from adapters.base import AttemptRef, BackendError, Observation
 from adapters.extras import Completes, Explains, PlacesOutputs
 from api_spec.errors import StoreUnavailable
+from api_spec.packing import unpack_spec
 from api_spec.reasons import Reason
-from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle import native, tasks
 from broker.lifecycle.context import Context, log, ref_of

@@ -14,9 +14,9 @@ from adapters.base import Capability, Rejected
 from adapters.extras import CancelsTasks
 from api_spec.errors import Conflict, Fault, InvalidSpec, NotFound, NotSupported, PreconditionFailed
 from api_spec.jobs import JobSpec
+from api_spec.packing import unpack_spec
 from api_spec.quantities import compact_indices, expand_indices
 from api_spec.reasons import Reason
-from api_spec.schemas import unpack_spec
 from api_spec.states import AT_A_BACKEND, JobState
 from broker.access import Principal
 from broker.lifecycle import arrays, intents, tasks

@@ -11,8 +11,8 @@ from typing import Any
 from adapters.base import Capability
 from api_spec.errors import Conflict, Fault, InvalidSpec, NotFound, NotSupported, PreconditionFailed
 from api_spec.jobs import JobSpec, Service
+from api_spec.packing import pack_spec, spec_digest, unpack_spec
 from api_spec.reasons import Reason
-from api_spec.schemas import pack_spec, spec_digest, unpack_spec
 from api_spec.states import AT_A_BACKEND, JobState
 from broker.access import Principal, must_act_on
 from broker.lifecycle.context import ACT, SUBMIT, Context

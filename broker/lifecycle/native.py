@@ -12,8 +12,8 @@ from dataclasses import replace
 from adapters.base import AttemptRef, CannotWait, Capability, Observation, Predecessor
 from api_spec.decisions import Decision
 from api_spec.jobs import JobSpec, When
+from api_spec.packing import unpack_spec
 from api_spec.reasons import Reason
-from api_spec.schemas import unpack_spec
 from api_spec.states import AT_A_BACKEND, AttemptState, JobState
 from broker.lifecycle.context import Context, ref_of
 from broker.lifecycle.points import point

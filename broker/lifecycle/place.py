@@ -8,9 +8,9 @@ from typing import Any
 from api_spec.decisions import Decision, Outcome
 from api_spec.frozen import changed
 from api_spec.jobs import Input, JobSpec
+from api_spec.packing import unpack_spec
 from api_spec.quantities import compact_indices
 from api_spec.reasons import Reason
-from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle import arrays, native
 from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context

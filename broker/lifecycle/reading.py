@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from api_spec.decisions import Decision, Refusal
 from api_spec.errors import Conflict, InvalidRequest, NotFound
+from api_spec.packing import unpack_spec
 from api_spec.reasons import SENTENCES, Reason
-from api_spec.schemas import unpack_spec
 from api_spec.states import FINAL, JobState
 from api_spec.views import AttemptView, BackendView, JobQuery, JobSummary, JobView, Page, TaskView
 from broker.access import Principal, Scope, must_see

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from adapters.base import BackendError, Observation, Ours
 from api_spec.ids import parse_marker, time_of
 from api_spec.jobs import JobSpec, Kind, Service
+from api_spec.packing import pack_spec
 from api_spec.reasons import Reason
-from api_spec.schemas import pack_spec
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import Context, log
 from broker.store.archive import Parts

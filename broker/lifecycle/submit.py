@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from adapters.base import Absent, Busy, CannotWait, Found, Handle, OutcomeUnknown, Rejected
 from api_spec.frozen import changed
 from api_spec.jobs import JobSpec
+from api_spec.packing import unpack_spec
 from api_spec.quantities import compact_indices, expand_indices
 from api_spec.reasons import Reason
-from api_spec.schemas import unpack_spec
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle import native
 from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context, log, ref_of

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from adapters.base import AttemptRef, BackendError
 from adapters.extras import AccountsRuns, MeasuresRuns
 from api_spec.jobs import JobSpec
-from api_spec.schemas import unpack_spec
+from api_spec.packing import unpack_spec
 from api_spec.usage import RunUsage
 from api_spec.views import UsageView
 from broker.lifecycle.context import Context, log, ref_of

@@ -14,7 +14,8 @@ from typing import Any
 
 from api_spec.ids import new_id
 from api_spec.jobs import Kind
-from api_spec.schemas import dump_summary, load_spec, pack_spec
+from api_spec.packing import pack_spec
+from api_spec.schemas import dump_summary, load_spec
 from api_spec.states import JobState
 from api_spec.views import JobQuery
 from broker.lifecycle.broker import Broker

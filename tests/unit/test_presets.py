@@ -8,9 +8,9 @@ from adapters.kubernetes import probes
 from adapters.local.refusals import refusals
 from api_spec.errors import InvalidSpec
 from api_spec.jobs import Preset
+from api_spec.packing import pack_spec, unpack_spec
 from api_spec.presets import PRESETS
-from api_spec.schemas import dump_spec, load_spec, unpack_spec
-from api_spec.schemas.canonical import pack_spec
+from api_spec.schemas import dump_spec, load_spec
 
 OPEN_INFERENCE = {"path": "/v2/health/ready", "live_path": "/v2/health/live"}
 ECHO = {

@@ -17,8 +17,9 @@ from marshmallow.validate import OneOf
 
 from api_spec.errors import InvalidSpec
 from api_spec.jobs import Dependency, Fabric, Kind, Preset, Replicas, Resources, Retry, Service, When
+from api_spec.packing import pack_spec, spec_digest, unpack_spec
 from api_spec.reasons import RETRYABLE
-from api_spec.schemas import dump_spec, load_spec, pack_spec, spec_digest, unpack_spec
+from api_spec.schemas import dump_spec, load_spec
 from api_spec.schemas.fields import Text
 from api_spec.schemas.job import BY_KIND
 from api_spec.schemas.parts import NAME

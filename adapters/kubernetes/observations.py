@@ -210,9 +210,9 @@ def _ended(seen: Observation, bundle: Bundle, table: Mapping[int, TaskObservatio
     seen = replace(seen, state=A.ENDED, ended_at=_ended_at(bundle))
     if bundle.holds("Complete"):
         return replace(seen, outcome=J.COMPLETED, reason=Reason.COMPLETED, exit_code=0)
+    if (withdrawn := why_withdrawn(bundle.root)) is not None:  # its pods may count as failed by that
+        return replace(seen, outcome=J.FAILED, reason=Reason.LAUNCH_FAILED, message=withdrawn)
     if not bundle.holds("Failed"):
-        if (withdrawn := why_withdrawn(bundle.root)) is not None:
-            return replace(seen, outcome=J.FAILED, reason=Reason.LAUNCH_FAILED, message=withdrawn)
         return replace(seen, outcome=J.CANCELLED, reason=Reason.CANCELLED)
     failed = [index for index, task in table.items() if task.outcome is J.FAILED]
     end = _end_of_job(bundle)

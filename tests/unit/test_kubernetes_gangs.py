@@ -78,6 +78,17 @@ def test_what_was_withdrawn_says_so_until_its_pods_are_gone_and_then_could_not_b
     assert ended.message == "withdrawn after 60 s"
 
 
+def test_what_was_withdrawn_could_not_be_started_though_its_pods_count_as_failed():
+    """The controller may see that the pods have ended before it sees that the Job is suspended."""
+    failed = condition("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+    root = job(failed, count=2, suspend=True, annotations=MARKS)
+
+    ended = observations.of_job(bundle(root, pod("Failed", terminated(143, "Error"))))
+
+    assert (ended.state, ended.outcome, ended.reason) == (A.ENDED, J.FAILED, Reason.LAUNCH_FAILED)
+    assert (ended.message, ended.signal) == ("withdrawn after 60 s", None)
+
+
 def test_why_it_waits_is_not_that_somebody_holds_it():
     """It is suspended, as a job that is held."""
     root = job(condition("Suspended"), count=2, suspend=True, annotations=MARKS)

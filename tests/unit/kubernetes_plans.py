@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapters.base import AttemptRef
 from adapters.kubernetes import loading, render
+from tests.contract.places import new_ref
 from tests.fakes import INSTANCE
 from tests.unit.kubernetes_objects import MARKER
 
@@ -17,17 +17,8 @@ def options(**changes):
 
 
 def ref(wanted, **changes):
-    made = AttemptRef(
-        marker=MARKER,
-        job_id="01JABCDEFGHJKMNPQRSTVWXYZ0",
-        project="vision",
-        owner="ana",
-        kind=wanted.kind.value,
-        name=wanted.name,
-        digest="d" * 64,
-        task_indices=wanted.array.task_indices if wanted.array else (),
-    )
-    return replace(made, **changes)
+    same = {"marker": MARKER, "job_id": "01JABCDEFGHJKMNPQRSTVWXYZ0", "submitted_at": None}
+    return new_ref(wanted, **{**same, **changes})
 
 
 def plan(wanted, **changes):

@@ -18,11 +18,10 @@ def refusals(spec: JobSpec, inventory: Inventory | None, refused: Collection[str
     for field in refused:
         if getattr(spec, field):
             yield Refusal(Reason.UNSUPPORTED, f"this fake does not know the field {field}", f"/{field}")
-    if any(name.startswith("FAKE_") for name in spec.environment):
-        try:
-            Plan.of(spec.environment)
-        except (ValueError, AttributeError, TypeError) as error:
-            yield Refusal(Reason.INVALID_SPEC, f"a FAKE_ variable cannot be read: {error}", "/environment")
+    try:
+        Plan.of(spec.environment)
+    except (ValueError, AttributeError, TypeError) as error:
+        yield Refusal(Reason.INVALID_SPEC, f"a FAKE_ variable cannot be read: {error}", "/environment")
     if inventory is not None:
         yield from too_large(spec, inventory)
 

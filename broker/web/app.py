@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, g
-from werkzeug.routing import MapAdapter
+from flask import Flask, Response, g
 
 from api_spec.errors import Unauthenticated
 from api_spec.views import EventView, Page
@@ -36,21 +35,6 @@ class App(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Flask looks at each function before each call whether it is a coroutine; none of ours is."""
         return func
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Flask takes the host apart twice, for rules that name hosts; here only redirects say it again."""
-        if request is None:
-            return super().create_url_adapter(request)
-        return MapAdapter(
-            self.url_map,
-            server_name=request.host,
-            script_name=request.root_path,
-            subdomain="",
-            url_scheme=request.scheme,
-            path_info=request.path,
-            default_method=request.method,
-            query_args=request.environ.get("QUERY_STRING"),
-        )
 
 
 def create_app(broker: Broker, settings: Settings, *, limits_url: str | None = None) -> Flask:

@@ -30,9 +30,9 @@ class Preferences:
     @cached_property
     def of(self) -> Remembered[Preferred]:
         names = {name for rule in self.rules for name in _names(rule)}
-        return Remembered(sorted(names), self._of)
+        return Remembered(sorted(names), self._said)
 
-    def _of(self, values: Known) -> Preferred:
+    def _said(self, values: Known) -> Preferred:
         unknown: list[tuple[str, str]] = []
         look = Look(values, lambda rule, why: unknown.append((rule, why)))
         return Preferred(tuple(self._parts(look)), tuple(unknown))

@@ -35,7 +35,7 @@ from broker.settings import Settings, load_settings
 from broker.store import Store, open_store
 from broker.wiring import build, store_options
 from tests.forks import Command
-from tests.helpers import wait_until
+from tests.helpers import PATIENCE, stop_still, wait_until
 
 READY_WITHIN_S = 60.0
 GONE_WITHIN_S = 20.0
@@ -283,14 +283,17 @@ class Parts(Stack):
         for name in names:
             self.running.pop(name).wait()
 
-    def signal(self, name: str, number: int) -> None:
-        self.running[name].send_signal(number)
+    def freeze(self, name: str) -> None:
+        stop_still(self.running[name].pid)
+
+    def thaw(self, name: str) -> None:
+        self.running[name].send_signal(signal.SIGCONT)
 
     def end(self, *names: str, grace_s: float = 15.0) -> dict[str, int]:
         """SIGTERM to all at once, and their exit codes."""
         for name in names:
             self.running[name].terminate()
-        return {name: self.running.pop(name).wait(grace_s) for name in names}
+        return {name: self.running.pop(name).wait(grace_s * PATIENCE) for name in names}
 
     def kill_server(self) -> None:
         """kill -9 of Redis; ``self.server.start()`` brings it back with all that it had acknowledged."""
@@ -303,7 +306,7 @@ class Parts(Stack):
         self.server.start()
         rest = [name for name in self.running if name != "api"]
         for name in rest:
-            self.signal(name, signal.SIGCONT)
+            self.thaw(name)
         codes = self.end(*rest)
         if "api" not in self.running or self.running["api"].poll() is not None:
             self.start("api")

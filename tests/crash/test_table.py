@@ -37,21 +37,18 @@ def results(redis_server, tmp_path_factory):
     return results_on
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.xdist_group("crash")
 @pytest.mark.parametrize("case", ON_THE_FAKE, ids=str)
 def test_on_the_fake(results, case):
     assert results("fake", FakeGround, ON_THE_FAKE)[str(case)].faults == ()
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.xdist_group("crash")
 @pytest.mark.parametrize("case", ON_LOCAL, ids=str)
 def test_on_the_local_backend(results, case):
     assert results("local", LocalGround, ON_LOCAL)[str(case)].faults == ()
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.xdist_group("crash")
 def test_a_stale_write_was_refused(results):
     """Otherwise no case was ever late enough to prove anything."""

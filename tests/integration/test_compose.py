@@ -176,7 +176,6 @@ def containers(tmp_path):
 
 
 @pytest.mark.process
-@pytest.mark.timeout(240)
 @together
 def test_its_services_run_a_job_and_stop_in_time(containers):
     containers.up("redis")

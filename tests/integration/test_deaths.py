@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from tests.fakes import running_fake
 from tests.helpers import wait_until
 from tests.stack import Dev, Parts, alive
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 one_after_the_other = pytest.mark.xdist_group("deaths")  # they share what ``house`` starts
 PATIENCE_S = 120.0  # the machine may be busy with other tests
 
@@ -164,12 +163,12 @@ def test_a_worker_that_wakes_up_after_its_lease_repeats_nothing_and_its_write_is
     parts.start("worker", BROKER_TEST_POINT=f"submit_returned:delay1:{held}")
     ids = submit(parts, "sleeper", 20)
     wait_until(held.exists, PATIENCE_S, "the worker has had an answer")
-    parts.signal("worker", signal.SIGSTOP)
+    parts.freeze("worker")
 
     parts.start("worker-2")
     all_complete(parts, ids)
     assert parts.store.counters().get("stale_writes", 0) == 0
-    parts.signal("worker", signal.SIGCONT)
+    parts.thaw("worker")
 
     wait_until(lambda: parts.store.counters().get("stale_writes", 0) >= 1, PATIENCE_S, "it was refused")
     metrics = parts.client().call(Call(method="GET", path="/metrics")).content.decode()

@@ -16,7 +16,7 @@ from broker.client.client import Client
 from broker.embedded.lock import DirectoryLock
 from tests.helpers import wait_until
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240), pytest.mark.xdist_group("dev")]
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("dev")]
 READY_WITHIN_S = 90.0
 
 

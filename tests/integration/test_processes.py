@@ -21,7 +21,7 @@ from tests.fakes import running_fake
 from tests.helpers import wait_until
 from tests.stack import Parts
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240), pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("processes")]
 PATIENCE_S = 120.0  # the machine may be busy with other tests
 RESUMES_WITHIN_S = 10.0
 REQUESTS = 40

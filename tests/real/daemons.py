@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.helpers import wait_until
+from tests.helpers import stat_of, stop_still, wait_until
 
 READY_WITHIN_S = 30.0
 ENDED_WITHIN_S = 10.0
@@ -91,7 +91,7 @@ class Daemon:
 
     def freeze(self) -> None:
         """It keeps its sockets and answers nothing."""
-        os.kill(self.pid, signal.SIGSTOP)
+        stop_still(self.pid)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -181,7 +181,7 @@ def processes_of(directory: Path) -> dict[int, str]:
 
 
 def parent(folder: Path) -> int:
-    return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    return int(stat_of(folder)[1])
 
 
 def line_of(pid: int, parents: Mapping[int, int]) -> Iterator[int]:

@@ -17,7 +17,7 @@ from tests.real.kubernetes_kit import a_tenant
 from tests.real.slurm import spank
 from tests.real.slurm.fixtures import KINDS
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENDS_WITHIN_S = 90.0

@@ -18,7 +18,7 @@ from tests.real.kubernetes_jobs import job
 
 __all__ = ["tenant"]  # a fixture
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 LIMIT_S = 2.0
 SLOW_S = 60.0

@@ -24,7 +24,7 @@ from tests.real.kubernetes_bench import Bench, a_bench
 from tests.real.kubernetes_jobs import job, service
 from tests.real.kubernetes_kit import ACCOUNT, HOME, create
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 RBAC = "rbac.authorization.k8s.io"

@@ -17,7 +17,7 @@ from tests.real.kubernetes_jobs import ON_TWO, job
 
 __all__ = ["bench"]  # a fixture
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 

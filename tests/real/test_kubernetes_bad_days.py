@@ -25,7 +25,7 @@ from tests.real.kubernetes_kit import ACCOUNT
 
 __all__ = ["bench"]  # a fixture
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}

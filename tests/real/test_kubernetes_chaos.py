@@ -12,7 +12,7 @@ from tests.real.chaos import JOBS, SETTINGS, WORKERS, Chaos, seed_of_today
 from tests.real.kubernetes_kit import a_tenant
 from tests.stack import Parts
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.process
 
 SETTLE_S = 5.0
 

@@ -24,7 +24,7 @@ from tests.real.kubernetes_jobs import ON_TWO, job, service
 
 __all__ = ["bench"]  # a fixture
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 ROOTS = ("jobs", "deployments")

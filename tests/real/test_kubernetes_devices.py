@@ -19,7 +19,7 @@ from tests.real.kubernetes.devices import DRIVER, GROUP, devices
 from tests.real.kubernetes_bench import Bench, a_bench
 from tests.real.kubernetes_jobs import job, service
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 BIG, SMALL = "cpu-0", "cpu-1"

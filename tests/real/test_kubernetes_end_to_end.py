@@ -16,7 +16,7 @@ from tests.helpers import wait_until
 from tests.real.kubernetes_kit import a_tenant
 from tests.stack import Parts, job_until
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 PATIENCE_S = 60.0
 IMAGE = "registry.example/job:1"
 

@@ -9,7 +9,7 @@ from tests.helpers import wait_until
 from tests.real.kubernetes_kit import a_tenant
 from tests.stack import Parts, job_until
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.process
 
 ANSWER_S, SETTLE_S = 2, 3
 PATIENCE_S = 90.0

@@ -22,7 +22,7 @@ from tests.real.kubernetes_kit import a_tenant
 
 __all__ = ["tenant"]  # a fixture
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 SLOW_S = 60.0
 

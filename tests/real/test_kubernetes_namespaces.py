@@ -17,7 +17,7 @@ from tests.real.kubernetes_bench import a_bench, job_path
 from tests.real.kubernetes_jobs import job
 from tests.real.kubernetes_kit import ACCOUNT, grant
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 SPEECH = replace(job("hang"), project="speech")

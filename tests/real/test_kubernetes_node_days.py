@@ -14,7 +14,7 @@ from tests.real.kubernetes.image import BUSYBOX
 from tests.real.kubernetes.layout import NODE_NAME
 from tests.real.kubernetes_bench import SLOW_S, a_bench
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 ORDER = (None, A.QUEUED, A.RUNNING, A.ENDED)

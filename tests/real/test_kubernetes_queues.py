@@ -21,7 +21,7 @@ from tests.real.kubernetes_bench import Bench, a_bench
 from tests.real.kubernetes_jobs import ON_TWO, job
 from tests.stack import Parts, job_until
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 QUEUE = "research"

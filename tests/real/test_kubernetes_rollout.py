@@ -15,7 +15,7 @@ from tests.real.caller import Caller
 from tests.real.kubernetes.image import BUSYBOX
 from tests.real.kubernetes_kit import a_tenant
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 PATIENCE_S = 60.0
 # As a server that ends well: at the signal, and not before.

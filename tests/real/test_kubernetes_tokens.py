@@ -21,7 +21,7 @@ from tests.real.kubernetes_kit import ACCOUNT, HOME
 
 __all__ = ["bench"]  # a fixture
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 REMEMBERED_S = 40.0  # at most: the API server remembers a token that was good for 10 s

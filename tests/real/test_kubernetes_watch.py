@@ -16,7 +16,7 @@ from tests.stack import Parts, job_until
 
 __all__ = ["bench"]  # a fixture
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 PATIENCE_S = 60.0

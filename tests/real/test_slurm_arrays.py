@@ -11,7 +11,7 @@ from api_spec.states import AttemptState, JobState
 from tests.helpers import wait_until
 from tests.real.slurm_kit import BOTH, bench_on, job, native_id, own_cluster
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.process
 
 A = AttemptState
 RELEASED = 'while ! [ -e "$GATE" ]; do sleep 0.1; done'

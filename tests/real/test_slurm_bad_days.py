@@ -15,7 +15,7 @@ from tests.helpers import wait_until
 from tests.real.slurm.fixtures import WITH_ACCOUNTING
 from tests.real.slurm_kit import BOTH, bench_on, job, native_id, on, own_cluster
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.process
 
 
 def told(seen):

@@ -11,7 +11,7 @@ from tests.real.chaos import JOBS, SETTINGS, WORKERS, Chaos, seed_of_today
 from tests.real.slurm_kit import config, own_cluster
 from tests.stack import Parts
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(400), pytest.mark.xdist_group("slurm-chaos")]
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("slurm-chaos")]
 
 MESSAGE_TIMEOUT_S = 2
 CREDENTIAL_S = 20  # longer than any pause: Slurm holds a job whose credential was void when it was launched

@@ -12,7 +12,7 @@ import pytest
 
 from tests.real.daemons import processes_of
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo_slurm.py"

@@ -15,7 +15,7 @@ from tests.helpers import wait_until
 from tests.kit import ANA, backend, kit_with
 from tests.real.slurm_kit import BOTH, SETTLE_S, bench_on, job, native_id, on, options_of
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.process
 S = JobState
 PATIENCE_S = 60.0
 

@@ -18,7 +18,7 @@ from tests.helpers import wait_until
 from tests.real.slurm_kit import BOTH, config, own_cluster
 from tests.stack import Parts, job_until
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240), pytest.mark.xdist_group("slurm-end-to-end")]
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("slurm-end-to-end")]
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 INTERPRETER = Path(sys.executable).parent  # of the tests: the examples need its libraries

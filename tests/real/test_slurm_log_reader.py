@@ -13,7 +13,7 @@ from tests.helpers import wait_until
 from tests.real.slurm_kit import BOTH, config, own_cluster
 from tests.stack import Parts, tables
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240), pytest.mark.xdist_group("slurm-log-reader")]
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("slurm-log-reader")]
 PATIENCE_S = 60.0
 
 

@@ -517,7 +517,8 @@ def test_an_earlier_run_of_a_requeued_job_is_shown(cluster, slurm):
     cluster.run("scontrol", "requeue", str(job))
     wait_until(lambda: slurm.job(job)[0].restarts == 1, 20)
 
-    wait_until(lambda: len(slurm.history(job_ids=[job])) == 2)
+    # slurmctld tells slurmdbd of a job that waits every five seconds, and later if that was busy.
+    wait_until(lambda: len(slurm.history(job_ids=[job])) == 2, 30)
 
 
 @with_accounting

@@ -91,7 +91,7 @@ def test_two_that_change_one_blob_lose_nothing_of_each_other(blobs):
     begin = threading.Barrier(4)
 
     def add(_):
-        begin.wait(10)
+        begin.wait(60)
         for _ in range(25):
             with blobs.alone(LOG):
                 blobs.put(LOG, (blobs.get(LOG) or b"") + b".")

@@ -14,7 +14,7 @@ from adapters.kubernetes import evidence, names
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.fakes import INSTANCE
-from tests.helpers import wait_until
+from tests.helpers import PATIENCE, wait_until
 from tests.unit.kubernetes_objects import RUNNING, condition, deployment, event, terminated
 from tests.unit.kubernetes_stub import (
     DEPLOYMENTS,
@@ -67,7 +67,7 @@ def watch(server, adapter):
     for one in begun:
         began = time.monotonic()
         one.close()
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 2.0 * PATIENCE
 
 
 def now():

@@ -49,7 +49,7 @@ def test_a_cancel_reaches_a_supervisor_that_claims_while_the_agent_looks(agent, 
     agent._end_what_was_cancelled()
 
     assert patience == 0.0
-    assert supervisor.wait(timeout=10) == -signal.SIGTERM
+    assert supervisor.wait(timeout=60) == -signal.SIGTERM
 
 
 def test_a_process_that_a_former_agent_started_is_watched(agent):
@@ -57,7 +57,7 @@ def test_a_process_that_a_former_agent_started_is_watched(agent):
 
     added = agent.watch.add("key", child.pid, processes.born(child.pid), processes.boot_id())
     child.kill()
-    dead = agent.watch.wait(10)
+    dead = agent.watch.wait(60)
     child.wait()
 
     assert (added, dead, "key" in agent.watch) == (True, ["key"], False)

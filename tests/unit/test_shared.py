@@ -26,7 +26,7 @@ class Fetches:
 
     def __call__(self):
         self.count += 1
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.error:
             raise self.error
         return self.count

@@ -213,7 +213,7 @@ def test_who_writes_does_not_wait_for_a_listing_and_that_one_does_not_count_as_l
     def slowly():
         writer = threading.Thread(target=queue.changed, args=(1,))
         writer.start()
-        writer.join(10)
+        writer.join(60)
         assert not writer.is_alive()
         return states()
 

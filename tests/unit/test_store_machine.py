@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as some
 from hypothesis.stateful import (
@@ -394,7 +393,6 @@ class StoreMachine(RuleBasedStateMachine):
         assert known == [not self.model[job_id].final for job_id, _ in edges]
 
 
-@pytest.mark.timeout(300)  # ten thousand questions to a server, each of which a busy machine lets wait
 def test_no_life_of_jobs_breaks_the_store(redis_server):
     machine = type(f"Machine{uuid.uuid4().hex[:4]}", (StoreMachine,), {"url": redis_server})
 

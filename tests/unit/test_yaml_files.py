@@ -9,6 +9,7 @@ import pytest
 from api_spec.errors import InvalidConfiguration, InvalidRequest
 from broker import yaml_files
 from broker.yaml_files import read_documents
+from tests.helpers import PATIENCE
 
 
 def only(text):
@@ -138,7 +139,7 @@ def test_a_billion_laughs_are_refused_before_they_are_many():
     with pytest.raises(InvalidRequest, match=r"more than 200000 values, aliases counted in full"):
         read_documents(text, "job.yaml")
 
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 2 * PATIENCE
 
 
 def test_a_file_that_is_too_long_is_not_parsed():

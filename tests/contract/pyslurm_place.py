@@ -23,7 +23,8 @@ from typing import Any
 from adapters.base import Adapter, AttemptRef, BackendConfig, Capability
 from adapters.slurm import loading
 from adapters.slurm.adapter import SlurmAdapter
-from adapters.slurm.pyslurm_driver import PyslurmTransport
+from adapters.slurm.transport import Transport
+from adapters.slurm.transports import open_transport
 from api_spec.jobs import Placement
 from api_spec.states import AttemptState
 from tests.contract.places import Fault, Place
@@ -69,7 +70,7 @@ class Site:
 class Counted:
     """A transport that counts its calls."""
 
-    def __init__(self, transport: PyslurmTransport) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.count = 0
 
@@ -106,7 +107,7 @@ class PyslurmPlace(SlurmPlace):
             **changes,
         }
         config = BackendConfig(name="slurm", type="slurm", instance=INSTANCE, data_dir="", options=options)
-        self.transport = Counted(PyslurmTransport(loading.load(options, "slurm")))
+        self.transport = Counted(open_transport(loading.load(options, "slurm")))
         adapter = SlurmAdapter(config, transport=self.transport)
         self._stack.callback(adapter.close)
         return adapter

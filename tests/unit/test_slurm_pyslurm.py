@@ -15,9 +15,9 @@ import pytest
 
 from adapters.base import BackendConfig, Found
 from adapters.slurm.adapter import SlurmAdapter
+from adapters.slurm.apart import environment
 from adapters.slurm.identity import is_slurm_user
 from adapters.slurm.options import Options, Users
-from adapters.slurm.pyslurm_process import environment
 from adapters.slurm.records import Association, Changes, License, Qos, Submission
 from adapters.slurm.transport import (
     NoAccounting,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from adapters.slurm import observations, pyslurm_rows
 from adapters.slurm.script import NOT_STARTED, SECOND_COPY
 from api_spec.reasons import Reason
 
-PLAIN = dict.fromkeys(pyslurm_rows.JOB)
-ACCOUNTED = dict.fromkeys(pyslurm_rows.ACCOUNTED)
+NOTHING = {"resident_memory": 0, "consumed_energy": 0}
 RUNNING = {
     "id": 12, "name": "wb-a-1", "user_name": "ana", "state": "RUNNING",
     "submit_time": 1000, "start_time": 1010, "requeue_count": 1, "exit_code": 0, "exit_code_signal": 0,
@@ -18,16 +19,23 @@ RUNNING = {
 }  # fmt: skip
 
 
+class Says(SimpleNamespace):
+    """An object of pyslurm's: what it does not know is None."""
+
+    def __getattr__(self, name):
+        return None
+
+
 def job(**changes):
-    return pyslurm_rows.job({**PLAIN, **RUNNING, **changes})
+    return pyslurm_rows.job(Says(**{**RUNNING, **changes}))
 
 
 def ended(state="FAILED", reason="NonZeroExitCode", **changes):
     return job(state=state, state_reason=reason, end_time=1020, **changes)
 
 
-def accounted(**changes):
-    return pyslurm_rows.job({**ACCOUNTED, **RUNNING, "nodelist": "n1", **changes})
+def accounted(stats=NOTHING, **changes):
+    return pyslurm_rows.accounted(Says(**{**RUNNING, "nodelist": "n1", "stats": Says(**stats), **changes}))
 
 
 def test_a_job_that_runs():
@@ -129,7 +137,7 @@ def test_a_dependency_is_written_as_slurm_writes_it(said, written):
 def test_what_a_job_has_used_is_in_the_database():
     found = accounted(
         state="FAILED", exit_code_signal=9, end_time=1020, elapsed_time=10, cancelled_by="root",
-        **{"stats.resident_memory": 512 * 2**20, "stats.consumed_energy": 40},
+        stats={"resident_memory": 512 * 2**20, "consumed_energy": 40},
     )  # fmt: skip
 
     assert found.accounted
@@ -146,7 +154,6 @@ def test_what_a_job_has_used_is_in_the_database():
 def test_what_the_database_does_not_know_is_not_said():
     found = accounted(
         state="PENDING", start_time=None, nodelist="None assigned", time_limit="PartitionLimit",
-        **{"stats.resident_memory": 0, "stats.consumed_energy": 0},
     )  # fmt: skip
 
     assert (found.nodes, found.time_limit_min) == ((), None)

@@ -137,7 +137,7 @@ class ServiceObservation:
     updated: int = 0  # replicas of the newest revision
     ready: int = 0
     revision: int = 1
-    message: str | None = None  # why ready differs from wanted
+    message: str | None = None  # why ready differs from wanted, or what is wanted is left as it is
 
 
 @dataclass(frozen=True, kw_only=True)

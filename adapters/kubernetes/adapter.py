@@ -54,6 +54,7 @@ from adapters.kubernetes import (
     volumes,
 )
 from adapters.kubernetes.attempts import Attempts, Root, Seen, tasks_of
+from adapters.kubernetes.belongings import Belonging, Belongings
 from adapters.kubernetes.errors import Conflict, KubernetesError, NotThere, reading
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import Bundle
@@ -166,19 +167,19 @@ class KubernetesAdapter:
         self._made_in = {ref.marker: spaces.of_handle(ref) for ref in refs}
         hidden = {ref.marker: ref for ref in refs if ref.marker in looked.hidden}
         told = {marker: observations.hidden(ref, looked.hidden[marker]) for marker, ref in hidden.items()}
-        shown = self._shown(looked.seen, looked.ports, refs)
+        shown = self._shown(looked.seen, looked.belongings, refs)
         return Observations(as_of=as_of, complete=True, found={**told, **shown})
 
     def watch(self) -> ClusterWatch:
         from adapters.kubernetes.watching import ClusterWatch  # as ``client``
 
-        def show(seen: Seen, ports: Mapping[str, int], refs: Collection[AttemptRef]) -> Shown:
+        def show(seen: Seen, belongings: Belongings, refs: Collection[AttemptRef]) -> Shown:
             self._watched = time.time(), seen
-            return self._shown(seen, ports, refs)
+            return self._shown(seen, belongings, refs)
 
         return ClusterWatch(self.client, self.options, self._attempts, show)
 
-    def _shown(self, seen: Seen, ports: Mapping[str, int], refs: Collection[AttemptRef]) -> Shown:
+    def _shown(self, seen: Seen, belongings: Belongings, refs: Collection[AttemptRef]) -> Shown:
         by_marker = {ref.marker: ref for ref in refs}
         limit_s, impersonates = self.options.partial_start_s, self.options.impersonate is not None
         found = {}
@@ -186,17 +187,17 @@ class KubernetesAdapter:
             fault = self._finish(root, by_marker[marker], bundle)
             is_array = bool(tasks_of(by_marker[marker], root.object))  # of which one task is enough
             fault = fault or gangs.kept_whole(self._attempts, root, bundle, None if is_array else limit_s)
-            told = self._observation(root, bundle, by_marker[marker], ports.get(marker))
+            told = self._observation(root, bundle, by_marker[marker], belongings.get(marker, ()))
             told = _with_fault(told, fault) if fault else told
             # As whom it would be made no pass knows.
             found[marker] = replace(told, unfinished=impersonates and root.is_unfinished)
         return found
 
     def _observation(
-        self, root: Root, bundle: Bundle, ref: AttemptRef | None, port: int | None
+        self, root: Root, bundle: Bundle, ref: AttemptRef | None, belongings: Sequence[Belonging]
     ) -> Observation:
         if root.is_service:
-            return serving.of_service(bundle, port, self.options.domain)
+            return serving.of_service(bundle, belongings, self.options.domain)
         return observations.of_job(bundle, tasks_of(ref, root.object))
 
     def _writing(self, ref: AttemptRef) -> AbstractContextManager[None]:
@@ -227,9 +228,9 @@ class KubernetesAdapter:
         out = []
         with reading(self.name):
             for namespace in names.all_namespaces(self.options):
-                ports = self._attempts.ports([namespace])
+                belongings = self._attempts.belongings(namespace)
                 for marker, (root, bundle) in self._attempts.all_in(namespace).items():
-                    seen = self._observation(root, bundle, None, ports.get(marker))
+                    seen = self._observation(root, bundle, None, belongings.get(marker, ()))
                     created = records.moment(member(root.object, "metadata", "creationTimestamp"))
                     ref = names.ref_of(root.object) or AttemptRef(marker=marker)
                     ref = replace(ref, handle=seen.handle, submitted_at=created)
@@ -310,7 +311,7 @@ class KubernetesAdapter:
             root, bundle = self._just_seen(ref) or self._asked(ref)
             if root is None or bundle is None:
                 return ()
-            seen = self._observation(root, bundle, ref, None)
+            seen = self._observation(root, bundle, ref, ())
             if seen.state is not observations.A.QUEUED:
                 return ()
             return explain.reasons(bundle, bundle.events or _events(self.client, root, bundle), ref.kind)

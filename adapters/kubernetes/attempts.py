@@ -22,6 +22,7 @@ from adapters.kubernetes import (
     records,
     serving,
 )
+from adapters.kubernetes.belongings import READERS, Belonging
 from adapters.kubernetes.client import Client
 from adapters.kubernetes.errors import Changed, Conflict, Forbidden, NotThere, Refused
 from adapters.kubernetes.names import Manifest, member
@@ -36,7 +37,6 @@ from adapters.kubernetes.resources import (
     PODS,
     ROOTS,
     SCALED_OBJECTS,
-    SERVICES,
     Resource,
 )
 from api_spec.jobs import Kind
@@ -220,15 +220,15 @@ class Attempts:
             for marker, (root, bundle) in found.items()
         }
 
-    def ports(self, namespaces: Iterable[str]) -> dict[str, int]:
-        """Where the services of ours answer, by marker."""
-        found = {}
-        for namespace in namespaces:
-            chosen = names.selector(self.instance)
-            for one in self._client.items(SERVICES.path(namespace), {"labelSelector": chosen}):
-                marker = str(member(one, "metadata", "labels", names.MARKER))
-                if (port := serving.port_of([one], marker)) is not None:
-                    found[marker] = port
+    def belongings(self, namespace: str) -> dict[str, list[Belonging]]:
+        """What the services' own objects tell, by marker; without what the broker may not read."""
+        found = defaultdict(list)
+        for resource, read in READERS.items():
+            with suppress(Forbidden, NotThere):
+                chosen = {"labelSelector": names.selector(self.instance)}
+                for one in self._client.read(resource.path(namespace), read, chosen):
+                    if one is not None:
+                        found[one.marker].append(one)
         return found
 
     # ---- what belongs to one -------------------------------------------------------------------------------

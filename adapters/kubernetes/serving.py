@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from adapters.base import Observation, ServiceObservation
 from adapters.kubernetes import kueue, words
+from adapters.kubernetes.belongings import Belonging
 from adapters.kubernetes.names import MARKER, Manifest, member, revision_of
 from adapters.kubernetes.observations import Bundle, handle_of, why_pod_waits
 from adapters.kubernetes.records import Pod
@@ -22,8 +23,7 @@ def is_over(bundle: Bundle) -> bool:
     return bundle.is_cancelled and _is_current(bundle.root) and not bundle.pods and not _counted(bundle.root)
 
 
-def of_service(bundle: Bundle, port: int | None, domain: str) -> Observation:
-    """``port``: where its Service answers."""
+def of_service(bundle: Bundle, belongings: Sequence[Belonging], domain: str) -> Observation:
     seen = Observation(
         marker=str(member(bundle.root, "metadata", "labels", MARKER)),
         state=A.RUNNING,
@@ -32,11 +32,11 @@ def of_service(bundle: Bundle, port: int | None, domain: str) -> Observation:
         started_at=bundle.started_at,
         nodes=bundle.nodes,
         handle=handle_of(bundle.root),
-        service=_service(bundle, port, domain),
+        service=_service(bundle, belongings, domain),
         logs_leave=bundle.logs_leave,
     )
     if is_over(bundle):
-        service = _service(bundle, None, domain)
+        service = _service(bundle, (), domain)
         return replace(
             seen, state=A.ENDED, outcome=JobState.CANCELLED, reason=Reason.CANCELLED, service=service
         )
@@ -80,13 +80,15 @@ def _native_reason(bundle: Bundle) -> str | None:
     return None
 
 
-def _service(bundle: Bundle, port: int | None, domain: str) -> ServiceObservation:
+def _service(bundle: Bundle, belongings: Sequence[Belonging], domain: str) -> ServiceObservation:
     name, namespace = member(bundle.root, "metadata", "name"), member(bundle.root, "metadata", "namespace")
     wanted = member(bundle.root, "spec", "replicas")
     revision = revision_of(bundle.root)
     staying = [pod for pod in bundle.pods if pod.live and not pod.leaving]
     ready = sum(1 for pod in staying if pod.ready)
     wanted = wanted if isinstance(wanted, int) else 0
+    port = next((one.port for one in belongings if one.port is not None), None)
+    idle = next((one.idle for one in belongings if one.idle is not None), None)
     is_settled = ready == wanted and all(pod.revision == revision for pod in staying)
     return ServiceObservation(
         endpoint=f"http://{name}.{namespace}.svc.{domain}:{port}" if port is not None else None,
@@ -94,7 +96,7 @@ def _service(bundle: Bundle, port: int | None, domain: str) -> ServiceObservatio
         updated=sum(1 for pod in staying if pod.revision == revision),
         ready=ready,
         revision=revision,
-        message=None if is_settled else shortfall(bundle)[1],
+        message=(None if is_settled else shortfall(bundle)[1]) or idle,
     )
 
 
@@ -133,13 +135,3 @@ def _not_ready(pod: Pod) -> tuple[Reason, str | None]:
     if pod.started_at is not None:
         return Reason.STARTING, "a replica runs and does not answer its health check yet"
     return why_pod_waits(pod)
-
-
-def port_of(services: Sequence[Manifest], marker: str) -> int | None:
-    for one in services:
-        if member(one, "metadata", "labels", MARKER) == marker:
-            ports = member(one, "spec", "ports")
-            first = ports[0] if isinstance(ports, list) and ports else None
-            found = member(first, "port")
-            return found if isinstance(found, int) else None
-    return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from adapters.base import AttemptRef
 from adapters.kubernetes import cluster, names, records
 from adapters.kubernetes.attempts import Attempts, Root
+from adapters.kubernetes.belongings import Belonging
 from adapters.kubernetes.client import Client
 from adapters.kubernetes.errors import Forbidden
 from adapters.kubernetes.observations import Bundle
@@ -21,7 +22,7 @@ class Look:
     """What one pass has shown."""
 
     seen: dict[str, tuple[Root, Bundle]] = field(default_factory=dict)
-    ports: dict[str, int] = field(default_factory=dict)
+    belongings: dict[str, list[Belonging]] = field(default_factory=dict)
     hidden: dict[str, str] = field(default_factory=dict)
     """Attempts that may be where the broker may not look, and what it was told there."""
 
@@ -34,7 +35,7 @@ def look(client: Client, attempts: Attempts, refs: Collection[AttemptRef], optio
         try:
             seen = attempts.seen(namespace, some)
             has_services = any(root.is_service for root, _ in seen.values())
-            looked.ports.update(attempts.ports([namespace]) if has_services else {})
+            looked.belongings.update(attempts.belongings(namespace) if has_services else {})
             looked.seen.update(seen)
         except Forbidden as error:
             if cluster.is_gone(client, namespace):

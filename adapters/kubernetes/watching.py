@@ -10,20 +10,21 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from adapters.base import AttemptRef, Observation, Observations
-from adapters.kubernetes import evidence, names, observations, records, serving
+from adapters.kubernetes import evidence, names, observations, records
 from adapters.kubernetes.attempts import Attempts, Root, Seen, in_order, is_in_a_queue, root_of
+from adapters.kubernetes.belongings import READERS, Belonging, Belongings
 from adapters.kubernetes.errors import KubernetesError
-from adapters.kubernetes.names import Manifest, member
+from adapters.kubernetes.names import Manifest
 from adapters.kubernetes.observations import Bundle
 from adapters.kubernetes.options import Options
 from adapters.kubernetes.records import Pod
 from adapters.kubernetes.reflector import Reflector, Source
-from adapters.kubernetes.resources import PODS, SERVICES, Resource
+from adapters.kubernetes.resources import PODS, Resource
 
 if TYPE_CHECKING:
     from adapters.kubernetes.client import Client
@@ -38,7 +39,7 @@ LAST_WORDS = 8
 """Pods that are gone, of one attempt, whose end is remembered."""
 LEAVE_WITHIN_S = 3.0
 
-Show = Callable[[Seen, Mapping[str, int], Collection[AttemptRef]], Mapping[str, Observation]]
+Show = Callable[[Seen, Belongings, Collection[AttemptRef]], Mapping[str, Observation]]
 
 
 class Record(Protocol):
@@ -50,15 +51,6 @@ class Record(Protocol):
 
 
 R = TypeVar("R", bound=Record)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answers:
-    """Where a service answers."""
-
-    marker: str
-    uid: str
-    port: int | None
 
 
 class Shelf(Generic[R]):
@@ -88,7 +80,7 @@ class ClusterWatch:
         self._show = show
         self._roots: Shelf[Root] = Shelf()
         self._pods: Shelf[Pod] = Shelf()
-        self._answers: Shelf[Answers] = Shelf()
+        self._belongings: Shelf[Belonging] = Shelf()
         self._gone: dict[tuple[str, str], list[Pod]] = {}
         self._told = threading.Condition()
         self._closed = threading.Event()
@@ -106,7 +98,7 @@ class ClusterWatch:
         kinds: list[tuple[Resource, Callable[[Manifest], Any], Take[Any]]] = [
             *((one, partial(_root, one), self._root_changed) for one in self._attempts.kinds),
             (PODS, records.pod, self._pod_changed),
-            (SERVICES, _answers, self._service_changed),
+            *((one, read, self._belonging_changed) for one, read in READERS.items()),
         ]
         for namespace in names.all_namespaces(options):
             for resource, read, take in kinds:
@@ -150,9 +142,11 @@ class ClusterWatch:
             last.append(pod)
             del last[:-LAST_WORDS]
 
-    def _service_changed(self, namespace: str, before: Answers | None, after: Answers | None) -> None:
+    def _belonging_changed(self, namespace: str, before: Belonging | None, after: Belonging | None) -> None:
+        if before == after:  # an autoscaler writes down what it has measured all the time
+            return
         with self._told:
-            self._answers.change(namespace, before, after)
+            self._belongings.change(namespace, before, after)
             self._note(before, after)
 
     def _note(self, before: Record | None, after: Record | None) -> None:
@@ -187,7 +181,11 @@ class ClusterWatch:
         as_of = time.time()
         with self._told:
             held = {ref.marker: pair for ref in refs if (pair := self._pair(ref)) is not None}
-            ports = {marker: port for marker, pair in held.items() if (port := self._port(pair[0]))}
+            belongings = {
+                marker: self._belongings.of(root.namespace, marker)
+                for marker, (root, _) in held.items()
+                if root.is_service
+            }
         seen: dict[str, tuple[Root, Bundle]] = {}
         by_namespace: dict[str, dict[str, tuple[Root, Bundle]]] = defaultdict(dict)
         for marker, (root, bundle) in held.items():
@@ -195,7 +193,7 @@ class ClusterWatch:
                 by_namespace[root.namespace][marker] = root, bundle
         for namespace, some in by_namespace.items():
             seen |= self._completed(namespace, some)
-        return Observations(as_of=as_of, complete=False, found=self._show(seen, ports, refs))
+        return Observations(as_of=as_of, complete=False, found=self._show(seen, belongings, refs))
 
     def _pair(self, ref: AttemptRef) -> tuple[Root, Bundle] | None:
         namespace = str((ref.handle or {}).get("namespace"))
@@ -208,10 +206,6 @@ class ClusterWatch:
                     bundle = replace(bundle, pods=in_order([*pods, *gone]))
                 return root, bundle
         return None
-
-    def _port(self, root: Root) -> int | None:
-        found = self._answers.of(root.namespace, root.marker) if root.is_service else ()
-        return next((one.port for one in found if one.port is not None), None)
 
     def _is_settled(self, root: Root, bundle: Bundle) -> bool:
         """What is still being made, or not all told of, is looked at again: nobody says that it never was.
@@ -263,10 +257,3 @@ Take = Callable[[str, R | None, R | None], None]
 
 def _root(resource: Resource, found: Manifest) -> Root | None:
     return root_of(resource, records.root(found))
-
-
-def _answers(found: Manifest) -> Answers | None:
-    marker, uid = member(found, "metadata", "labels", names.MARKER), member(found, "metadata", "uid")
-    if not isinstance(marker, str) or not isinstance(uid, str):
-        return None
-    return Answers(marker=marker, uid=uid, port=serving.port_of([found], marker))

@@ -157,6 +157,16 @@ def test_the_api_server_keeps_all_of_an_autoscaler_of_every_sort(bench, case):
     bench.until(ref, lambda seen: seen.service.wanted == 2)
 
 
+def test_an_autoscaler_that_gets_no_metrics_is_told_though_all_replicas_are_ready(bench):
+    ref = bench.submit(service(scale_on=METRICS["percent"], least=1))
+
+    seen = bench.until(ref, lambda seen: seen.service.message and seen.service.ready == 1)
+
+    assert (seen.state, seen.service.wanted) == (A.RUNNING, 1)
+    assert seen.service.message.startswith("its autoscaler changes nothing: ")
+    assert "metrics" in seen.service.message
+
+
 def test_new_limits_reach_the_autoscaler_and_not_the_number_of_replicas(bench):
     spec = service(scale_on=METRICS["percent"], least=2)
     ref = bench.submit(spec)

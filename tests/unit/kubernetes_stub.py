@@ -37,6 +37,7 @@ JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"
+AUTOSCALERS = f"/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers"
 EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
 REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -138,6 +139,7 @@ def handle_of(marker: str = MARKER, namespace: str = NAMESPACE) -> Object:
 
 
 UNSCRIPTED = {
+    ("GET", AUTOSCALERS): [listed()],
     ("GET", EVENTS): [listed()],
     ("GET", f"/api/v1/namespaces/{NAMESPACE}"): [says({"kind": "Namespace"})],
 }

@@ -43,7 +43,7 @@ def test_every_native_option_is_explained():
 def test_every_example_of_a_backend_can_be_used():
     backends = [
         one
-        for name in ("kubernetes.md", "kubernetes-more.md")
+        for name in ("kubernetes.md", "kubernetes-jobs.md", "kubernetes-more.md")
         for text in examples((DOCS / name).read_text())
         for one in tomllib.loads(text)["backends"]
     ]

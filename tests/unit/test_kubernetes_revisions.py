@@ -29,7 +29,7 @@ def seen(*pods, wanted=1, revision=2):
         },
         "spec": {"replicas": wanted},
     }
-    found = serving.of_service(Bundle(root=root, pods=pods), 8000, "cluster.local").service
+    found = serving.of_service(Bundle(root=root, pods=pods), (), "cluster.local").service
     assert found is not None
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapters.kubernetes import names, serving, words
+from adapters.kubernetes.belongings import READERS
 from api_spec.reasons import PENDING, Reason
 from api_spec.states import AttemptState, JobState
 from tests.unit.kubernetes_objects import (
@@ -13,6 +14,7 @@ from tests.unit.kubernetes_objects import (
     bundle,
     condition,
     deployment,
+    metadata_of,
     pod,
     terminated,
     waiting,
@@ -23,8 +25,16 @@ READY = condition("Ready")
 CANCELLED = {names.CANCELLED: "2026-01-01T00:00:15+00:00"}
 
 
-def seen(root, *pods, port=8000):
-    return serving.of_service(bundle(root, *pods), port, "cluster.local")
+def seen(root, *pods, port=8000, scaler=()):
+    belongings = [belonging("Service", {"ports": [{"port": port}] if port else []})]
+    belongings += [belonging("HorizontalPodAutoscaler", {}, *scaler)] if scaler else []
+    return serving.of_service(bundle(root, *pods), belongings, "cluster.local")
+
+
+def belonging(kind, spec, *conditions):
+    """As it is read."""
+    (read,) = [read for resource, read in READERS.items() if resource.kind == kind]
+    return read({"metadata": metadata_of({}), "spec": spec, "status": {"conditions": list(conditions)}})
 
 
 def replica(index=0, *conditions, revision="1", **changes):
@@ -46,6 +56,36 @@ def test_a_service_whose_port_nobody_has_yet_has_no_endpoint():
 
 def test_a_service_whose_replicas_are_all_ready_has_nothing_to_explain():
     assert seen(deployment(), replica()).service.message is None
+
+
+WORKS = condition("ScalingActive", "ValidMetricFound"), condition("AbleToScale", "ReadyForNewScale")
+NO_METRICS = condition("ScalingActive", "FailedGetResourceMetric", "no metrics returned", "False")
+NO_TARGET = condition("AbleToScale", "FailedGetScale", "not found", "False")
+OFF = condition("ScalingActive", "ScalingDisabled", "the replica count of the target is zero", "False")
+LIMITED = condition("ScalingLimited", "TooManyReplicas", "more than the maximum")
+SCALERS = {
+    "works": (WORKS, None),
+    "has not looked yet": ((condition("ScalingActive", status="Unknown"),), None),
+    "gets no metrics": ((NO_METRICS,), "its autoscaler changes nothing: no metrics returned"),
+    "cannot scale": ((NO_TARGET, NO_METRICS), "its autoscaler changes nothing: not found"),
+    "is off where there is no replica": ((OFF,), None),
+    "is at its limit": ((*WORKS, LIMITED), None),
+}
+
+
+@pytest.mark.parametrize("case", SCALERS)
+def test_a_number_of_replicas_that_nobody_looks_after_is_told(case):
+    """All that are wanted are ready; that no more will ever be wanted only the autoscaler says."""
+    told, message = SCALERS[case]
+    found = seen(deployment(), replica(), scaler=told)
+
+    assert (found.state, found.message, found.service.message) == (A.RUNNING, None, message)
+
+
+def test_what_keeps_replicas_from_being_ready_goes_before_what_the_autoscaler_says():
+    found = seen(deployment(), replica(0, condition("Ready", status="False")), scaler=(NO_METRICS,))
+
+    assert found.service.message == "a replica runs and does not answer its health check yet"
 
 
 NOT_READY = {
@@ -174,10 +214,9 @@ def test_an_exit_code_is_one_thing(code):
     assert (end.signal is not None) == (128 < code < 193)
 
 
-def test_a_port_is_that_of_its_own_service():
-    told = [{"metadata": {"labels": {names.MARKER: one}}, "spec": {"ports": ports}} for one, ports in PORTS]
-
-    assert [serving.port_of(told, one) for one, _ in PORTS] == [None, 80, None]
+PORTS = [(None, None), ([], None), ([{"port": 80}], 80), ([{"port": "x"}], None), ("odd", None)]
 
 
-PORTS = [("a", None), ("b", [{"port": 80}]), ("c", [{"port": "x"}])]
+@pytest.mark.parametrize(("ports", "port"), PORTS)
+def test_a_port_that_cannot_be_read_is_none(ports, port):
+    assert belonging("Service", {"ports": ports}).port == port

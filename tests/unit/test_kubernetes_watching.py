@@ -17,6 +17,7 @@ from tests.fakes import INSTANCE
 from tests.helpers import PATIENCE, wait_until
 from tests.unit.kubernetes_objects import RUNNING, condition, deployment, event, terminated
 from tests.unit.kubernetes_stub import (
+    AUTOSCALERS,
     DEPLOYMENTS,
     EVENTS,
     JOBS,
@@ -134,6 +135,32 @@ def test_a_service_is_shown_with_where_it_answers(server, adapter, watch):
     assert len(server.asked) == asked
     assert told.found[MARKER].service.endpoint == f"http://{MARKER}.{NAMESPACE}.svc.cluster.local:8000"
     assert told.found == adapter.observe([SERVED]).found
+
+
+def test_what_an_autoscaler_says_is_told_and_what_it_measures_is_not(server, adapter, watch):
+    def scaler(version, *conditions, **status):
+        about = {"name": MARKER, "uid": "scaler", "labels": names.labels(MARKER, INSTANCE)}
+        status = {"conditions": list(conditions), **status}
+        return {"metadata": {**about, "resourceVersion": version}, "spec": {}, "status": status}
+
+    fault = condition("ScalingActive", "FailedGetResourceMetric", "no metrics returned", "False")
+    server.says("GET", DEPLOYMENTS, listed({**deployment(condition("Available")), "kind": "Deployment"}))
+    server.says("GET", PODS, listed(pod("Running", RUNNING, condition("Ready"))))
+    server.says("GET", AUTOSCALERS, listed(scaler("60")))
+    (scalers,) = server.watched(AUTOSCALERS)
+    seen = watch()
+    markers(seen)
+    assert seen.observe([SERVED]).found[MARKER].service.message is None
+
+    scalers.tells("MODIFIED", scaler("61", currentReplicas=1))
+    assert not seen.changed(0.3)
+    scalers.tells("MODIFIED", scaler("62", fault))
+    assert markers(seen) == {MARKER}
+
+    told = seen.observe([SERVED]).found
+    assert told[MARKER].service.message == "its autoscaler changes nothing: no metrics returned"
+    server.says("GET", AUTOSCALERS, listed(scaler("62", fault)))
+    assert told == adapter.observe([SERVED]).found
 
 
 def test_a_job_is_shown_as_its_pods_and_conditions_come(server, watch):

@@ -7,6 +7,7 @@ ahead of it, it is made again from what is there now.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 from adapters.base import AttemptRef, Busy, Rejected
 from adapters.kubernetes import names, render
 from adapters.kubernetes.attempts import Attempts, Root
-from adapters.kubernetes.errors import Changed, Conflict, NotThere
+from adapters.kubernetes.dependents import DEPENDENTS
+from adapters.kubernetes.errors import Changed, Conflict, Forbidden, NoAnswer, NotReached, NotThere, Refused
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import has_started
 from adapters.kubernetes.render import Plan
@@ -34,6 +36,7 @@ def created(backend: str, client: Client, attempts: Attempts, plan: Plan, ref: A
     path = plan.resource.path(plan.namespace)
     if plan.resource is JOB_SETS and (earlier := _as_a_job(backend, client, plan, ref)) is not None:
         return earlier
+    _try(client, attempts, plan, ref)
     try:
         return Root(resource=plan.resource, object=client.create(path, plan.root))
     except NotThere as error:
@@ -46,6 +49,22 @@ def created(backend: str, client: Client, attempts: Attempts, plan: Plan, ref: A
             message = f"{backend} has another {plan.resource.kind} of that name: {error}"
             raise Rejected(message) from error
         return there
+
+
+def _try(client: Client, attempts: Attempts, plan: Plan, ref: AttemptRef) -> None:
+    """A dry run of what belongs to it, so that what the cluster refuses is said before any of it is there.
+    The object itself is taken or refused as a whole."""
+    try:
+        for one in plan.dependents:
+            path = DEPENDENTS[one["kind"]].path(plan.namespace)
+            with suppress(Conflict, NotThere):  # it is there already; the namespace is not, which comes next
+                client.create(path, one, dry_run=True)
+    except (Forbidden, Refused):
+        if attempts.root(replace(ref, handle=None)) is None:
+            raise
+        # Else it was made before, and is in its own way: of a quota of one Service it has that one.
+    except NoAnswer as error:
+        raise NotReached(str(error)) from error  # whatever became of a dry run, nothing was done
 
 
 def _as_a_job(backend: str, client: Client, plan: Plan, ref: AttemptRef) -> Root | None:

@@ -7,13 +7,14 @@ import time
 import pytest
 
 from adapters.base import Busy, Rejected, Unsettled
+from api_spec.jobs import ScaleOn
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
 from tests.real.kubernetes.webhook import ALLOWED, Webhook, denied
 from tests.real.kubernetes_bench import bench
-from tests.real.kubernetes_jobs import ON_TWO, job
+from tests.real.kubernetes_jobs import ON_TWO, job, service
 
 __all__ = ["bench"]  # a fixture
 
@@ -76,11 +77,27 @@ def test_while_a_webhook_is_away_nothing_was_done_and_all_is_sent_again(bench, w
     assert bench.copies(ref) == 1
 
 
-def submitted(bench, ref):
+def submitted(bench, ref, spec=None):
     try:
-        return bench.adapter.submit(ref, job())
+        return bench.adapter.submit(ref, spec or job())
     except Busy:
         return None
+
+
+def test_a_service_of_which_a_part_is_refused_is_not_made_by_halves(bench):
+    scaled = service(scale_on=ScaleOn(metric="cpu", target=70))
+    ref = new_ref(scaled)
+    counted = "count/horizontalpodautoscalers.autoscaling"
+    path = bench.tenant.limit({counted: "0"})
+
+    with pytest.raises(Busy, match="exceeded quota"):
+        bench.adapter.submit(ref, scaled)
+
+    kinds = ("deployments", "services", "pods")
+    assert [bench.tenant.objects(kind, ref.marker) for kind in kinds] == [[], [], []]
+    bench.api.patch(path, {"spec": {"hard": {counted: "1"}}})
+    wait_until(lambda: submitted(bench, ref, scaled), 30, "there is room")
+    assert all(len(bench.tenant.objects(kind, ref.marker)) == 1 for kind in kinds[:2])
 
 
 def test_a_quota_that_is_used_up_after_the_job_was_taken_is_told(bench):

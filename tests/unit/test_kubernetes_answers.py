@@ -270,7 +270,8 @@ def test_a_job_that_was_made_is_submitted_whatever_became_of_the_rest(server):
     """It may run: to say "not submitted" would let another copy start, or leave this one to nobody."""
     adapter = server.adapter()
     ref, root = created_on_two(server, adapter)
-    server.says("POST", SERVICES, status(403, "services is forbidden", "Forbidden"))
+    no_more = status(403, "services is forbidden", "Forbidden")
+    server.says("POST", SERVICES, says({"kind": "Service"}), no_more)
 
     handle = adapter.submit(ref, ON_TWO)
 
@@ -280,7 +281,44 @@ def test_a_job_that_was_made_is_submitted_whatever_became_of_the_rest(server):
     server.says("GET", EVENTS, listed())
     seen = adapter.observe([replace(ref, handle=handle)]).found[MARKER]
     assert seen.message == "what belongs to it has not been made yet: services is forbidden"
-    assert server.count("POST", SERVICES) == 2
+    assert server.count("POST", SERVICES) == 3
+
+
+REFUSALS = {
+    "for good": (status(422, "spec.ports: Invalid value", "Invalid"), Rejected, "Invalid value"),
+    "by a webhook": (status(403, 'webhook "x" denied the request: no', "Forbidden"), Rejected, "denied"),
+    "by a quota": (status(403, "exceeded quota: small", "Forbidden"), Busy, "exceeded quota"),
+    "without an answer": (says(b"{"), Busy, "cannot be reached"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_the_cluster_refuses_of_the_rest_is_known_before_anything_is_made(server, case):
+    """Half a service would run, and be told every time that the other half cannot be."""
+    answer, kind, words = REFUSALS[case]
+    adapter = server.adapter()
+    ref, _ = created_on_two(server, adapter)
+    server.says("POST", SERVICES, answer)
+    server.says("GET", JOBS, listed())
+
+    with pytest.raises(kind, match=words):
+        adapter.submit(ref, ON_TWO)
+
+    assert server.count("POST", JOBS) == 0
+    assert [query["dryRun"] for query in server.queries("POST", SERVICES)] == ["All"]
+
+
+def test_what_stands_in_its_own_way_was_made_before(server):
+    """By a quota of one Service, of which it has that one."""
+    adapter = server.adapter()
+    ref, root = created_on_two(server, adapter)
+    taken = status(409, "already exists", "AlreadyExists")
+    server.says("POST", SERVICES, status(403, "exceeded quota: small", "Forbidden"), taken)
+    server.says("POST", JOBS, taken)
+    server.says("GET", JOBS, listed(root))
+    server.says("GET", f"{JOBS}/{MARKER}", says(root))
+
+    assert adapter.submit(ref, ON_TWO)["uid"] == root["metadata"]["uid"]
 
 
 def test_what_belongs_to_an_attempt_is_made_once_and_owned_by_it(server):
@@ -291,7 +329,9 @@ def test_what_belongs_to_an_attempt_is_made_once_and_owned_by_it(server):
 
     adapter.submit(ref, ON_TWO)
 
-    (service,) = [one for one in server.bodies("POST") if one["kind"] == "Service"]
+    tried, made = [query.get("dryRun") for query in server.queries("POST", SERVICES)]
+    assert (tried, made) == ("All", None)
+    service = [one for one in server.bodies("POST") if one["kind"] == "Service"][1]
     assert service["metadata"]["ownerReferences"][0]["uid"] == root["metadata"]["uid"]
     (note,) = server.bodies("PATCH")
     assert note["metadata"] == {"uid": root["metadata"]["uid"], "annotations": {names.UNFINISHED: None}}

@@ -82,6 +82,18 @@ def length(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
     return lines - ((docstring.end_lineno or 0) - docstring.lineno + 1 if docstring else 0)
 
 
+def lines_of_code(source: Source) -> int:
+    """Without docstrings, comments and blank lines."""
+    documented = {
+        line
+        for node in source.nodes
+        if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTION)) and ast.get_docstring(node) is not None
+        for line in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
+    }
+    lines = enumerate(map(str.strip, source.text.splitlines()), 1)
+    return sum(1 for at, line in lines if line and not line.startswith("#") and at not in documented)
+
+
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     given = function.args
     named = [*given.posonlyargs, *given.args, *given.kwonlyargs]

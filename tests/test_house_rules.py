@@ -27,6 +27,7 @@ pytestmark = pytest.mark.xdist_group("house")  # they read every file, which one
 
 LONGEST_FUNCTION, LONGEST_VIEW, LONGEST_TASK = 40, 15, 8
 LONGEST_MODULE, LONGEST_CLASS = 350, 250
+MOST_FOR_PYSLURM = 300  # lines of code
 MOST_PARAMETERS = 6  # complexity: ruff's C901, in pyproject.toml
 
 # Whoever runs the broker may ask these without a token.
@@ -83,6 +84,14 @@ def test_modules_and_classes_fit_in_a_head():
     too_long += [f"{name}: {lines} lines" for name, lines in classes.items() if lines > LONGEST_CLASS]
 
     assert not too_long, "\n".join(too_long)
+
+
+def test_what_no_test_exercises_for_real_stays_small():
+    """pyslurm runs nowhere in CI.  What puts it into a process of its own knows nothing of it."""
+    written_for_it = [source for source in house.ours() if source.path.stem.startswith("pyslurm_")]
+
+    assert len(written_for_it) == 2
+    assert sum(map(house.lines_of_code, written_for_it)) < MOST_FOR_PYSLURM
 
 
 # ---- how it reads ------------------------------------------------------------------------------------

@@ -57,7 +57,8 @@ def keywords(job: Submission) -> dict[str, Any]:
         required_nodes=list(job.required_nodes) or None, excluded_nodes=list(job.excluded_nodes) or None,
         begin_time=None if job.begin_at is None else ceil(job.begin_at),
         deadline=None if job.deadline_at is None else ceil(job.deadline_at),
-        signal=warning(job), mail_types=[word for word in job.mail_types if word != "NONE"] or None,
+        signal=None if job.warning_signal is None else warning(job, job.warning_signal),
+        mail_types=[word for word in job.mail_types if word != "NONE"] or None,
         kill_on_invalid_dependency=bool(job.dependency) or None, priority=0 if job.hold else None,
     )  # fmt: skip
 
@@ -93,10 +94,7 @@ def user_of(name: str) -> pwd.struct_passwd:
         raise Refused(f"there is no user {name} on the broker's host") from None
 
 
-def warning(job: Submission) -> dict[str, Any] | None:
-    said = job.warning_signal
-    if said is None:
-        return None
+def warning(job: Submission, said: str) -> dict[str, Any]:
     try:
         number = int(said) if said.isdecimal() else Signals[f"SIG{said.removeprefix('SIG')}"].value
     except KeyError:

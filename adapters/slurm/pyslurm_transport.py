@@ -56,22 +56,17 @@ class PyslurmTransport:
     def cancel(self, job: str, user: str) -> None:
         """pyslurm looks at errno whatever the call returned, so that a stale one of the C library is raised
         after a cancel that was done; an unknown job it cancels without a word."""
-        job_id = rows.number_of(job, "the cancel")
+        job_id, said = rows.number_of(job, "the cancel"), True
         with asking(Refused, user):
-            said = self._cancelled(job_id)
+            try:
+                pyslurm.Job(job_id).cancel()
+            except pyslurm.RPCError as error:
+                if error.errno >= SLURMS_OWN:
+                    raise
+                said = False
         seen = self.job(job_id)
         if not said and any(ENDED.union(GOING).isdisjoint(row.states) for row in seen):
             raise NoAnswer(f"pyslurm does not say whether it has cancelled {job}")
-
-    @staticmethod
-    def _cancelled(job_id: int) -> bool:
-        try:
-            pyslurm.Job(job_id).cancel()
-        except pyslurm.RPCError as error:
-            if error.errno >= SLURMS_OWN:
-                raise
-            return False
-        return True
 
     def change(self, job: str, changes: records.Changes, user: str) -> None:
         """Held is by the administrator where the broker is one; a release lifts that as well."""
@@ -112,11 +107,10 @@ class PyslurmTransport:
         is asked for by its id; what of that the controller still has stands here as the controller's row.
         Of a job that was requeued only one run is told."""
         self._needs_accounting()
-        asked = {"names": list(names), "ids": list(job_ids), "users": list(users)}
-        asked = {key: some for key, some in asked.items() if some}
-        # Without a start it is the midnight before.
-        wanted = pyslurm.db.JobFilter(start_time=int(since or 1), **asked)
-        found = told("past jobs", rows.accounted, lambda: pyslurm.db.Jobs.load(wanted))
+        wanted = {"names": names, "ids": job_ids, "users": users}
+        asked = {key: list(some) for key, some in wanted.items() if some}
+        past = pyslurm.db.JobFilter(start_time=int(since or 1), **asked)  # none: the midnight before
+        found = told("past jobs", rows.accounted, lambda: pyslurm.db.Jobs.load(past))
         known = {(row.id, row.submitted_at) for row in found}
         live = [row for row in self.jobs().jobs or () if (row.id, row.submitted_at) not in known]
         ask = Ask(names=names, job_ids=job_ids, users=users, since=since)

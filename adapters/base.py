@@ -210,7 +210,9 @@ class NodeShape:
     cpus: int
     memory_mib: int
     gpus: int = 0
-    gpu_type: str | None = None
+    gpu_type: str | None = None  # as the backend calls it; None: unknown, or there are several
+    gpus_by_type: Mapping[str, int] = field(default_factory=dict)  # by all names that a job may use for one
+    slices: Mapping[str, int] = field(default_factory=dict)  # by MIG profile, beside the whole GPUs
     features: frozenset[str] = frozenset()
 
 

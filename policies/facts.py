@@ -25,6 +25,8 @@ class ShapeFacts:
     memory_mib: int
     gpus: int = 0
     gpu_type: str | None = None
+    gpus_by_type: Mapping[str, int] = field(default_factory=dict)
+    slices: Mapping[str, int] = field(default_factory=dict)
     features: frozenset[str] = frozenset()
     free_nodes: int = 0
     free_cpus: int = 0
@@ -33,9 +35,19 @@ class ShapeFacts:
 
     def nodes_that_hold(self, wanted: Resources) -> int:
         """How many nodes of this shape could hold one node's share, were they empty."""
-        if wanted.gpu_type not in (None, self.gpu_type) and wanted.gpus_per_node:
-            return 0
-        return self.count if self._times(wanted, self.cpus, self.memory_mib, self.gpus) else 0
+        return self.count if self.times_a_node(wanted) else 0
+
+    def times_a_node(self, wanted: Resources) -> int:
+        """How many shares one node holds when it is empty."""
+        return self._times(wanted, self.cpus, self.memory_mib, self._gpus_for(wanted))
+
+    def _gpus_for(self, wanted: Resources) -> int:
+        """Those of a node that are what the job asks for."""
+        if wanted.mig_profile is not None:
+            return self.slices.get(wanted.mig_profile, 0)
+        if wanted.gpu_type is None:
+            return self.gpus
+        return self.gpus_by_type.get(wanted.gpu_type, self.gpus if wanted.gpu_type == self.gpu_type else 0)
 
     def room_for(self, wanted: Resources) -> int:
         """How many nodes' shares could start now.
@@ -45,7 +57,10 @@ class ShapeFacts:
         """
         if not self.nodes_that_hold(wanted):
             return 0
-        shares = self._times(wanted, self.free_cpus, self.free_memory_mib, self.free_gpus)
+        most = self.count * self._gpus_for(wanted)
+        # Of slices nobody says how many are free.
+        free_gpus = most if wanted.mig_profile is not None else min(most, self.free_gpus)
+        shares = self._times(wanted, self.free_cpus, self.free_memory_mib, free_gpus)
         return min(shares, self.free_nodes) if self._takes_a_whole_node(wanted) else shares
 
     def _times(self, wanted: Resources, cpus: int, memory_mib: int, gpus: int) -> int:
@@ -60,7 +75,7 @@ class ShapeFacts:
         return (
             wanted.cpus_per_node >= self.cpus
             or (wanted.memory_per_node_mib or 0) >= self.memory_mib
-            or 0 < self.gpus <= wanted.gpus_per_node
+            or (wanted.mig_profile is None and 0 < self.gpus <= wanted.gpus_per_node)
         )
 
 
@@ -112,11 +127,7 @@ class BackendFacts:
         return counted
 
     def _held(self, wanted: Resources) -> int:
-        shares = sum(
-            shape.count * shape._times(wanted, shape.cpus, shape.memory_mib, shape.gpus)
-            for shape in self.shapes or ()
-            if shape.nodes_that_hold(wanted)
-        )
+        shares = sum(shape.count * shape.times_a_node(wanted) for shape in self.shapes or ())
         return shares // max(wanted.nodes, 1)
 
     def _fitting(self, wanted: Resources) -> int:

@@ -183,6 +183,12 @@ def _features(of: Values) -> list[str]:
     return sorted(of.backend.features.union(*(shape.features for shape in of.shapes)))
 
 
+def _gpu_types(of: Values) -> list[str]:
+    """By every name that a job may use."""
+    own = {shape.gpu_type for shape in of.shapes if shape.gpu_type}
+    return sorted(own.union(*(shape.gpus_by_type for shape in of.shapes)))
+
+
 def _ahead(of: Values) -> int:
     """The jobs assigned since the snapshot are taken for jobs like this one: nobody knows better here."""
     return (of.backend.queued_count or 0) + max(0, of.backend.assigned_since_snapshot - of.fit_now)
@@ -237,7 +243,7 @@ _OF_ITS_INVENTORY: Mapping[str, Callable[[Values], Any]] = {
     "backend.largest_node_cpus":       lambda of: max((shape.cpus for shape in of.shapes), default=0),
     "backend.largest_node_memory_mib": lambda of: max((shape.memory_mib for shape in of.shapes), default=0),
     "backend.largest_node_gpus":       lambda of: max((shape.gpus for shape in of.shapes), default=0),
-    "backend.gpu_types":               lambda of: sorted({s.gpu_type for s in of.shapes if s.gpu_type}),
+    "backend.gpu_types":               _gpu_types,
     "backend.features":                _features,
     "backend.limits":                  lambda of: {n: float(limit) for n, limit in of.backend.limits.items()},
     "backend.holds":                   lambda of: of.backend.holds_at_once(of.spec.resources),

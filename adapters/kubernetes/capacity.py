@@ -22,7 +22,8 @@ from typing import Any
 
 from adapters.base import Inventory, Load, NodeShape, ShapeLoad
 from adapters.kubernetes.names import Manifest, member, rows
-from adapters.kubernetes.pods import PRODUCT
+from adapters.kubernetes.options import Options
+from adapters.kubernetes.pods import PRODUCT, SLICE
 
 MOST_VALUES = 100
 """Of a label; one with more, such as the host name, tells nodes apart and not sorts of them."""
@@ -52,6 +53,8 @@ class Node:
     product: str | None
     labels: Mapping[str, str]
     extended: Mapping[str, int]
+    gpus_by_type: Mapping[str, int]
+    slices: Mapping[str, int]
 
     @property
     def shape(self) -> str:
@@ -61,8 +64,8 @@ class Node:
         return "-".join([*parts, *([self.product] if self.product else [])])
 
 
-def node(found: Manifest, gpu_resource: str) -> Node | None:
-    """``None``: it takes no pods."""
+def node(found: Manifest, options: Options) -> Node | None:
+    """``None``: it takes no pods.  ``options``: what jobs and the cluster call its GPUs."""
     ready = [one for one in rows(member(found, "status", "conditions")) if one.get("type") == "Ready"]
     if member(found, "spec", "unschedulable") or not ready or ready[0].get("status") != "True":
         return None
@@ -70,15 +73,31 @@ def node(found: Manifest, gpu_resource: str) -> Node | None:
     has = has if isinstance(has, Mapping) else {}
     labels = member(found, "metadata", "labels")
     labels = {str(key): str(one) for key, one in labels.items()} if isinstance(labels, Mapping) else {}
+    extended = {str(name): int(quantity(one)) for name, one in has.items() if _is_extended(str(name))}
+    gpus, product = int(quantity(has.get(options.gpu_resource))), labels.get(PRODUCT)
     return Node(
         name=str(member(found, "metadata", "name")),
         cpus=int(quantity(has.get("cpu"))),
         memory_mib=int(quantity(has.get("memory"))) >> 20,
-        gpus=int(quantity(has.get(gpu_resource))),
-        product=labels.get(PRODUCT),
+        gpus=gpus,
+        product=product,
         labels=labels,
-        extended={str(name): int(quantity(one)) for name, one in has.items() if _is_extended(str(name))},
+        extended=extended,
+        gpus_by_type={name: gpus for name in _names_of(product, options) if gpus},
+        slices=_slices(extended, options),
     )
+
+
+def _names_of(product: str | None, options: Options) -> list[str]:
+    """A job may say the type as the label does, or as the operator translates it."""
+    said = [one for one, known in options.gpu_types.items() if known == product]
+    return [product, *said] if product is not None else []
+
+
+def _slices(extended: Mapping[str, int], options: Options) -> dict[str, int]:
+    named = {one.removeprefix(SLICE): one for one in extended if one.startswith(SLICE)}
+    wanted = {**named, **options.mig_profiles}
+    return {one: extended[name] for one, name in wanted.items() if extended.get(name)}
 
 
 def _is_extended(name: str) -> bool:
@@ -127,6 +146,8 @@ def _shape(name: str, some: Sequence[Node]) -> NodeShape:
         memory_mib=first.memory_mib,
         gpus=first.gpus,
         gpu_type=first.product,
+        gpus_by_type=first.gpus_by_type,
+        slices=first.slices,
     )
 
 

@@ -16,6 +16,7 @@ from api_spec.jobs import JobSpec
 
 GPU_TAINT = Toleration(key="nvidia.com/gpu", effect="NoSchedule")
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
+SLICE = "nvidia.com/mig-"
 PRODUCT = "nvidia.com/gpu.product"
 FILES = "/broker/job"
 LABELS = "label.workload-broker"
@@ -164,7 +165,7 @@ def extended(spec: JobSpec, options: Options) -> dict[str, int]:
     if wanted.gpus_per_node and not devices.are_claimed(spec, options):
         name = options.gpu_resource
         if wanted.mig_profile is not None:
-            name = options.mig_profiles.get(wanted.mig_profile, f"nvidia.com/mig-{wanted.mig_profile}")
+            name = options.mig_profiles.get(wanted.mig_profile, f"{SLICE}{wanted.mig_profile}")
         found[name] = wanted.gpus_per_node
     if resource := environment.fabric_of(spec, options).resource:
         found[resource] = 1

@@ -276,11 +276,13 @@ class SlurmAdapter:
 
     def inventory(self) -> Inventory:
         with reading(self.name):
-            return capacity.inventory(self.transport, time.time())
+            return capacity.inventory(self.transport, time.time(), self.options)
 
     def load(self) -> Load:
         with reading(self.name):
-            return capacity.load(self.transport, self._queue.listed(time.time() - RECENT_S), time.time())
+            return capacity.load(
+                self.transport, self._queue.listed(time.time() - RECENT_S), time.time(), self.options
+            )
 
     def check(self) -> Sequence[Finding]:
         return checks.findings(self.transport, self.options)

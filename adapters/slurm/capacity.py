@@ -10,6 +10,7 @@ from typing import Any
 from adapters.base import Inventory, Load, NodeShape, ShapeLoad
 from adapters.slurm import observations, words
 from adapters.slurm.live import Queue
+from adapters.slurm.options import Options
 from adapters.slurm.records import Node, Partition
 from adapters.slurm.transport import Transport
 from api_spec.states import AttemptState
@@ -34,12 +35,12 @@ CLOSED = frozenset(
     | {"POWERING_DOWN", "REBOOT_ISSUED", "REBOOT_REQUESTED", "RESERVED", "BLOCKED", "INVALID_REG"}
 )
 
-_Key = tuple[int, int, int, str | None, frozenset[str], tuple[str, ...]]
+_Key = tuple[int, int, tuple[tuple[str, int], ...], frozenset[str], tuple[str, ...]]
 
 
-def inventory(transport: Transport, as_of: float) -> Inventory:
+def inventory(transport: Transport, as_of: float, options: Options) -> Inventory:
     partitions = transport.partitions()
-    shapes = _shapes(transport.nodes())
+    shapes = _shapes(transport.nodes(), options)
     return Inventory(
         as_of=as_of,
         shapes=tuple(shape for shape, _ in shapes),
@@ -49,17 +50,18 @@ def inventory(transport: Transport, as_of: float) -> Inventory:
     )
 
 
-def load(transport: Transport, queue: Queue, as_of: float) -> Load:
+def load(transport: Transport, queue: Queue, as_of: float, options: Options) -> Load:
     """Free is what an open node has not allocated; a node that is closed has nothing free."""
     queued, running = _counts(queue)
-    shapes = tuple(_free(shape, nodes) for shape, nodes in _shapes(transport.nodes()))
+    found = _shapes(transport.nodes(), options)
+    shapes = tuple(_free(shape, nodes, options) for shape, nodes in found)
     return Load(as_of=as_of, shapes=shapes, queued_count=queued, running_count=running)
 
 
 # ---- shapes ------------------------------------------------------------------------------------------
 
 
-def _shapes(nodes: Iterable[Node]) -> list[tuple[NodeShape, list[Node]]]:
+def _shapes(nodes: Iterable[Node], options: Options) -> list[tuple[NodeShape, list[Node]]]:
     """Nodes that are alike, largest group first; the name is the same as long as the nodes are."""
     groups: dict[_Key, list[Node]] = defaultdict(list)
     for node in nodes:
@@ -68,14 +70,18 @@ def _shapes(nodes: Iterable[Node]) -> list[tuple[NodeShape, list[Node]]]:
     taken: set[str] = set()
     out = []
     for key, alike in sorted(groups.items(), key=lambda item: (-len(item[1]), item[1][0].name)):
-        cpus, memory_mib, gpus, gpu_type, features, _ = key
+        cpus, memory_mib, gres, features, _ = key
+        whole = whole_gpus(dict(gres), options)
+        only = next(iter(whole)) if len(whole) == 1 else None
         shape = NodeShape(
-            name=_name(key, alike, taken),
+            name=_name(key, alike, options, taken),
             count=len(alike),
             cpus=cpus,
             memory_mib=memory_mib,
-            gpus=gpus,
-            gpu_type=gpu_type,
+            gpus=sum(whole.values()),
+            gpu_type=only or None,
+            gpus_by_type=_by_names_of_jobs(whole, options),
+            slices={one: dict(gres)[row] for one, row in options.mig_profiles.items() if row in dict(gres)},
             features=features,
         )
         out.append((shape, alike))
@@ -83,31 +89,40 @@ def _shapes(nodes: Iterable[Node]) -> list[tuple[NodeShape, list[Node]]]:
 
 
 def _key(node: Node) -> _Key:
-    gpu_type = next((name[4:] for name in sorted(node.gres) if name.startswith("gpu:")), None)
-    return (
-        node.cpus,
-        node.memory_mib,
-        gpus(node.gres),
-        gpu_type,
-        node.features,
-        tuple(sorted(node.partitions)),
-    )
+    gres = tuple(sorted((name, count) for name, count in node.gres.items() if count))
+    return node.cpus, node.memory_mib, gres, node.features, tuple(sorted(node.partitions))
 
 
-def _name(key: _Key, alike: Sequence[Node], taken: set[str]) -> str:
-    cpus, memory_mib, count, gpu_type, *_ = key
-    name = f"{cpus}-cpus-{memory_mib >> 10}-gib" + (f"-{count}-{gpu_type or 'gpus'}" if count else "")
+def _name(key: _Key, alike: Sequence[Node], options: Options, taken: set[str]) -> str:
+    cpus, memory_mib, gres, *_ = key
+    parts = [f"{count}-{kind or 'gpus'}" for kind, count in whole_gpus(dict(gres), options).items()]
+    name = "-".join([f"{cpus}-cpus-{memory_mib >> 10}-gib", *parts])
     if name in taken:
         name = f"{name}-{min(node.name for node in alike)}"
     taken.add(name)
     return name
 
 
-def gpus(gres: Mapping[str, int]) -> int:
-    return sum(count for name, count in gres.items() if name == "gpu" or name.startswith("gpu:"))
+def whole_gpus(gres: Mapping[str, int], options: Options) -> dict[str, int]:
+    """By type, "" for those without one; slices are none."""
+    slices = frozenset(options.mig_profiles.values())
+    return {
+        name.partition(":")[2]: count
+        for name, count in sorted(gres.items())
+        if name.partition(":")[0] == "gpu" and name not in slices
+    }
 
 
-def _free(shape: NodeShape, nodes: Sequence[Node]) -> ShapeLoad:
+def _by_names_of_jobs(whole: Mapping[str, int], options: Options) -> dict[str, int]:
+    """A job may say the type as Slurm does, or as the operator translates it."""
+    said = {one: whole[kind] for one, kind in options.gpu_types.items() if kind in whole}
+    return {**{kind: count for kind, count in whole.items() if kind}, **said}
+
+
+def _free(shape: NodeShape, nodes: Sequence[Node], options: Options) -> ShapeLoad:
+    def gpus(gres: Mapping[str, int]) -> int:
+        return sum(whole_gpus(gres, options).values())
+
     usable = [node for node in nodes if not CLOSED & set(node.states)]
     return ShapeLoad(
         name=shape.name,

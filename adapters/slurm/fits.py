@@ -275,13 +275,22 @@ def _lacks(asked: Question, shape: NodeShape) -> Iterator[tuple[str, str | None]
 
 def _lacks_gpus(asked: Question, shape: NodeShape) -> Iterator[tuple[str, str]]:
     wanted = asked.spec.resources
-    if shape.gpus < wanted.gpus_per_node:
-        sentence = f"asks for {wanted.gpus_per_node} GPUs a node; {shape.gpus} is what the nearest node"
-        yield sentence, "/resources/gpus_per_node"
-    kind = wanted.gpu_type and asked.options.gpu_types.get(wanted.gpu_type, wanted.gpu_type)
-    if kind is not None and shape.gpu_type not in (kind, wanted.gpu_type):
-        has = f"{shape.gpu_type or 'none'} is what the nearest node"
+    count = shape.gpus if wanted.gpu_type is None else _of_type(asked, shape, wanted.gpu_type)
+    if wanted.gpu_type is not None and not count:
+        kinds = ", ".join(shape.gpus_by_type) or shape.gpu_type or "none"
+        has = f"{kinds} is what the nearest node"
         yield f"asks for GPUs of type {wanted.gpu_type}; {has}", "/resources/gpu_type"
+    if min(count or shape.gpus, shape.gpus) < wanted.gpus_per_node:
+        kind = f" of type {wanted.gpu_type}" if count and wanted.gpu_type else ""
+        has = f"{count or shape.gpus} is what the nearest node"
+        sentence = f"asks for {wanted.gpus_per_node} GPUs{kind} a node; {has}"
+        yield sentence, "/resources/gpus_per_node"
+
+
+def _of_type(asked: Question, shape: NodeShape, wanted: str) -> int:
+    """An inventory of an older release has one type a node."""
+    own = shape.gpus if shape.gpu_type in (wanted, asked.options.gpu_types.get(wanted, wanted)) else 0
+    return shape.gpus_by_type.get(wanted, own)
 
 
 def _features(constraint: str | None) -> list[set[str]]:

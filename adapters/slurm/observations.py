@@ -214,6 +214,8 @@ def _failed(row: Job, word: Word) -> _Told:
         return _signalled(row, row.signal)
     if row.exit_code:
         return _Told(reason=Reason.NON_ZERO_EXIT, exit_code=row.exit_code)
+    if row.exit_code is None and row.accounted and row.reason not in words.ENDINGS:
+        return _Told(reason=Reason.UNKNOWN, message="Slurm's accounts do not tell with what it failed")
     reason = words.ENDINGS.get(row.reason or "", Reason.LAUNCH_FAILED)
     return _Told(reason=reason, message=f"Slurm says {row.reason or 'nothing'} and no exit code")
 

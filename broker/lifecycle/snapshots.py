@@ -146,6 +146,8 @@ def _shapes(inventory: Inventory, load: Load | None) -> tuple[ShapeFacts, ...]:
                 memory_mib=shape.memory_mib,
                 gpus=shape.gpus,
                 gpu_type=shape.gpu_type,
+                gpus_by_type=shape.gpus_by_type,
+                slices=shape.slices,
                 features=shape.features,
                 free_nodes=now.free_nodes if now else 0,
                 free_cpus=now.free_cpus if now else 0,

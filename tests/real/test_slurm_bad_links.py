@@ -200,6 +200,19 @@ def test_a_job_that_slurm_has_forgotten_is_known_to_the_database_or_proven_absen
         assert found(brief, ref) == Absent(), "what the broker calls Lost"
 
 
+def test_of_what_22_05_has_forgotten_nobody_knows_how_it_failed():
+    """Its database has the exit code; slurmrestd of that release says 0 whatever it was."""
+    with own_cluster("22.05-accounting", min_job_age_s=2) as cluster, bench_on(cluster) as bench:
+        ref = bench.submit(job("exit 3"))
+        wait_until(lambda: bench.cluster.starts(ref.marker))
+        wait_until(lambda: not jobs_named(bench, ref), 90, "Slurm has forgotten it")
+
+        seen = bench.ended(ref)
+
+    assert (seen.outcome, seen.reason, seen.exit_code) == (JobState.FAILED, Reason.UNKNOWN, None)
+    assert seen.message == "Slurm's accounts do not tell with what it failed"
+
+
 # ---- slurmrestd and the database ---------------------------------------------------------------------
 
 

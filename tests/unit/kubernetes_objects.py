@@ -7,6 +7,7 @@ from typing import Any
 from adapters.kubernetes import capacity, names, records
 from adapters.kubernetes.capacity import Node
 from adapters.kubernetes.observations import Bundle
+from adapters.kubernetes.options import Options
 from tests.fakes import INSTANCE
 
 MARKER = f"wb-{INSTANCE}-01jabcdefghjkmnpqrstvwxyz0-1"
@@ -104,6 +105,6 @@ def node(name: str = "node-0", labels: Object | None = None, **has: str) -> Obje
     }
 
 
-def nodes(*found: Object) -> list[Node]:
+def nodes(*found: Object, **options: Any) -> list[Node]:
     """As the broker reads them."""
-    return [one for one in (capacity.node(each, GPU) for each in found) if one]
+    return [one for one in (capacity.node(each, Options(**options)) for each in found) if one]

@@ -89,7 +89,25 @@ NO_PODS = {
 
 @pytest.mark.parametrize("case", NO_PODS)
 def test_a_node_that_takes_no_pods_is_left_out(case):
-    assert capacity.node(NO_PODS[case], GPU) is None
+    assert capacity.node(NO_PODS[case], options()) is None
+
+
+GPUS = {
+    "whole": ({"nvidia_com__gpu": "8"}, {"H100": 8, "h100": 8}, {}),
+    "sliced": ({"nvidia_com__mig-1g_10gb": "7"}, {}, {"1g.10gb": 7, "small": 7}),
+    "none": ({}, {}, {}),
+}
+
+
+@pytest.mark.parametrize("case", GPUS)
+def test_gpus_and_slices_are_counted_by_the_names_that_jobs_use(case):
+    has, whole, slices = GPUS[case]
+    (one,) = nodes(
+        node("a", H100, **has), gpu_types={"h100": "H100"}, mig_profiles={"small": "nvidia.com/mig-1g.10gb"}
+    )
+
+    (shape,) = capacity.inventory([one], [], 1.0).shapes
+    assert (shape.gpus_by_type, shape.slices) == (whole, slices)
 
 
 def test_nodes_that_are_alike_are_one_shape():

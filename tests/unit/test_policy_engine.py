@@ -296,6 +296,27 @@ def test_room_for_a_job_of_this_form(wanted, there, room):
     assert backend("a", shapes=(there,)).could_start_now(wanted) == room
 
 
+# What a job asks for of nodes with 4 A100, 2 H100 and 7 slices, how many hold it, and how many start now.
+MIXED = {
+    "any GPU": (Resources(gpus_per_node=6), 4, 2),
+    "of one type": (Resources(gpus_per_node=2, gpu_type="h100"), 4, 4),
+    "more than there are of the type": (Resources(gpus_per_node=4, gpu_type="h100"), 0, 0),
+    "a type that is not there": (Resources(gpus_per_node=1, gpu_type="v100"), 0, 0),
+    "slices": (Resources(gpus_per_node=7, mig_profile="1g.10gb"), 4, 4),
+    "more slices": (Resources(gpus_per_node=8, mig_profile="1g.10gb"), 0, 0),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_gpus_of_several_types_are_not_taken_for_each_other(case):
+    wanted, holds, room = MIXED[case]
+    types, slices = {"a100": 4, "h100": 2}, {"1g.10gb": 7}
+    there = shape(gpus=6, gpu_type=None, gpus_by_type=types, slices=slices, free_gpus=12, free_nodes=2)
+    seen = backend("a", shapes=(there,))
+
+    assert (seen.holds_at_once(wanted), seen.could_start_now(wanted)) == (holds, room)
+
+
 @pytest.mark.parametrize(
     ("wanted", "jobs"),
     [

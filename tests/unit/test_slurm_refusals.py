@@ -247,6 +247,33 @@ def test_what_the_cluster_holds_is_not_refused(wanted):
     assert told(wanted, CLUSTER) == []
 
 
+MIXED = Inventory(
+    as_of=0.0,
+    shapes=(
+        NodeShape(
+            name="both", count=1, cpus=64, memory_mib=524288, gpus=6, gpus_by_type={"a100": 4, "h100": 2}
+        ),
+    ),
+)
+OF_TWO_TYPES = [
+    (wants(gpus_per_node=6), []),
+    (wants(gpus_per_node=2, gpu_type="h100"), []),
+    (
+        wants(gpus_per_node=4, gpu_type="h100"),
+        ["asks for 4 GPUs of type h100 a node; 2 is what the nearest node of hpc has"],
+    ),
+    (
+        wants(gpus_per_node=1, gpu_type="v100"),
+        ["asks for GPUs of type v100; a100, h100 is what the nearest node of hpc has"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("wanted", "sentences"), OF_TWO_TYPES, ids=str)
+def test_gpus_of_one_node_may_be_of_several_types(wanted, sentences):
+    assert [message for _, _, message in told(wanted, MIXED)] == sentences
+
+
 AGAINST = [
     (wants(cpus_per_task=65), NEVER_FITS, "/resources/cpus_per_task", "asks for 65 CPUs a node; 64 is"),
     (

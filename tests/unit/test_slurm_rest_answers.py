@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from adapters.slurm import observations
 from adapters.slurm import transport as errors
 from adapters.slurm.rest import accounting, judging, rows
 from adapters.slurm.rest.answers import UNKNOWN_USER, Answer, failure, says_little
 from adapters.slurm.rest.dialects import DIALECTS as KNOWN
 from adapters.slurm.rest.dialects import choose, described
+from api_spec.reasons import Reason
+from api_spec.states import JobState
 from tests.unit.slurm_recorded import DIALECTS, NEWER, recorded
 
 BY_VERSION = {dialect.version: dialect for dialect in KNOWN}
@@ -364,6 +367,9 @@ def test_22_05_does_not_tell_the_exit_code_of_the_past(dialect):
     (used,) = past(dialect, "past_ids")
 
     assert used.exit_code == (None if dialect == "v0.0.38" else 3)
+    told = observations.observation("wb-test-1", observations.reading([used]), "hpc")
+    assert told.outcome is JobState.FAILED
+    assert told.reason is (Reason.UNKNOWN if dialect == "v0.0.38" else Reason.NON_ZERO_EXIT)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

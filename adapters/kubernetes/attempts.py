@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from adapters.base import AttemptRef
@@ -22,7 +22,7 @@ from adapters.kubernetes import (
     records,
     serving,
 )
-from adapters.kubernetes.belongings import READERS, Belonging
+from adapters.kubernetes.belongings import OPTIONAL, READERS, Belonging
 from adapters.kubernetes.client import Client
 from adapters.kubernetes.errors import Changed, Conflict, Forbidden, NotThere, Refused
 from adapters.kubernetes.names import Manifest, member
@@ -221,10 +221,10 @@ class Attempts:
         }
 
     def belongings(self, namespace: str) -> dict[str, list[Belonging]]:
-        """What the services' own objects tell, by marker; without what the broker may not read."""
+        """What the services' own objects tell, by marker."""
         found = defaultdict(list)
         for resource, read in READERS.items():
-            with suppress(Forbidden, NotThere):
+            with suppress(Forbidden) if resource in OPTIONAL else nullcontext():
                 chosen = {"labelSelector": names.selector(self.instance)}
                 for one in self._client.read(resource.path(namespace), read, chosen):
                     if one is not None:

@@ -56,6 +56,8 @@ def _belonging(found: Manifest, *, port: int | None = None, idle: str | None = N
     return Belonging(marker=marker, uid=uid, port=port, idle=idle)
 
 
+OPTIONAL = frozenset({AUTOSCALERS})
+"""Without the right to read them nothing is said of them, and all else is seen."""
 READERS: Mapping[Resource, Callable[[Manifest], Belonging | None]] = {
     SERVICES: service,
     AUTOSCALERS: autoscaler,

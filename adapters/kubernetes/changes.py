@@ -7,7 +7,6 @@ ahead of it, it is made again from what is there now.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from adapters.base import AttemptRef, Busy, Rejected
 from adapters.kubernetes import names, render
 from adapters.kubernetes.attempts import Attempts, Root
 from adapters.kubernetes.dependents import DEPENDENTS
-from adapters.kubernetes.errors import Changed, Conflict, Forbidden, NoAnswer, NotReached, NotThere, Refused
+from adapters.kubernetes.errors import Changed, Conflict, Forbidden, KubernetesError, NotThere, Refused
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.observations import has_started
 from adapters.kubernetes.render import Plan
@@ -27,6 +26,11 @@ if TYPE_CHECKING:
 
 TRIES = 5
 """The controller writes its status into the same object, above all just after the update before."""
+
+TRIED_WITHIN_S = 2.0
+"""A dry run: of three at most, and no more than one that does not answer."""
+UNTRIED = "does not support dry run"
+"""What an admission webhook of an older kind says."""
 
 
 def created(backend: str, client: Client, attempts: Attempts, plan: Plan, ref: AttemptRef) -> Root:
@@ -53,18 +57,22 @@ def created(backend: str, client: Client, attempts: Attempts, plan: Plan, ref: A
 
 def _try(client: Client, attempts: Attempts, plan: Plan, ref: AttemptRef) -> None:
     """A dry run of what belongs to it, so that what the cluster refuses is said before any of it is there.
-    The object itself is taken or refused as a whole."""
-    try:
-        for one in plan.dependents:
-            path = DEPENDENTS[one["kind"]].path(plan.namespace)
-            with suppress(Conflict, NotThere):  # it is there already; the namespace is not, which comes next
-                client.create(path, one, dry_run=True)
-    except (Forbidden, Refused):
-        if attempts.root(replace(ref, handle=None)) is None:
+    The object itself is taken or refused as a whole.
+
+    Only a refusal counts.  Whatever else becomes of it the submission goes on as without it, and soon: an
+    attempt is looked for by when it may have been sent."""
+    for one in plan.dependents:
+        try:
+            client.create(DEPENDENTS[one["kind"]].path(plan.namespace), one, tried_within_s=TRIED_WITHIN_S)
+        except (Forbidden, Refused) as error:
+            # One that was made before is in its own way: of a quota of one Service it has that one.
+            if UNTRIED in str(error) or attempts.root(replace(ref, handle=None)) is not None:
+                return
             raise
-        # Else it was made before, and is in its own way: of a quota of one Service it has that one.
-    except NoAnswer as error:
-        raise NotReached(str(error)) from error  # whatever became of a dry run, nothing was done
+        except (Conflict, NotThere):  # it is there; or its kind is not, which is told when it is made
+            continue
+        except KubernetesError:
+            return
 
 
 def _as_a_job(backend: str, client: Client, plan: Plan, ref: AttemptRef) -> Root | None:

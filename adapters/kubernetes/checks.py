@@ -111,7 +111,7 @@ def _identity(client: Client) -> Iterator[Finding]:
 
 def _nodes(client: Client, options: Options) -> Iterator[Finding]:
     told = client.items(NODES.path())
-    ready = [one for one in (capacity.node(each, options.gpu_resource) for each in told) if one]
+    ready = [one for one in (capacity.node(each, options) for each in told) if one]
     resources: Counter[str] = Counter()
     for one in ready:
         resources.update(one.extended)
@@ -212,7 +212,7 @@ def _trial(client: Client, options: Options, namespace: str) -> list[Finding]:
         return []  # nobody is known yet as whom one could be made
     try:
         with client.acting_as(known[0]) if known else nullcontext():
-            client.create(plan.resource.path(namespace), plan.root, dry_run=True)
+            client.create(plan.resource.path(namespace), plan.root, tried_within_s=options.answer_s)
     except KubernetesError as error:
         message = f"in {namespace} a Job like the broker's is refused: {error}"
         return [Finding(subject="trial", well=False, message=message)]

@@ -7,6 +7,7 @@ would break a whole list, and a field that is newer than the package could not b
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -146,9 +147,10 @@ class Client:
         finally:
             lines.close()
 
-    def create(self, path: str, body: Manifest, *, dry_run: bool = False) -> Manifest:
-        query = {**STRICT, **({"dryRun": "All"} if dry_run else {})}
-        return self._json(Question(method="POST", path=path, query=query, body=body))
+    def create(self, path: str, body: Manifest, *, tried_within_s: float | None = None) -> Manifest:
+        """``tried_within_s``: a dry run, of which nothing is kept and for which nobody waits longer."""
+        query = {**STRICT, **({"dryRun": "All"} if tried_within_s is not None else {})}
+        return self._json(Question(method="POST", path=path, query=query, body=body), tried_within_s)
 
     def merge(self, path: str, body: Manifest) -> Manifest:
         """A merge patch; with ``metadata.uid`` in it, only for that very object."""
@@ -184,15 +186,17 @@ class Client:
             if not token:
                 return
 
-    def _json(self, question: Question) -> Manifest:
-        status, raw, headers = self._sent(question)
+    def _json(self, question: Question, within_s: float | None = None) -> Manifest:
+        status, raw, headers = self._sent(question, within_s)
         if not 200 <= status < 300:
             raise _error(status, raw, headers)
         return _object(raw)
 
-    def _sent(self, question: Question) -> tuple[int, bytes, Mapping[str, str]]:
+    def _sent(
+        self, question: Question, within_s: float | None = None
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         with _in_our_words():
-            response = self._asked(question, self._options.answer_s)
+            response = self._asked(question, min(within_s or math.inf, self._options.answer_s))
             return int(response.status), bytes(response.read() or b""), response.headers
 
     def _asked(self, question: Question, silent_s: float) -> Any:

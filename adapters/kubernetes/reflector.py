@@ -55,6 +55,8 @@ class Source(Generic[T]):
     path: str
     selector: str
     read: Callable[[Manifest], T | None]
+    is_optional: bool = False
+    """That it may not be read is no fault."""
 
 
 class Reflector(Generic[T]):
@@ -184,14 +186,15 @@ class Reflector(Generic[T]):
         self.fault = None
 
     def _failed(self, error: Exception) -> None:
-        self.fault = f"{self._source.path} cannot be watched: {error}"
+        told = f"{self._source.path} cannot be watched: {error}"
+        self.fault = None if self._source.is_optional and isinstance(error, Forbidden) else told
         if isinstance(error, Expired):
             self._version = ""
         since, self._well_since = self._well_since, None
         if since is not None and time.monotonic() - since > HEALTHY_S:
             self._failures = 0
         if self._failures == 0:
-            log.warning("%s", self.fault)
+            log.warning("%s", told)
         # A server that has just been started forbids everything until it has read who may do what.
         most_s = RIGHTS_S if isinstance(error, Forbidden) else LONGEST_PAUSE_S
         longest_s = min(most_s, FIRST_PAUSE_S * 2 ** min(self._failures, 10))

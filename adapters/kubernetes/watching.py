@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from adapters.base import AttemptRef, Observation, Observations
 from adapters.kubernetes import evidence, names, observations, records
 from adapters.kubernetes.attempts import Attempts, Root, Seen, in_order, is_in_a_queue, root_of
-from adapters.kubernetes.belongings import READERS, Belonging, Belongings
+from adapters.kubernetes.belongings import OPTIONAL, READERS, Belonging, Belongings
 from adapters.kubernetes.errors import KubernetesError
 from adapters.kubernetes.names import Manifest
 from adapters.kubernetes.observations import Bundle
@@ -102,7 +102,8 @@ class ClusterWatch:
         ]
         for namespace in names.all_namespaces(options):
             for resource, read, take in kinds:
-                source = Source(path=resource.path(namespace), selector=chosen, read=read)
+                path, is_optional = resource.path(namespace), resource in OPTIONAL
+                source = Source(path=path, selector=chosen, read=read, is_optional=is_optional)
                 yield Reflector(client, source, partial(take, namespace), options.watch_s)
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 interpreter's lock for as long as a controller takes to answer.
 
 Two processes, one for questions and one for writes, so that a question that hangs holds up no cancel.  Each
-is started by the first call, killed when it has said nothing for ``answer_s``, and started again.
+is started by the first call, killed when it has not answered within ``answer_s``, and started again.
 
 not reached   it did not come up: the library is missing, or has ended the process over slurm.conf
 no answer     it was asked, and has died or was killed before it answered
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class Child:
         self._options = options
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
         self._channel: BinaryIO | None = None
         self._printed: IO[bytes] | None = None
 
@@ -94,12 +96,17 @@ class Child:
         if not self._turn.acquire(timeout=self._options.answer_s):
             raise TryLater(f"{self._options.transport} is busy with other calls")
         try:
-            channel = self._open()
+            until = time.monotonic() + self._options.answer_s
+            channel = self._open(until)
             try:
                 tell(channel, (call, given, named))
-                answer, error = pickle.load(channel)  # noqa: S301 - of our own process
+                answer, error = self._heard(channel, until)
             except BROKEN as broken:
                 raise NoAnswer(f"{self._options.transport} did not answer: {self._end(broken)}") from broken
+        except BaseException as interrupted:
+            if not isinstance(interrupted, SlurmError):
+                self._end()  # else its answer would be taken for that of the next call
+            raise
         finally:
             self._turn.release()
         if error is not None:
@@ -113,15 +120,27 @@ class Child:
         with self._turn:
             self._end()
 
-    def _open(self) -> BinaryIO:
+    def _heard(self, channel: BinaryIO, until: float) -> Any:
+        assert self._socket is not None  # noqa: S101 - it has a channel
+        self._socket.settimeout(max(0.001, until - time.monotonic()))
+        return pickle.load(channel)  # noqa: S301 - of our own process
+
+    def _open(self, until: float) -> BinaryIO:
         if self._channel is not None and self._process is not None and self._process.poll() is None:
             return self._channel
         self._end()
+        try:
+            channel = self._started()
+            self._heard(channel, until)
+        except BROKEN as broken:
+            raise NotReached(f"{self._options.transport} did not start: {self._end(broken)}") from broken
+        return channel
+
+    def _started(self) -> BinaryIO:
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
-        ours, theirs = socket.socketpair()
-        ours.settimeout(self._options.answer_s)
-        with ours, theirs:
-            channel = self._channel = cast(BinaryIO, ours.makefile("rwb"))
+        self._socket, theirs = socket.socketpair()
+        channel = self._channel = cast(BinaryIO, self._socket.makefile("rwb"))
+        with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), self._place],
                 pass_fds=[theirs.fileno()],
@@ -132,10 +151,6 @@ class Child:
                 cwd="/",
                 start_new_session=True,  # a Ctrl-C is for the broker, which ends its children itself
             )
-        try:
-            pickle.load(channel)  # noqa: S301 - of our own process
-        except BROKEN as broken:
-            raise NotReached(f"{self._options.transport} did not start: {self._end(broken)}") from broken
         return channel
 
     def _end(self, broken: Exception | None = None) -> str:
@@ -146,14 +161,15 @@ class Child:
                 wrong = f"it ended with {exit_code(self._process)}"
             self._process.kill()
             self._process.wait()
-        if self._channel is not None:
+        if self._channel is not None and self._socket is not None:
             with suppress(OSError):  # what it has not taken
                 self._channel.close()
+            self._socket.close()
         if self._printed is not None:
             self._printed.seek(0)
             said = self._printed.read()[-SAID:]
             self._printed.close()
-        self._process = self._channel = self._printed = None
+        self._process = self._socket = self._channel = self._printed = None
         return "; ".join(filter(None, (wrong, said.decode(errors="replace").strip())))
 
 

@@ -64,8 +64,8 @@ class PyslurmTransport:
                 if error.errno >= SLURMS_OWN:
                     raise
                 said = False
-        seen = self.job(job_id)
-        if not said and any(ENDED.union(GOING).isdisjoint(row.states) for row in seen):
+            pyslurm.Job.load(job_id)  # raises when there is none
+        if not said and any(ENDED.union(GOING).isdisjoint(row.states) for row in self.job(job_id)):
             raise NoAnswer(f"pyslurm does not say whether it has cancelled {job}")
 
     def change(self, job: str, changes: records.Changes, user: str) -> None:

@@ -218,8 +218,8 @@ def test_a_reader_that_stands_still_is_told_of_in_seconds(parts):
     job_id = running(parts, "local", "sleep", "1000")
     assert page(parts, job_id)["data"] == ""
 
-    parts.freeze("worker")
     try:
+        parts.freeze("worker")
         began = time.monotonic()
         with pytest.raises(Refused) as refused:
             page(parts, job_id, limit_bytes=1000)  # another page: a look is shared for a moment

@@ -90,7 +90,7 @@ def test_the_end_of_a_watch_loses_nothing_and_lists_nothing(bench):
         assert until(seen, ref, lambda found: found.state is A.ENDED).outcome is JobState.COMPLETED
         assert seen.fault is None
     begun = Counter(path.partition("?")[0] for path in asked)
-    assert len(begun) == 4 and min(begun.values()) >= 2, begun
+    assert len(begun) == 5 and min(begun.values()) >= 2, begun
     assert all("watch=true" in path for path in asked), asked
 
 

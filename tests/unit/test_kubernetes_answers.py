@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.base import Busy, Found, OutcomeUnknown, Rejected
-from adapters.kubernetes import cluster, names
+from adapters.kubernetes import changes, cluster, names
 from adapters.kubernetes.adapter import KubernetesAdapter
 from api_spec.jobs import Kind, Resources
 from api_spec.reasons import Reason
@@ -24,6 +24,7 @@ from tests.unit.kubernetes_stub import (
     PODS,
     SERVICES,
     Answer,
+    Feed,
     handle_of,
     job_object,
     listed,
@@ -288,7 +289,6 @@ REFUSALS = {
     "for good": (status(422, "spec.ports: Invalid value", "Invalid"), Rejected, "Invalid value"),
     "by a webhook": (status(403, 'webhook "x" denied the request: no', "Forbidden"), Rejected, "denied"),
     "by a quota": (status(403, "exceeded quota: small", "Forbidden"), Busy, "exceeded quota"),
-    "without an answer": (says(b"{"), Busy, "cannot be reached"),
 }
 
 
@@ -306,6 +306,39 @@ def test_what_the_cluster_refuses_of_the_rest_is_known_before_anything_is_made(s
 
     assert server.count("POST", JOBS) == 0
     assert [query["dryRun"] for query in server.queries("POST", SERVICES)] == ["All"]
+
+
+SAYS_NOTHING = {
+    "no answer": says(b"{"),
+    "a failure": status(500, "conversion webhook failed", "InternalError"),
+    "later": status(429, "too many requests", "TooManyRequests", Retry_After="1"),
+    "a webhook that knows no dry run": status(400, 'webhook "x" does not support dry run', "BadRequest"),
+    "no such kind": status(404, "the server could not find the requested resource", "NotFound"),
+}
+
+
+@pytest.mark.parametrize("case", SAYS_NOTHING)
+def test_a_try_that_says_nothing_changes_nothing(server, case):
+    """What it would have said is told when it is made, as before there was a try."""
+    adapter = server.adapter()
+    ref, root = created_on_two(server, adapter)
+    server.says("POST", SERVICES, SAYS_NOTHING[case], says({"kind": "Service"}))
+    server.says("PATCH", f"{JOBS}/{MARKER}", says({"kind": "Job"}))
+
+    assert adapter.submit(ref, ON_TWO)["uid"] == root["metadata"]["uid"]
+    assert server.count("POST", SERVICES) == 2
+
+
+def test_a_try_is_not_waited_for_as_long_as_others(server, monkeypatch):
+    """An attempt is looked for by when it may have been sent, and the try comes before that."""
+    monkeypatch.setattr(changes, "TRIED_WITHIN_S", 0.2)
+    adapter = server.adapter(answer_s=600.0)
+    ref, root = created_on_two(server, adapter)
+    server.feeds.append(Feed())  # begins to answer, and goes no further
+    server.says("POST", SERVICES, server.feeds[-1], says({"kind": "Service"}))
+    server.says("PATCH", f"{JOBS}/{MARKER}", says({"kind": "Job"}))
+
+    assert adapter.submit(ref, ON_TWO)["uid"] == root["metadata"]["uid"]
 
 
 def test_what_stands_in_its_own_way_was_made_before(server):

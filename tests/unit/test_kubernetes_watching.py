@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from adapters.base import AttemptRef, Capability
+from adapters.base import AttemptRef, Busy, Capability
 from adapters.kubernetes import evidence, names
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
@@ -161,6 +161,29 @@ def test_what_an_autoscaler_says_is_told_and_what_it_measures_is_not(server, ada
     assert told[MARKER].service.message == "its autoscaler changes nothing: no metrics returned"
     server.says("GET", AUTOSCALERS, listed(scaler("62", fault)))
     assert told == adapter.observe([SERVED]).found
+
+
+def test_without_the_right_to_read_autoscalers_all_else_is_seen(server, adapter, watch):
+    """The roles of some sites are narrower than the one that comes with the broker."""
+    server.says("GET", AUTOSCALERS, status(403, "horizontalpodautoscalers is forbidden", "Forbidden"))
+    server.says("GET", DEPLOYMENTS, listed({**deployment(condition("Available")), "kind": "Deployment"}))
+    server.says("GET", PODS, listed(pod("Running", RUNNING, condition("Ready"))))
+    seen = watch()
+
+    assert markers(seen) == {MARKER}
+    wait_until(lambda: server.count("GET", AUTOSCALERS))
+    assert seen.fault is None
+    assert seen.observe([SERVED]).found == adapter.observe([SERVED]).found
+
+
+def test_without_the_right_to_read_services_nothing_is_said(server, adapter):
+    """A server that has just been started forbids everything; an address that has gone would be news."""
+    server.says("GET", SERVICES, status(403, "services is forbidden", "Forbidden"))
+    server.says("GET", DEPLOYMENTS, listed({**deployment(condition("Available")), "kind": "Deployment"}))
+    server.says("GET", PODS, listed(pod("Running", RUNNING, condition("Ready"))))
+
+    with pytest.raises(Busy, match="services is forbidden"):
+        adapter.observe([SERVED])
 
 
 def test_a_job_is_shown_as_its_pods_and_conditions_come(server, watch):

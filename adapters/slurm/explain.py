@@ -77,12 +77,12 @@ def _sentence(row: Job, native: str) -> str:
 
 
 def _ahead(row: Job, queue: Queue) -> str:
-    """Jobs that wait in the same partition with a higher priority: Slurm considers them first."""
+    """Jobs that wait in the same partition and that Slurm considers first."""
     if row.priority is None:
         return "jobs with a higher priority are ahead"
     ahead = queue.ahead_of(row)
     jobs = "1 job waits" if ahead == 1 else f"{ahead} jobs wait"
-    return f"{jobs} in the partition {row.partition} with a higher priority than its {row.priority}"
+    return f"{jobs} ahead of it in the partition {row.partition}; its priority is {row.priority}"
 
 
 def _dependency(row: Job) -> str:

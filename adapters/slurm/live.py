@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -42,18 +42,22 @@ class Queue:
         return self.by_name.get(name, ())
 
     def ahead_of(self, row: Job) -> int:
-        """Jobs that wait in the same partition with a higher priority."""
-        others = self._priorities.get(row.partition, [])
-        return len(others) - bisect_right(others, row.priority or 0)
+        """Jobs that wait in the same partition and that Slurm considers first."""
+        return bisect_left(self._turns.get(row.partition, []), _turn(row))
 
     @cached_property
-    def _priorities(self) -> Mapping[str | None, list[int]]:
+    def _turns(self) -> Mapping[str | None, list[tuple[int, int]]]:
         """Sorted once: each of thousands of jobs may ask."""
-        found: dict[str | None, list[int]] = defaultdict(list)
+        found: dict[str | None, list[tuple[int, int]]] = defaultdict(list)
         for rows in self.by_name.values():
             for one in filter(waits, rows):
-                found[one.partition].append(one.priority or 0)
+                found[one.partition].append(_turn(one))
         return {partition: sorted(some) for partition, some in found.items()}
+
+
+def _turn(row: Job) -> tuple[int, int]:
+    """Of two with the same priority the one with the smaller id comes first."""
+    return -(row.priority or 0), row.id
 
 
 _Look = tuple[int, int | None, tuple[str, ...]]

@@ -116,6 +116,25 @@ def test_an_administrators_hold_is_told(bench):
     assert "held by an administrator" in why.message
 
 
+# ---- waiting -----------------------------------------------------------------------------------------
+
+
+@on(*BOTH)
+def test_a_job_that_waits_says_for_what_and_how_many_are_ahead(bench):
+    running = bench.run(job(resources=EVERYTHING))
+    first, second = bench.submit(job(resources=EVERYTHING)), bench.submit(job(resources=EVERYTHING))
+    after = bench.submit(job(options={"dependency": f"afterany:{native_id(running)}"}))
+
+    bench.waits(first, "Resources")
+    bench.waits(second, "Priority")
+    bench.waits(after, "Dependency")
+
+    (turn,), (ahead,), (other,) = (bench.adapter.explain_pending(one) for one in (first, second, after))
+    assert "it is the next of its partition and waits for free resources" in turn.message
+    assert "1 job waits ahead of it in the partition train; its priority is " in ahead.message
+    assert f"it waits for afterany:{native_id(running)}" in other.message
+
+
 # ---- preemption --------------------------------------------------------------------------------------
 
 EVERYTHING = Resources(nodes=4, cpus_per_task=8, memory_per_node_mib=100)

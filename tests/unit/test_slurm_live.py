@@ -227,9 +227,13 @@ def test_who_writes_does_not_wait_for_a_listing_and_that_one_does_not_count_as_l
     assert cluster.asked == ["states", "job"]
 
 
-def test_the_jobs_ahead_are_those_of_the_partition_that_wait_with_a_higher_priority(cluster, queue):
-    waiting = [row("PENDING", id=10 + n, name=f"p{n}", partition="gpu", priority=n) for n in (1, 2, 2, 3)]
-    cluster.put(*(replace(one, id=20 + place) for place, one in enumerate(waiting)))
+def test_the_jobs_ahead_are_those_of_the_partition_that_wait_and_come_first(cluster, queue):
+    """By their priority; of two with the same one the older."""
+    waiting = [
+        row("PENDING", id=20 + place, name=f"p{place}", partition="gpu", priority=priority)
+        for place, priority in enumerate((1, 2, 2, 3))
+    ]
+    cluster.put(*waiting)
     cluster.put(
         row("RUNNING", id=30, name="runs", partition="gpu", priority=9),
         row("PENDING", id=31, name="elsewhere", partition="cpu", priority=9),
@@ -238,7 +242,7 @@ def test_the_jobs_ahead_are_those_of_the_partition_that_wait_with_a_higher_prior
 
     seen = look(cluster, queue)
 
-    assert [seen.ahead_of(one) for one in waiting] == [3, 1, 1, 0]
+    assert [seen.ahead_of(one) for one in waiting] == [3, 1, 2, 0]
 
 
 def test_a_row_that_says_the_same_is_the_same_object(cluster, queue):

@@ -17,7 +17,7 @@ def findings(transport: Transport, options: Options) -> Sequence[Finding]:
     """Never raises: what does not answer is a finding, and nobody behind it is asked."""
     told = _asked("connection", lambda: _connection(transport, options), options)
     if _well(told):
-        told += _asked("controller", lambda: _controller(transport), options)
+        told += _asked("controller", lambda: _controller(transport, options), options)
     if _well(told):
         told += _asked("nodes", lambda: _nodes(transport, options), options)
         told += _asked("partitions", lambda: _partitions(transport, options), options)
@@ -52,6 +52,8 @@ def _why(subject: str, error: SlurmError, options: Options) -> str:
 def _connection(transport: Transport, options: Options) -> Iterator[Finding]:
     cluster = transport.cluster()
     said = f"Slurm {cluster.version}, cluster {cluster.name or 'without a name'}, by {cluster.dialect}"
+    if cluster.plugins:
+        said += f" ({', '.join(cluster.plugins)})"
     yield Finding(subject="connection", well=True, message=said)
     yield from _name(cluster, options)
     if not cluster.has_states:
@@ -74,9 +76,10 @@ def _name(cluster: Cluster, options: Options) -> Iterator[Finding]:
     yield Finding(subject="cluster", well=False, message=message)
 
 
-def _controller(transport: Transport) -> Iterator[Finding]:
+def _controller(transport: Transport, options: Options) -> Iterator[Finding]:
     transport.ping()
-    yield Finding(subject="controller", well=True, message="slurmctld answers and takes the token")
+    message = f"slurmctld answers and takes {checks_here.who_we_are(options)}"
+    yield Finding(subject="controller", well=True, message=message)
 
 
 def _nodes(transport: Transport, options: Options) -> Iterator[Finding]:

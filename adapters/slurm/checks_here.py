@@ -6,8 +6,9 @@ import os
 import pwd
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from adapters.base import Finding
 from adapters.slurm import folders, logs
@@ -42,17 +43,40 @@ def about_the_token(options: Options) -> str:
         return f"; is {given.key_file} the jwt_key of slurm.conf, and do the clocks agree?"
     if given.command:
         return f"; has what {given.command[0]} prints expired, and is it this cluster's?"
-    try:
-        claims = claims_of(Path(given.file or "").read_text(errors="replace").strip())
-    except OSError:
+    claims = _claims(given.file or "")
+    if claims is None:
         return ""  # the error has said so
     if not claims:
         return f"; {given.file} holds no JSON web token"
     expires = claims.get("exp")
     if isinstance(expires, int | float) and expires < time.time():
         return f"; it expired at {to_rfc3339(expires)}"
-    user = claims.get("sun") or claims.get("username") or "nobody"
+    user = _user_of(claims)
     return f"; it speaks for {user} and has not expired: is it this cluster's, and may {user} act for others?"
+
+
+def who_we_are(options: Options) -> str:
+    """The end of a sentence: whom the calls are made as, and how that is shown."""
+    given = options.token
+    if given is None:
+        return f"us for {pwd.getpwuid(os.geteuid()).pw_name}"
+    if given.key_file:
+        return f"the tokens that are signed with {given.key_file} for {given.user or 'each user'}"
+    if given.command:
+        return f"the token that {given.command[0]} prints"
+    return f"the token, which speaks for {_user_of(_claims(given.file or '') or {})}"
+
+
+def _claims(file: str) -> Mapping[str, Any] | None:
+    """None where the file cannot be read; empty where it holds no token."""
+    try:
+        return claims_of(Path(file).read_text(errors="replace").strip())
+    except OSError:
+        return None
+
+
+def _user_of(claims: Mapping[str, Any]) -> str:
+    return str(claims.get("sun") or claims.get("username") or "nobody")
 
 
 def _identity(options: Options) -> Iterator[Finding]:

@@ -49,9 +49,19 @@ def test_a_cluster_that_is_well_says_what_it_is(cluster):
     assert all(one.well for one in told), told
     messages = {one.subject: one.message for one in told}
     assert messages["connection"].startswith(f"Slurm {cluster.version}, cluster ")
+    assert "openapi/" in messages["connection"]
+    assert messages["controller"].endswith(f"signed with {cluster.jwt_key_file} for each user")
     assert messages["nodes"] == "4 nodes, 0 of them out of service; GRES gpu:h100"
     assert messages["partitions"].replace("*", "") == "train, debug"
     assert ("there is no accounting database" in messages["accounting"]) != cluster.layout.accounting
+
+
+@every_release
+def test_whom_a_token_speaks_for_is_told(cluster, token_file):
+    given = token_file(cluster.token())
+    messages = {one.subject: one.message for one in findings(cluster, token=given)}
+
+    assert messages["controller"].endswith(f"takes the token, which speaks for {cluster.user}")
 
 
 @every_release

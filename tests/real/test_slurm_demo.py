@@ -42,7 +42,7 @@ def test_the_demo_trains_on_a_real_cluster_and_leaves_nothing(cluster):
 
     assert done.returncode == 0, done.stdout + done.stderr
     told = done.stdout
-    assert "slurmctld answers and takes the token" in told
+    assert "slurmctld answers and takes the tokens that are signed with " in told
     assert "digits-training COMPLETED on hpc" in told
     assert "digits-service RUNNING on local" in told
     assert re.search(r"\d+ of 450 held-back digits are right", told)

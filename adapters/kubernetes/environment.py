@@ -46,8 +46,8 @@ def of_pod(spec: JobSpec, ref: AttemptRef, options: Options, domain: str) -> lis
 
 
 def literal(value: str) -> str:
-    """Kubernetes would put another variable in the place of ``$(NAME)``."""
-    return value.replace("$(", "$$(")
+    """Kubernetes would put another variable in the place of ``$(NAME)``, and makes one of two dollars."""
+    return value.replace("$", "$$")
 
 
 def _contract(spec: JobSpec, ref: AttemptRef) -> dict[str, str]:

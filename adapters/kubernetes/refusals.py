@@ -56,10 +56,11 @@ def _container(spec: JobSpec) -> Iterator[Refusal]:
 
 
 def _names(spec: JobSpec) -> Iterator[Refusal]:
-    for name in spec.environment:
-        if not environment.NAME.fullmatch(name) or environment.RESERVED.fullmatch(name):
-            message = f"sets {name}, which the broker, Kubernetes or the container runtime says itself"
-            yield _unsupported(message, f"/environment/{name}")
+    for field, variables in (("environment", spec.environment), ("secrets", spec.secrets)):
+        for name in variables:
+            if not environment.NAME.fullmatch(name) or environment.RESERVED.fullmatch(name):
+                message = f"sets {name}, which the broker, Kubernetes or the container runtime says itself"
+                yield _unsupported(message, f"/{field}/{name}")
     for variable, secret in spec.secrets.items():
         if not volumes.NAME.fullmatch(secret.name):
             message = f"takes {variable} from {secret.name}, which cannot be the name of a Secret"

@@ -19,8 +19,9 @@ A = AttemptState
 
 def is_over(bundle: Bundle) -> bool:
     """The controller has seen that none is wanted, and the last pod is gone: whom it told to go may go on
-    answering for its time of grace."""
-    return bundle.is_cancelled and _is_current(bundle.root) and not bundle.pods and not _counted(bundle.root)
+    answering for its time of grace.  A pod that was evicted has no process, and stays."""
+    lives = any(pod.live for pod in bundle.pods)
+    return bundle.is_cancelled and _is_current(bundle.root) and not lives and not _counted(bundle.root)
 
 
 def of_service(bundle: Bundle, belongings: Sequence[Belonging], domain: str) -> Observation:

@@ -86,7 +86,7 @@ def send(context: Context, order: Order) -> None:
         ref = native.with_predecessors(context, ref_of(record, attempt), attempt)
         if attempt.after:
             point("waits_there")
-        handle = adapter.submit(ref, order.spec)
+        handle = adapter.submit(ref, _as_wanted_now(order))
     except CannotWait as error:
         point("submit_returned")
         return _taken_back(context, record, attempt, error)
@@ -102,6 +102,11 @@ def send(context: Context, order: Order) -> None:
         return _unconfirmed(context, record, replace(attempt, sent_by=asked_at), asked_at + UNCONFIRMED_S)
     point("submit_returned")
     return _handed_over(context, record, attempt, handle)
+
+
+def _as_wanted_now(order: Order) -> JobSpec:
+    """What was submitted held was held here, and has been released: its backend is not to hold it as well."""
+    return changed(order.spec, hold=order.record.held) if order.spec.hold else order.spec
 
 
 def _again(context: Context, order: Order) -> None:

@@ -120,6 +120,21 @@ def test_a_short_wait_that_a_busy_backend_asks_for_is_kept(kit):
     assert due_in_s(kit, job_id) <= 7
 
 
+def test_a_job_that_was_submitted_held_and_released_is_not_held_by_its_backend(kit, monkeypatch):
+    """It was held here; the backend would hold it for ever, since nobody knows of that."""
+    adapter, sent = kit.broker.context.adapter("fake"), []
+    submit = adapter.submit
+    monkeypatch.setattr(adapter, "submit", lambda ref, spec: sent.append(spec) or submit(ref, spec))
+    job_id = kit.submit(spec(hold=True))
+    kit.work()
+
+    kit.broker.release(job_id, ANA)
+    kit.reaches(job_id, S.COMPLETED)
+
+    assert [one.hold for one in sent] == [False]
+    assert kit.get(job_id).spec.hold, "what was submitted stays what it was"
+
+
 # ---- what a busy backend is, and is not ------------------------------------------------------------------
 
 

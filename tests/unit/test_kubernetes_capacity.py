@@ -272,6 +272,10 @@ UNSUPPORTED = {
     "a long script": (job(command=(), script="x" * (129 * 1024)), "/script"),
     "a name of the broker": (job(environment={"BROKER_X": "1"}), "/environment/BROKER_X"),
     "all GPUs": (job(environment={"NVIDIA_VISIBLE_DEVICES": "all"}), "/environment/NVIDIA_VISIBLE_DEVICES"),
+    "all GPUs, in secret": (
+        job(secrets={"NVIDIA_VISIBLE_DEVICES": SecretRef(name="mine", key="all")}),
+        "/secrets/NVIDIA_VISIBLE_DEVICES",
+    ),
     "no name": (job(environment={"a-b": "1"}), "/environment/a-b"),
     "a secret elsewhere": (job(secrets={"T": SecretRef(name="../x", key="k")}), "/secrets/T/name"),
     "tasks": (job(resources=Resources(tasks_per_node=2)), "/resources/tasks_per_node"),

@@ -179,6 +179,18 @@ def test_a_revision_that_cannot_be_read_is_the_first(text):
 # ---- cancelled -------------------------------------------------------------------------------------------
 
 
+def test_a_pod_that_was_evicted_keeps_no_cancelled_service_alive():
+    """Its object stays, and no process is left of it."""
+    evicted, leaving = (
+        pod("Failed", reason="Evicted"),
+        replica(1, metadata={"deletionTimestamp": "2026-01-01"}),
+    )
+    root = deployment(replicas=0, annotations=CANCELLED)
+
+    assert seen(root, evicted).outcome is JobState.CANCELLED
+    assert seen(root, evicted, leaving).outcome is None
+
+
 def test_a_cancelled_service_is_over_when_its_last_pod_is_gone():
     root = deployment(replicas=0, annotations=CANCELLED)
 

@@ -99,6 +99,7 @@ class Child:
             until = time.monotonic() + self._options.answer_s
             channel = self._open(until)
             try:
+                self._limit(until)
                 tell(channel, (call, given, named))
                 answer, error = self._heard(channel, until)
             except BROKEN as broken:
@@ -120,9 +121,12 @@ class Child:
         with self._turn:
             self._end()
 
-    def _heard(self, channel: BinaryIO, until: float) -> Any:
+    def _limit(self, until: float) -> None:
         assert self._socket is not None  # noqa: S101 - it has a channel
         self._socket.settimeout(max(0.001, until - time.monotonic()))
+
+    def _heard(self, channel: BinaryIO, until: float) -> Any:
+        self._limit(until)
         return pickle.load(channel)  # noqa: S301 - of our own process
 
     def _open(self, until: float) -> BinaryIO:

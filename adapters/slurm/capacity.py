@@ -70,8 +70,9 @@ def _shapes(nodes: Iterable[Node], options: Options) -> list[tuple[NodeShape, li
     taken: set[str] = set()
     out = []
     for key, alike in sorted(groups.items(), key=lambda item: (-len(item[1]), item[1][0].name)):
-        cpus, memory_mib, gres, features, _ = key
-        whole = whole_gpus(dict(gres), options)
+        cpus, memory_mib, rows, features, _ = key
+        gres = dict(rows)
+        whole = whole_gpus(gres, options)
         only = next(iter(whole)) if len(whole) == 1 else None
         shape = NodeShape(
             name=_name(key, alike, options, taken),
@@ -81,7 +82,7 @@ def _shapes(nodes: Iterable[Node], options: Options) -> list[tuple[NodeShape, li
             gpus=sum(whole.values()),
             gpu_type=only or None,
             gpus_by_type=_by_names_of_jobs(whole, options),
-            slices={one: dict(gres)[row] for one, row in options.mig_profiles.items() if row in dict(gres)},
+            slices={one: gres[name] for one, name in options.mig_profiles.items() if name in gres},
             features=features,
         )
         out.append((shape, alike))

@@ -170,7 +170,7 @@ def asking(otherwise: type[SlurmError] = NoAnswer, user: str = "") -> Iterator[N
             raise NotAuthenticated(f"{said} (the broker is not {user})", code) from error
         raise codes.kind_of(code)(said, code) from error
     except ITS_OWN as error:
-        raise otherwise(f"pyslurm: {error!r}") from error
+        raise otherwise(f"pyslurm: {str(error) or repr(error)}") from error
 
 
 def told(what: str, read: Callable[[Any], R], load: Callable[[], Mapping[Any, Any]]) -> list[R]:

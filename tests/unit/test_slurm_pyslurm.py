@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 import sys
 import threading
 import time
@@ -32,7 +33,7 @@ from adapters.slurm.transports import open_transport
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.builders import spec
-from tests.helpers import wait_until
+from tests.helpers import stop_still, wait_until
 from tests.slurm_kit import ref
 
 FAKE = Path(__file__).parents[1] / "fake_pyslurm"
@@ -379,6 +380,17 @@ def test_a_question_that_hangs_holds_up_neither_a_cancel_nor_any_other_thread(st
     slurm.close()
     asking.join(PATIENT_S)
     assert not asking.is_alive()
+
+
+def test_a_long_submission_has_its_own_time_whatever_the_call_before_had_left(stage, slurm):
+    with pytest.raises(NotKnown):
+        slurm.cancel("999", ME.pw_name)
+    child = slurm._children.writes
+    child._socket.settimeout(0.001)
+    stop_still(child._process.pid)  # so that what is sent has to be waited for
+    threading.Timer(0.3, child._process.send_signal, [signal.SIGCONT]).start()
+
+    assert slurm.submit(submission(script="#!/bin/sh\n" + "x" * 2**23)) == 1
 
 
 def test_who_does_not_get_a_turn_in_time_has_sent_nothing(stage):

@@ -11,6 +11,7 @@ accounting and as root the daemons have accounts of their own and jobs run as th
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,9 +196,14 @@ class Cluster(Machinery, Daemons):
         for user in set(self._queued("%u")):
             self.run("scancel", "--user", user)
         wait_until(lambda: not self._queued("%i"), IDLE_WITHIN_S, "no job is left")
+        wait_until(self._all_resumed, IDLE_WITHIN_S, "all nodes are idle")
+
+    def _all_resumed(self) -> bool:
         for node in self._nodes_in("drain", "down", "fail"):
-            self.run("scontrol", "update", f"nodename={node}", "state=resume")
-        wait_until(self.idle, IDLE_WITHIN_S, "all nodes are idle")
+            # One that has come back by itself meanwhile cannot be resumed; any other is looked at again.
+            with suppress(subprocess.CalledProcessError):
+                self.resume_node(node)
+        return self.idle()
 
     def _queued(self, form: str) -> list[str]:
         return self.run("squeue", "--noheader", "--all", f"--format={form}").split()

@@ -48,7 +48,8 @@ class KeptByThreads(redis.ConnectionPool):
     To lend one out anew, the library polls its socket and counts it in four places, which costs a third of
     the command.  Whether the connection still stands is found out as in the midst of any use: a command
     that it does not carry is sent again, and one that has rested is tried with a PING before.  One that is
-    given back by an exception may have an answer coming that nobody waits for: the library looks at it.
+    given back by an exception may have an answer coming that nobody waits for, and is closed: the library
+    looks whether one has come, which does not tell whether one will.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -63,7 +64,10 @@ class KeptByThreads(redis.ConnectionPool):
 
     def release(self, connection: Any) -> None:
         kept = self._of.__dict__.get("kept")
-        if kept is None and sys.exc_info()[0] is None:
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, redis.ResponseError):  # which is an answer, read whole
+            connection.disconnect()
+        if kept is None and error is None:
             self._of.kept = _Kept(super().release, connection)
         elif kept is None or not kept.has(connection):
             super().release(connection)

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 
 from broker.store.connection import connect
 from tests.helpers import wait_until
@@ -122,24 +123,34 @@ def test_threads_that_rest_keep_nobody_from_the_store(client):
 
 
 def test_an_answer_that_nobody_waited_for_is_nobody_elses(client):
-    """What breaks in between a command and its answer leaves the answer to come."""
-    client.mset({"mine": "1", "yours": "2"})
+    """What breaks in between a command and its answer leaves the answer to come, here after half a second."""
+    client.set("yours", "2")
 
     class Interrupted(Exception):
         pass
 
-    def asked(name):
+    def asked(*command):
         connection = client.connection_pool.get_connection()
         try:
-            connection.send_command("GET", name)
+            connection.send_command(*command)
             raise Interrupted
         finally:
             client.connection_pool.release(connection)
 
     with pytest.raises(Interrupted):
-        asked("mine")
+        asked("BLPOP", "empty", "0.5")
 
     assert client.get("yours") == b"2"
+
+
+def test_a_refusal_costs_no_connection(client):
+    """It is an answer like any other, and nothing comes after it."""
+    mine = own_id(client)
+
+    with pytest.raises(redis.ResponseError):
+        client.execute_command("INCR")
+
+    assert own_id(client) == mine
 
 
 def test_what_is_given_back_twice_is_lent_once(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,8 +32,12 @@ CALLS = {
 class Recording:
     lines: list[tuple[str, str]] = field(default_factory=list)  # ("effect" or "point", name)
 
+    thread: int = field(default_factory=threading.get_ident)
+
     def effect(self, name: str) -> None:
-        self.lines.append(("effect", name))
+        """Of whoever does the work: beside it a thread renews the lease whenever it is time."""
+        if threading.get_ident() == self.thread:
+            self.lines.append(("effect", name))
 
     @property
     def effects(self) -> set[str]:

@@ -16,17 +16,19 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from adapters.base import Inventory, Load, NodeShape, ShapeLoad
 from adapters.kubernetes.names import Manifest, member, rows
-from adapters.kubernetes.options import Options
-from adapters.kubernetes.pods import PRODUCT, SLICE
+from adapters.kubernetes.options import Options, Toleration
+from adapters.kubernetes.pods import GPU_TAINT, PRODUCT, SLICE
 
 MOST_VALUES = 100
 """Of a label; one with more, such as the host name, tells nodes apart and not sorts of them."""
+HARD = ("NoSchedule", "NoExecute")
+"""Effects of a taint that keep pods away."""
 CORE = frozenset({"cpu", "memory", "pods", "ephemeral-storage"})
 QUANTITY = re.compile(r"([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E)?")
 # fmt: off
@@ -46,10 +48,15 @@ def quantity(value: Any) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
+    """What it has is what it has on a good day: a drain, a reboot or a new driver passes."""
+
     name: str
+    takes_pods: bool
+    """Of the broker, now."""
     cpus: int
     memory_mib: int
     gpus: int
+    healthy_gpus: int
     product: str | None
     labels: Mapping[str, str]
     extended: Mapping[str, int]
@@ -64,28 +71,51 @@ class Node:
         return "-".join([*parts, *([self.product] if self.product else [])])
 
 
-def node(found: Manifest, options: Options) -> Node | None:
-    """``None``: it takes no pods.  ``options``: what jobs and the cluster call its GPUs."""
-    ready = [one for one in rows(member(found, "status", "conditions")) if one.get("type") == "Ready"]
-    if member(found, "spec", "unschedulable") or not ready or ready[0].get("status") != "True":
-        return None
-    has = member(found, "status", "allocatable")
-    has = has if isinstance(has, Mapping) else {}
+def node(found: Manifest, options: Options) -> Node:
+    """``options``: what jobs and the cluster call its GPUs, and the taints that pods stand beside."""
+    whole, now = _sizes(found, "capacity"), _sizes(found, "allocatable")
+    # Where the driver of a device is away, none can be allocated; CPUs are never all the job's.
+    has = {
+        **whole,
+        **now,
+        **{name: max(whole.get(name, 0.0), now[name]) for name in now if _is_extended(name)},
+    }
     labels = member(found, "metadata", "labels")
     labels = {str(key): str(one) for key, one in labels.items()} if isinstance(labels, Mapping) else {}
-    extended = {str(name): int(quantity(one)) for name, one in has.items() if _is_extended(str(name))}
-    gpus, product = int(quantity(has.get(options.gpu_resource))), labels.get(PRODUCT)
+    extended = {name: int(size) for name, size in has.items() if _is_extended(name)}
+    gpus, product = extended.get(options.gpu_resource, 0), labels.get(PRODUCT)
     return Node(
         name=str(member(found, "metadata", "name")),
-        cpus=int(quantity(has.get("cpu"))),
-        memory_mib=int(quantity(has.get("memory"))) >> 20,
+        takes_pods=_takes_pods(found, options),
+        cpus=int(has.get("cpu", 0.0)),
+        memory_mib=int(has.get("memory", 0.0)) >> 20,
         gpus=gpus,
+        healthy_gpus=int(now.get(options.gpu_resource, 0.0)),
         product=product,
         labels=labels,
         extended=extended,
         gpus_by_type={name: gpus for name in _names_of(product, options) if gpus},
         slices=_slices(extended, options),
     )
+
+
+def _sizes(found: Manifest, which: str) -> dict[str, float]:
+    told = member(found, "status", which)
+    return {str(name): quantity(one) for name, one in told.items()} if isinstance(told, Mapping) else {}
+
+
+def _takes_pods(found: Manifest, options: Options) -> bool:
+    ready = [one for one in rows(member(found, "status", "conditions")) if one.get("type") == "Ready"]
+    if member(found, "spec", "unschedulable") or not ready or ready[0].get("status") != "True":
+        return False
+    taints = [one for one in rows(member(found, "spec", "taints")) if one.get("effect") in HARD]
+    return all(any(_stands(one, taint) for one in [GPU_TAINT, *options.tolerations]) for taint in taints)
+
+
+def _stands(one: Toleration, taint: Mapping[str, Any]) -> bool:
+    """As the scheduler decides it."""
+    alike = one.operator == "Exists" or one.value == taint.get("value", "")
+    return one.key in (None, taint.get("key")) and one.effect in (None, taint.get("effect")) and alike
 
 
 def _names_of(product: str | None, options: Options) -> list[str]:
@@ -172,13 +202,14 @@ def _labels(nodes: Iterable[Node]) -> dict[str, list[str] | None]:
 
 
 def load(nodes: Sequence[Node], pods: Sequence[Manifest], gpu_resource: str, as_of: float) -> Load:
-    """``pods``: of everybody, as far as the broker may see them; what it may not see looks free."""
+    """``pods``: of everybody, as far as the broker may see them; what it may not see looks free.  A node that
+    takes none now has nothing free."""
     live = [one for one in pods if member(one, "status", "phase") in ("Pending", "Running")]
-    used = _used(live)
+    used, busy = _used(live), {_node_of(one) for one in live if not _comes_with_the_node(one)}
     return Load(
         as_of=as_of,
         shapes=tuple(
-            _free(name, some, used, gpu_resource) for name, some in sorted(_by_shape(nodes).items())
+            _free(name, some, used, busy, gpu_resource) for name, some in sorted(_by_shape(nodes).items())
         ),
         queued_count=sum(1 for one in live if not member(one, "spec", "nodeName")),
         running_count=sum(1 for one in live if member(one, "status", "phase") == "Running"),
@@ -188,11 +219,22 @@ def load(nodes: Sequence[Node], pods: Sequence[Manifest], gpu_resource: str, as_
 def _used(live: Iterable[Manifest]) -> dict[str, Counter[str]]:
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for one in live:
-        name = member(one, "spec", "nodeName")
-        if isinstance(name, str) and name:
+        if name := _node_of(one):
             for container in rows(member(one, "spec", "containers")):
                 found[name].update(_asks(container))
     return found
+
+
+def _node_of(pod: Manifest) -> str | None:
+    name = member(pod, "spec", "nodeName")
+    return name if isinstance(name, str) and name else None
+
+
+def _comes_with_the_node(pod: Manifest) -> bool:
+    """Of a DaemonSet, or of the node's own: each node has some, so that none would ever be free."""
+    return any(
+        one.get("kind") in ("DaemonSet", "Node") for one in rows(member(pod, "metadata", "ownerReferences"))
+    )
 
 
 def _asks(container: Mapping[str, Any]) -> Counter[str]:
@@ -204,13 +246,21 @@ def _asks(container: Mapping[str, Any]) -> Counter[str]:
     return Counter({str(name): round(1000 * quantity(one)) for name, one in asked.items()})
 
 
-def _free(name: str, some: Sequence[Node], used: Mapping[str, Counter[str]], gpu_resource: str) -> ShapeLoad:
+def _free(
+    name: str,
+    some: Sequence[Node],
+    used: Mapping[str, Counter[str]],
+    busy: Collection[str | None],
+    gpu_resource: str,
+) -> ShapeLoad:
     cpus = memory_mib = gpus = nodes = 0
     for one in some:
+        if not one.takes_pods:
+            continue
         taken = used.get(one.name, Counter())
         free = max(0, one.cpus - -(-taken["cpu"] // 1000))
         cpus += free
         memory_mib += max(0, one.memory_mib - (taken["memory"] // 1000 >> 20))
-        gpus += max(0, one.gpus - taken[gpu_resource] // 1000)
-        nodes += not any(taken.values())
+        gpus += max(0, one.healthy_gpus - taken[gpu_resource] // 1000)
+        nodes += one.name not in busy
     return ShapeLoad(name=name, free_nodes=nodes, free_cpus=cpus, free_memory_mib=memory_mib, free_gpus=gpus)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from adapters.base import AttemptRef, Finding
-from adapters.kubernetes import capacity, cluster, extension_checks, identity, names, render
+from adapters.kubernetes import cluster, extension_checks, identity, names, render
 from adapters.kubernetes.errors import Forbidden, KubernetesError, NotThere
 from adapters.kubernetes.extension_checks import WRITES, Right
 from adapters.kubernetes.names import Manifest, member
@@ -26,7 +26,6 @@ from adapters.kubernetes.resources import (
     JOBS,
     LIMITS,
     METRICS,
-    NODES,
     PODS,
     QUOTAS,
     REVIEWS,
@@ -110,21 +109,21 @@ def _identity(client: Client) -> Iterator[Finding]:
 
 
 def _nodes(client: Client, options: Options) -> Iterator[Finding]:
-    told = client.items(NODES.path())
-    ready = [one for one in (capacity.node(each, options) for each in told) if one]
+    told = cluster.nodes(client, options)
+    ready = [one for one in told if one.takes_pods]
     resources: Counter[str] = Counter()
-    for one in ready:
+    for one in told:
         resources.update(one.extended)
     has = ", ".join(f"{count} {name}" for name, count in sorted(resources.items()) if count)
     message = (
-        f"{len(ready)} of {len(told)} nodes take pods; beside CPUs and memory they have {has or 'nothing'}"
+        f"{len(ready)} of {len(told)} nodes take pods; beside CPUs and memory all have {has or 'nothing'}"
     )
     yield Finding(subject="nodes", well=bool(ready), message=message)
     for name, fabric in options.fabrics.items():
         if fabric.resource and not resources[fabric.resource]:
             message = f"fabrics.{name} names {fabric.resource}, which no node has"
             yield Finding(subject="nodes", well=False, message=message)
-    if options.rack_label and not any(options.rack_label in one.labels for one in ready):
+    if options.rack_label and not any(options.rack_label in one.labels for one in told):
         message = f"rack_label is {options.rack_label}, which no node has"
         yield Finding(subject="nodes", well=False, message=message)
 

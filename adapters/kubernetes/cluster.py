@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 
 def nodes(client: Client, options: Options) -> list[capacity.Node]:
-    read = partial(capacity.node, options=options)
-    return [one for one in client.read(NODES.path(), read) if one is not None]
+    return client.read(NODES.path(), partial(capacity.node, options=options))
 
 
 def namespaces(client: Client, options: Options) -> list[str] | None:

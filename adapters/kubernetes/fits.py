@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from adapters.base import Inventory, NodeShape
 from adapters.kubernetes import (
@@ -18,7 +18,7 @@ from adapters.kubernetes import (
 )
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal
-from api_spec.jobs import JobSpec
+from api_spec.jobs import JobSpec, Resources
 from api_spec.quantities import format_memory
 from api_spec.reasons import Reason
 
@@ -26,7 +26,6 @@ from api_spec.reasons import Reason
 def refusals(spec: JobSpec, inventory: Inventory, options: Options, backend: str) -> Iterator[Refusal]:
     yield from _namespace(spec, inventory, options)
     yield from _resources(spec, inventory, options)
-    yield from _gpu_type(spec, inventory, options)
     yield from tenancy.refusals(spec, inventory, options)
     if not list(native.refusals(spec, backend)):
         yield from _labels(spec, inventory, options, backend)
@@ -45,7 +44,24 @@ def _namespace(spec: JobSpec, inventory: Inventory, options: Options) -> Iterato
 
 def _resources(spec: JobSpec, inventory: Inventory, options: Options) -> Iterator[Refusal]:
     """Pods of one job may share a node, so the largest node decides and not how many there are."""
-    wanted, shapes = spec.resources, inventory.shapes
+    alone = [
+        *_core(spec.resources, inventory.shapes),
+        *_extended(spec, inventory, options),
+        *_gpu_type(spec, inventory, options),
+    ]
+    yield from alone
+    if not alone and not any(_holds(shape, spec, options) for shape in inventory.shapes):
+        wanted, more = spec.resources, len(pods.extended(spec, options)) > 0
+        what = "CPUs, memory and GPUs" if more else "CPUs and memory"
+        message = f"asks for {what} that no single node{_of_type(wanted.gpu_type)} has together"
+        yield Refusal(Reason.NEVER_FITS, message, "/resources")
+
+
+def _of_type(gpu_type: str | None) -> str:
+    return f" with {gpu_type}" if gpu_type is not None else ""
+
+
+def _core(wanted: Resources, shapes: Sequence[NodeShape]) -> Iterator[Refusal]:
     cpus = max((shape.cpus for shape in shapes), default=0)
     memory_mib = max((shape.memory_mib for shape in shapes), default=0)
     if wanted.cpus_per_node > cpus:
@@ -55,6 +71,9 @@ def _resources(spec: JobSpec, inventory: Inventory, options: Options) -> Iterato
         asked, has = format_memory(wanted.memory_per_node_mib or 0), format_memory(memory_mib)
         message = f"asks for {asked} of memory a node; the largest node has {has}"
         yield Refusal(Reason.NEVER_FITS, message, "/resources/memory_per_node")
+
+
+def _extended(spec: JobSpec, inventory: Inventory, options: Options) -> Iterator[Refusal]:
     known = inventory.details.get("resources", {})
     for name, count in pods.extended(spec, options).items():
         if count > known.get(name, 0):
@@ -62,33 +81,31 @@ def _resources(spec: JobSpec, inventory: Inventory, options: Options) -> Iterato
             fabric = environment.fabric_of(spec, options).resource
             field = "/resources/fabric" if name == fabric else "/resources/gpus_per_node"
             yield Refusal(Reason.NEVER_FITS, message, field)
-    if not list(_too_large(spec, shapes)) and not any(_holds(shape, spec) for shape in shapes):
-        message = "asks for CPUs, memory and GPUs that no single node has together"
-        yield Refusal(Reason.NEVER_FITS, message, "/resources")
 
 
-def _too_large(spec: JobSpec, shapes: tuple[NodeShape, ...]) -> Iterator[str]:
-    """What is refused by itself already."""
+def _holds(shape: NodeShape, spec: JobSpec, options: Options) -> bool:
+    """All of it together.  What is claimed by DRA, and a fabric, no shape tells."""
     wanted = spec.resources
-    if wanted.cpus_per_node > max((shape.cpus for shape in shapes), default=0):
-        yield "cpus"
-    if (wanted.memory_per_node_mib or 0) > max((shape.memory_mib for shape in shapes), default=0):
-        yield "memory"
-    if wanted.gpus_per_node:
-        yield "gpus: whole ones and slices of them are counted apart"
+    if shape.cpus < wanted.cpus_per_node or shape.memory_mib < (wanted.memory_per_node_mib or 0):
+        return False
+    if not wanted.gpus_per_node or devices.are_claimed(spec, options):
+        return True
+    if wanted.gpu_type is not None and shape.gpu_type != _product(wanted.gpu_type, options):
+        return False
+    profile = wanted.mig_profile
+    return (shape.gpus if profile is None else shape.slices.get(profile, 0)) >= wanted.gpus_per_node
 
 
-def _holds(shape: NodeShape, spec: JobSpec) -> bool:
-    wanted = spec.resources
-    return shape.cpus >= wanted.cpus_per_node and shape.memory_mib >= (wanted.memory_per_node_mib or 0)
+def _product(gpu_type: str, options: Options) -> str:
+    return options.gpu_types.get(gpu_type, gpu_type)
 
 
 def _gpu_type(spec: JobSpec, inventory: Inventory, options: Options) -> Iterator[Refusal]:
     wanted = spec.resources.gpu_type
     if wanted is None or devices.are_claimed(spec, options):
         return
-    product, known = options.gpu_types.get(wanted, wanted), inventory.details.get("products", [])
-    if product not in known:
+    known = inventory.details.get("products", [])
+    if _product(wanted, options) not in known:
         has = ", ".join(known) or "none that says what it is"
         message = f"asks for GPUs of type {wanted}; the cluster has {has}"
         yield Refusal(Reason.NEVER_FITS, message, "/resources/gpu_type")

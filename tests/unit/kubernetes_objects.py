@@ -107,4 +107,4 @@ def node(name: str = "node-0", labels: Object | None = None, **has: str) -> Obje
 
 def nodes(*found: Object, **options: Any) -> list[Node]:
     """As the broker reads them."""
-    return [one for one in (capacity.node(each, Options(**options)) for each in found) if one]
+    return [capacity.node(each, Options(**options)) for each in found]

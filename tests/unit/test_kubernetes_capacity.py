@@ -79,17 +79,67 @@ def changed(**spec_or_status):
     return found
 
 
+def tainted(key, effect="NoSchedule", **more):
+    return changed(spec={"taints": [{"key": key, "effect": effect, **more}]})
+
+
 NO_PODS = {
     "cordoned": changed(spec={"unschedulable": True}),
     "not ready": changed(status={"conditions": [{"type": "Ready", "status": "Unknown"}]}),
     "nobody says": changed(status={"conditions": []}),
-    "odd": {"metadata": None, "status": 7},
+    "somebody else's": tainted("team", value="vision"),
+    "being emptied": tainted("team", "NoExecute"),
 }
 
 
 @pytest.mark.parametrize("case", NO_PODS)
-def test_a_node_that_takes_no_pods_is_left_out(case):
-    assert capacity.node(NO_PODS[case], options()) is None
+def test_a_node_that_takes_no_pods_now_has_nothing_free_and_is_not_gone(case):
+    """It comes back; who only fits there waits for it."""
+    found = nodes(NO_PODS[case])
+    (free,) = capacity.load(found, [], GPU, 1.0).shapes
+
+    assert (free.free_nodes, free.free_cpus, free.free_memory_mib) == (0, 0, 0)
+    assert [one.cpus for one in capacity.inventory(found, [], 1.0).shapes] == [8]
+
+
+STOOD = {
+    "of GPUs": (tainted("nvidia.com/gpu", value="present"), {}),
+    "that is no more than a wish": (tainted("team", "PreferNoSchedule"), {}),
+    "by key": (tainted("team", value="vision"), {"key": "team"}),
+    "by value": (tainted("team", value="vision"), {"key": "team", "operator": "Equal", "value": "vision"}),
+    "any": (tainted("team", "NoExecute"), {}),
+}
+
+
+@pytest.mark.parametrize("case", STOOD)
+def test_a_taint_that_pods_stand_beside_keeps_nothing_from_them(case):
+    found, toleration = STOOD[case]
+
+    assert capacity.node(found, options(tolerations=[toleration])).takes_pods
+
+
+@pytest.mark.parametrize("toleration", [{"key": "team", "operator": "Equal", "value": "text"}, {"key": "x"}])
+def test_a_toleration_of_something_else_is_none(toleration):
+    found = tainted("team", value="vision")
+
+    assert not capacity.node(found, options(tolerations=[toleration])).takes_pods
+
+
+def test_a_driver_that_is_away_takes_no_gpus_from_what_a_node_has():
+    """The kubelet says that none can be allocated, until the device plug-in is back."""
+    one = changed(
+        status={
+            "capacity": {"cpu": "9", "memory": "17Gi", GPU: "8"},
+            "allocatable": {"cpu": "8", "memory": "16Gi", GPU: "0"},
+        }
+    )
+    (shape,), (free,) = inventory(one).shapes, load([one]).shapes
+
+    assert (shape.cpus, shape.gpus, free.free_gpus) == (8, 8, 0)
+
+
+def test_an_odd_node_is_none():
+    assert inventory({"metadata": None, "status": 7}).shapes == ()
 
 
 GPUS = {
@@ -140,6 +190,16 @@ def test_what_pods_ask_for_is_not_free():
     (free,) = load([one], mine).shapes
 
     assert (free.free_nodes, free.free_cpus, free.free_memory_mib, free.free_gpus) == (0, 6, 12 * 1024, 6)
+
+
+@pytest.mark.parametrize("kind, free", [("DaemonSet", 1), ("Node", 1), ("ReplicaSet", 0)])
+def test_what_comes_with_each_node_makes_it_no_less_free(kind, free):
+    """Every node has a proxy and the agents of the operators."""
+    agent = pod("a", requests={"cpu": "1"})
+    agent["metadata"] = {"ownerReferences": [{"kind": kind, "name": "x"}]}
+    (found,) = load([node("a")], agent).shapes
+
+    assert (found.free_nodes, found.free_cpus) == (free, 7)
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed", None])
@@ -234,6 +294,12 @@ def test_a_label_with_very_many_values_is_never_refused():
     assert refused(job(placement=Placement(kubernetes={"node_labels": {"host": "n7"}})), many) == []
 
 
+def changed_size(name, cpu, memory, labels=None, **has):
+    found = node(name, labels, **has)
+    found["status"]["allocatable"] |= {"cpu": cpu, "memory": memory}
+    return found
+
+
 def test_what_no_single_node_has_together_never_fits():
     there = inventory(changed_size("a", "16", "1Gi"), changed_size("b", "1", "64Gi"))
 
@@ -242,10 +308,37 @@ def test_what_no_single_node_has_together_never_fits():
     ]
 
 
-def changed_size(name, cpu, memory):
-    found = node(name)
-    found["status"]["allocatable"] |= {"cpu": cpu, "memory": memory}
-    return found
+GROUPS_OF_GPUS = inventory(
+    node("big"),
+    node("old", {"nvidia.com/gpu.product": "A100"}, nvidia_com__gpu="8"),
+    changed_size("new", "4", "8Gi", H100, nvidia_com__gpu="2"),
+    changed_size("cut", "4", "8Gi", **{"nvidia_com__mig-1g_10gb": "7"}),
+)
+APART = {
+    "as many, of another type": asks(gpus_per_node=4, gpu_type="H100"),
+    "by the job's word for it": asks(gpus_per_node=4, gpu_type="h100"),
+    "beside few CPUs": asks(gpus_per_node=1, gpu_type="H100", cpus_per_task=8),
+    "slices beside few CPUs": asks(gpus_per_node=1, mig_profile="1g.10gb", cpus_per_task=8),
+}
+
+
+@pytest.mark.parametrize("case", APART)
+def test_gpus_that_no_single_node_has_with_the_rest_never_fit(case):
+    given = {"gpu_types": {"h100": "H100"}}
+
+    assert refused(APART[case], GROUPS_OF_GPUS, **given) == [(Reason.NEVER_FITS, "/resources")]
+
+
+TOGETHER = {
+    "all of a type": asks(gpus_per_node=2, gpu_type="h100", cpus_per_task=4),
+    "of any type": asks(gpus_per_node=8, cpus_per_task=8),
+    "slices": asks(gpus_per_node=7, mig_profile="1g.10gb", cpus_per_task=4),
+}
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_gpus_that_one_node_has_with_the_rest_fit(case):
+    assert refused(TOGETHER[case], GROUPS_OF_GPUS, gpu_types={"h100": "H100"}) == []
 
 
 def test_a_namespace_that_is_not_there_is_refused():

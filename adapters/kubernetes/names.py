@@ -16,6 +16,7 @@ Of the root object, which is the attempt, and of its pods:
     annotation workload-broker/withdrawn     why the broker itself told it to end, beside the one before
     annotation workload-broker/unfinished    what belongs to it and may not have been made yet
     annotation label.workload-broker/NAME    of a pod: a label of the job
+    annotation workload-broker/labels        of a pod: those with a "/" in their names, as JSON
     annotation workload-broker/script, tasks of a pod: a batch script and a table, which it sees as files
 """
 
@@ -48,6 +49,7 @@ UNFINISHED = f"{BROKER}/unfinished"
 USER = f"{BROKER}/user"
 SCRIPT = f"{BROKER}/script"
 TASKS = f"{BROKER}/tasks"
+LABELS = f"{BROKER}/labels"
 
 MAIN = "main"
 """The container of the job."""

@@ -247,10 +247,11 @@ def _end_of_job(bundle: Bundle) -> End:
 
 
 def lost_its_pod(bundle: Bundle) -> bool:
-    """A pod that was taken is soon gone, and the Job does not say by whom."""
+    """A pod that was taken is soon gone, and the Job does not say by whom; of tasks, only which."""
     failed = bundle.conditions.get("Failed")
     taken = failed is not None and failed.holds and words.DISRUPTION_SAID in (failed.message or "")
-    return taken and not any(pod.phase == "Failed" for pod in bundle.pods)
+    there = {pod.index for pod in bundle.pods if pod.phase == "Failed"}
+    return (taken and not there) or bool(_places(bundle.root, "failedIndexes") - there)
 
 
 def is_ahead_of_its_pods(bundle: Bundle) -> bool:
@@ -285,20 +286,34 @@ def _tasks(bundle: Bundle, tasks: Sequence[int]) -> dict[int, TaskObservation]:
     failed = _places(bundle.root, "failedIndexes")
     over = is_over(bundle)
     return {
-        index: _task(latest.get(place), place in done, place in failed, over)
+        index: _task(
+            latest.get(place), place in done, _taken(bundle, place) if place in failed else None, over
+        )
         for place, index in enumerate(tasks)
     }
 
 
-def _task(pod: Pod | None, done: bool, failed: bool, over: bool) -> TaskObservation:
+def _taken(bundle: Bundle, place: int) -> End:
+    """How a task ended that counts as failed and has no pod any more.  Pods are called NAME-INDEX-SUFFIX."""
+    name = str(member(bundle.root, "metadata", "name"))
+    those = [
+        one
+        for one in bundle.events
+        if str(member(one, "involvedObject", "name")).rpartition("-")[0] == f"{name}-{place}"
+    ]
+    return words.taken_pod(those) or End(Reason.NODE_LOST, "its pod is gone")
+
+
+def _task(pod: Pod | None, done: bool, taken: End | None, over: bool) -> TaskObservation:
+    """``taken``: it counts as failed, by that if its pod tells of no fault of its own."""
     end = words.end_of_pod(pod) if pod is not None and not pod.live else None
     started_at = pod.started_at if pod is not None else None
     ended_at = pod.ended.ended_at if pod is not None and pod.ended is not None else None
     if done or (pod is not None and pod.phase == "Succeeded"):
         end, outcome = End(Reason.COMPLETED, exit_code=0), J.COMPLETED
-    elif failed:
-        if end is None or end.reason is Reason.COMPLETED:  # counted as failed, so it was taken away
-            end = End(Reason.NODE_LOST, "its pod is gone")
+    elif taken is not None:
+        if end is None or end.reason is Reason.COMPLETED:
+            end = taken
         outcome = J.FAILED
     elif over:
         end, outcome = End(Reason.CANCELLED), J.CANCELLED

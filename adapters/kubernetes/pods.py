@@ -5,11 +5,12 @@ It passes Pod Security "restricted", unless the operator's fabric needs IPC_LOCK
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
-from adapters.base import AttemptRef
+from adapters.base import AttemptRef, Rejected
 from adapters.kubernetes import devices, environment, probes, topology, volumes
-from adapters.kubernetes.names import MAIN, SCRIPT, TASKS, Manifest
+from adapters.kubernetes.names import LABELS, MAIN, SCRIPT, TASKS, Manifest
 from adapters.kubernetes.native import Native
 from adapters.kubernetes.options import Options, Toleration
 from api_spec.jobs import JobSpec
@@ -19,7 +20,7 @@ NETWORKS = "k8s.v1.cni.cncf.io/networks"
 SLICE = "nvidia.com/mig-"
 PRODUCT = "nvidia.com/gpu.product"
 FILES = "/broker/job"
-LABELS = "label.workload-broker"
+LABEL = "label.workload-broker"
 """Prefix of annotations that carry the job's own labels: not every value could be one of Kubernetes'."""
 
 
@@ -36,7 +37,9 @@ def _annotations(spec: JobSpec, ref: AttemptRef, options: Options) -> dict[str, 
         found[SCRIPT] = spec.script
     if spec.array is not None and needs_a_shell(spec, ref):
         found[TASKS] = environment.of_tasks(spec.array, environment.indices_of(spec, ref))
-    found |= {f"{LABELS}/{name}": value for name, value in spec.labels.items()}
+    found |= {f"{LABEL}/{name}": value for name, value in spec.labels.items() if "/" not in name}
+    if others := {name: value for name, value in spec.labels.items() if "/" in name}:
+        found[LABELS] = json.dumps(others, sort_keys=True)
     if network := environment.fabric_of(spec, options).network:
         found[NETWORKS] = network
     return found | probes.scraped(spec.service)
@@ -138,12 +141,14 @@ def _container(spec: JobSpec, ref: AttemptRef, options: Options, native: Native)
 
 
 def words(spec: JobSpec, ref: AttemptRef) -> tuple[list[str], list[str]]:
-    """Command and arguments; of an image alone only the latter."""
+    """Command and arguments; of an image alone only the latter.  Raises ``Rejected`` for what cannot run."""
     command = list(spec.command)
     if spec.script is not None:
         file = f"{FILES}/script"
         command = [file] if spec.script.startswith("#!") else ["/bin/sh", file]
     if needs_a_shell(spec, ref):
+        if not command:
+            raise Rejected("its tasks are looked up by a shell, which must know the command")
         command = ["/bin/sh", "-c", f'. {FILES}/tasks && exec "$@"', "sh", *command]
     return command, list(spec.arguments)
 

@@ -18,11 +18,12 @@ from adapters.kubernetes import (
 )
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal
-from api_spec.jobs import Fabric, JobSpec, Priority
+from api_spec.jobs import Array, Fabric, JobSpec, Priority
 from api_spec.reasons import Reason
 
 LONGEST_SCRIPT = 128 * 1024
-"""It travels in an annotation, of which all together may have 256 KiB."""
+LONGEST_TABLE = 112 * 1024
+"""They travel in annotations, of which all together may have 256 KiB."""
 
 
 def refusals(spec: JobSpec, inventory: Inventory | None, options: Options, backend: str) -> Sequence[Refusal]:
@@ -95,11 +96,29 @@ def _groups(spec: JobSpec) -> Iterator[Refusal]:
         yield _unsupported("is an array of jobs on several nodes; a Job has one index", "/resources/nodes")
     if spec.is_service and spec.resources.nodes > 1:
         yield _unsupported("is a service on several nodes; a replica is one pod", "/resources/nodes")
-    if spec.array and spec.array.parameters and not spec.command and spec.script is None:
-        message = (
-            "has parameters and no command; they are handed over by a shell, which must know the command"
-        )
+    if spec.array:
+        yield from _looked_up(spec, spec.array)
+
+
+def _looked_up(spec: JobSpec, array: Array) -> Iterator[Refusal]:
+    """By a shell, which a table tells what each task is."""
+    if not spec.command and spec.script is None and (why := _why_a_shell(spec, array)):
+        message = f"{why} and no command; what a task is, is told by a shell, which must know the command"
         yield _unsupported(message, "/command")
+    if array.parameters:
+        size = len(environment.of_tasks(array, array.task_indices).encode())
+        if size > LONGEST_TABLE:
+            has = f"has {len(array.parameters)} tasks, whose parameters are {size >> 10} KiB"
+            yield _unsupported(f"{has}; this backend carries {LONGEST_TABLE >> 10}", "/array/parameters")
+
+
+def _why_a_shell(spec: JobSpec, array: Array) -> str | None:
+    """Kubernetes counts from 0, and of tasks that are tried again, too."""
+    if array.parameters:
+        return "has parameters"
+    if array.task_indices != tuple(range(len(array.task_indices))):
+        return "has tasks that are not counted from 0"
+    return "has tasks that may be tried again" if spec.retry.max_attempts > 1 else None
 
 
 def _volumes(spec: JobSpec, options: Options) -> Iterator[Refusal]:

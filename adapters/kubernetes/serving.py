@@ -130,9 +130,8 @@ def _counts(bundle: Bundle, made: int) -> str | None:
 
 def _not_ready(pod: Pod) -> tuple[Reason, str | None]:
     if pod.ended is not None and pod.restarts:
-        end = words.end_of_container(pod.ended)
-        how = f"exit code {end.exit_code}" if end.exit_code is not None else f"signal {end.signal}"
-        return Reason.STARTING, f"a replica has ended with {how} and was started again {pod.restarts} times"
+        times = "once" if pod.restarts == 1 else f"{pod.restarts} times"
+        return Reason.STARTING, f"a replica {words.told_end(pod.ended)} and was started again {times}"
     if pod.started_at is not None:
         return Reason.STARTING, "a replica runs and does not answer its health check yet"
     return why_pod_waits(pod)

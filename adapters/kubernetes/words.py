@@ -99,6 +99,8 @@ UNSCHEDULABLE: tuple[tuple[str, Reason], ...] = (
 )
 # fmt: on
 
+LAST_WORDS = 200
+"""Characters of a log's last line."""
 SIGNALS = range(129, 129 + 64)
 SAID = re.compile(r"failed with exit code (\d+)")
 DISRUPTION_SAID = "has condition DisruptionTarget"
@@ -127,6 +129,23 @@ def end_of_code(code: int) -> End:
     if code in SIGNALS:
         return End(R.SIGNALLED, signal=code - 128)
     return End(R.NON_ZERO_EXIT, exit_code=code)
+
+
+def told_end(ended: Ended) -> str:
+    """For a sentence, with the last line of its log, where that is kept."""
+    end = end_of_container(ended)
+    if end.reason is R.OUT_OF_MEMORY:
+        how = "was killed for want of memory"
+    elif end.reason is R.LAUNCH_FAILED:
+        how = "could not be started"
+    elif end.signal is not None:
+        how = f"was ended by signal {end.signal}"
+    elif end.exit_code is not None:
+        how = f"has ended with exit code {end.exit_code}"
+    else:
+        how = "was lost with its container"
+    lines = (ended.message or "").strip().splitlines()
+    return f'{how} (its last words: "{lines[-1].strip()[:LAST_WORDS]}")' if lines else how
 
 
 def end_of_pod(pod: Pod) -> End | None:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adapters.base import Observation, ServiceObservation
+from adapters.base import Observation
 from api_spec.jobs import JobSpec
 from api_spec.quantities import compact_indices
 from api_spec.reasons import Reason
 from api_spec.states import ATTEMPT_MOVES, AttemptState, JobState, may_move
-from broker.lifecycle import arrays, native, tasks
+from broker.lifecycle import arrays, native, serving, tasks
 from broker.lifecycle.context import SUBMIT, UNPLACED
 from broker.store.changes import Change, Event, Live
 from broker.store.records import AttemptRecord, JobRecord
@@ -50,8 +50,12 @@ def fingerprint(observation: Observation) -> str:
 def progress(seen: Seen) -> Step | None:
     """None: nothing to write.  An unknown native word moves nothing, but is kept to be seen."""
     observation = seen.observation
-    if observation.state is None or _is_a_step_back(seen):
+    if observation.state is None:
         return _native_words_only(seen)
+    if _is_a_step_back(seen):
+        if observation.service is None:
+            return _native_words_only(seen)
+        return _moved(replace(seen, observation=serving.between_replicas(observation)))
     if observation.state is AttemptState.ENDED:
         return _ended(seen)
     return _moved(seen)
@@ -98,13 +102,11 @@ def _moved(seen: Seen) -> Step:
     waiting = observation.reason if target is JobState.QUEUED or record.cancel else None
     fields |= {"reason": waiting, "message": _message(seen) if waiting else None}
     if observation.service is not None:
-        service_fields, ready_changed = _service(record, observation.service)
-        fields |= service_fields
-        if ready_changed:
+        shown, changed = serving.shown(record, observation.service)
+        fields |= shown
+        if changed is not None:
             wake = wake or observation.service.ready > 0
-            events.append(
-                ("ready" if observation.service.ready else "not_ready", _service_json(observation.service))
-            )
+            events.append(changed)
     table, fields = _tasks(seen, fields)
     return Step(
         Change(
@@ -134,22 +136,6 @@ def _move_event(seen: Seen, target: JobState) -> Event:
     if observation.nodes:
         data["nodes"] = list(observation.nodes[:16])
     return (target.lower(), data)
-
-
-def _service(record: JobRecord, service: ServiceObservation) -> tuple[dict[str, Any], bool]:
-    ready = service.ready > 0
-    return {"service": _service_json(service), "ready": True if ready else None}, ready != record.ready
-
-
-def _service_json(service: ServiceObservation) -> dict[str, Any]:
-    return {
-        "endpoint": service.endpoint,
-        "wanted": service.wanted,
-        "updated": service.updated,
-        "ready": service.ready,
-        "revision": service.revision,
-        "message": service.message,
-    }
 
 
 def _tasks(seen: Seen, fields: Mapping[str, Any]) -> tuple[bytes | None, dict[str, Any]]:
@@ -317,7 +303,7 @@ def _end_change(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -
     if record.started is None and observation.started_at is not None:
         fields["started"] = _ms(observation.started_at)
     if observation.service is not None:
-        fields["service"] = _service_json(observation.service)
+        fields["service"] = serving.as_json(observation.service)
     if table is not None:
         fields["tasks"] = tasks.counts(table)
     data = {"reason": attempt.reason, "exit_code": attempt.exit_code, "signal": attempt.signal}

@@ -92,7 +92,7 @@ class Place(ABC):
 
     @abstractmethod
     def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
-        """It ends at once, or ``runs`` until it is cancelled."""
+        """It ends at once, or ``runs`` until it is cancelled, then with the code if there is one."""
 
     @abstractmethod
     def short_job(self, exit_code: int = 0) -> JobSpec:
@@ -178,6 +178,8 @@ class RunsCommands(Place):
         return JobSpec(command=words, **members)
 
     def job(self, *, runs: bool = False, exit_code: int = 0, signal: int | None = None) -> JobSpec:
+        if runs and exit_code:
+            return self.command("sh", "-c", f"trap 'exit {exit_code}' TERM; while :; do sleep 0.1; done")
         if runs:
             return self.command("sleep", "1000")
         if signal is not None:

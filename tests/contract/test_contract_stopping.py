@@ -26,6 +26,17 @@ def test_a_cancelled_job_ends_as_cancelled(place):
     assert (seen.outcome, seen.reason) == (JobState.CANCELLED, Reason.CANCELLED)
 
 
+def test_what_goes_its_own_way_out_when_it_is_cancelled_was_cancelled(place):
+    """A trainer that writes its last checkpoint at SIGTERM, and then ends with a code of its own."""
+    ref = place.submit(place.job(runs=True, exit_code=3))
+    place.until(ref, AttemptState.RUNNING)
+
+    place.adapter.cancel(ref)
+
+    seen = place.until(ref, AttemptState.ENDED)
+    assert (seen.outcome, seen.reason) == (JobState.CANCELLED, Reason.CANCELLED)
+
+
 def test_a_waiting_job_that_is_cancelled_never_starts(place):
     ref, let_it_start = place.submit_waiting()
 

@@ -14,7 +14,7 @@ import pytest
 from adapters.base import Absent, BackendError, Busy, Found, OutcomeUnknown, Rejected, Unsettled
 from adapters.kubernetes.adapter import KubernetesAdapter
 from adapters.kubernetes.names import MARKER
-from api_spec.jobs import Fabric, Placement, Priority, Resources
+from api_spec.jobs import Array, Fabric, Placement, Priority, Resources
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import new_ref
@@ -68,7 +68,8 @@ def test_what_a_pod_waits_for_is_told(bench, outcome):
     assert words in seen.message
 
 
-def test_a_job_that_is_preempted_says_so(bench):
+@pytest.mark.parametrize("array", [None, Array(indices="0")], ids=["alone", "in an array"])
+def test_a_job_that_is_preempted_says_so(bench, array):
     """Its pod is gone soon afterwards, and the Job's condition has forgotten who took it."""
     group = "scheduling.k8s.io/v1"
     classes = {name: f"{bench.namespace}-{name}" for name in ("low", "high")}
@@ -83,7 +84,7 @@ def test_a_job_that_is_preempted_says_so(bench):
         "placement": Placement(kubernetes={"node_labels": bench.tenant.only}),
     }
     with bench.tenant.own_nodes({"contested-0": {}}):
-        low = bench.run(job("hang", priority=Priority.LOW, **whole))
+        low = bench.run(job("hang", priority=Priority.LOW, array=array, **whole))
 
         bench.submit(job("success", priority=Priority.HIGH, **whole))
 
@@ -91,7 +92,9 @@ def test_a_job_that_is_preempted_says_so(bench):
         seen = bench.ended(low)
 
     assert (seen.outcome, seen.reason) == (JobState.FAILED, Reason.PREEMPTED)
-    assert "Preempted by pod" in seen.message or "preempting" in seen.message
+    assert {task.reason for task in seen.tasks.values()} <= {Reason.PREEMPTED}
+    if array is None:
+        assert "Preempted by pod" in seen.message or "preempting" in seen.message
 
 
 def test_a_node_that_is_lost_is_told_before_its_job_can_end(bench):

@@ -16,6 +16,7 @@ from api_spec.jobs import (
     Priority,
     Replicas,
     Resources,
+    Retry,
     ScaleOn,
     SecretRef,
     Service,
@@ -360,6 +361,10 @@ def serve(**changes):
     return job(kind=Kind.INFERENCE, command=(), **{"service": service(), **changes})
 
 
+def test_an_image_counts_from_zero_by_itself():
+    assert refused(job(command=(), script=None, array=Array(indices="0-8"))) == []
+
+
 UNSUPPORTED = {
     "no image": (job(image=None), "/image"),
     "a long script": (job(command=(), script="x" * (129 * 1024)), "/script"),
@@ -382,6 +387,15 @@ UNSUPPORTED = {
     "parameters of an image": (
         job(kind=Kind.BATCH, command=(), script=None, array=Array(parameters=({"a": 1},))),
         "/command",
+    ),
+    "steps of an image": (job(command=(), script=None, array=Array(indices="0-8:2")), "/command"),
+    "an image that is tried again": (
+        job(command=(), script=None, array=Array(indices="0-8"), retry=Retry(max_attempts=2)),
+        "/command",
+    ),
+    "a table of parameters": (
+        job(array=Array(parameters=tuple({"text": "x" * 100, "n": n} for n in range(1000)))),
+        "/array/parameters",
     ),
     "a path of the host": (
         job(volumes=(Volume(source="/etc", mount_path="/x"),)),

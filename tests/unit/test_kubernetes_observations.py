@@ -327,6 +327,24 @@ def test_tasks_whose_pods_are_gone_are_known_from_the_job():
     assert found.message == "1 of 6 tasks failed, first task 1"
 
 
+def test_of_a_task_whose_pod_is_gone_an_event_says_who_took_it():
+    """It told NodeLost, so that tasks which are tried again when they are preempted were not."""
+    root = job(condition("Failed", "FailedIndexes"), count=12, failedIndexes="0-1,11")
+    its_own = pod("Failed", terminated(3, "Error"), index=0)
+    taken = event("Preempted", "Preempted by pod x")
+    taken["involvedObject"] = {"kind": "Pod", "name": f"{MARKER}-11-abcde"}
+
+    assert observations.lost_its_pod(bundle(root, its_own))
+    tasks = seen(root, its_own, tasks=tuple(range(12)), events=(taken,)).tasks
+
+    assert [tasks[index].reason for index in (0, 1, 11)] == [
+        Reason.NON_ZERO_EXIT,
+        Reason.NODE_LOST,
+        Reason.PREEMPTED,
+    ]
+    assert not observations.lost_its_pod(bundle(job(count=2, failedIndexes="0"), its_own))
+
+
 def test_a_failed_task_is_not_said_to_have_gone_well():
     """Its pod had ended with 0 on a node that was thought to be lost."""
     found = seen(job(count=1, failedIndexes="0"), pod("Failed", terminated(0)), tasks=(7,))

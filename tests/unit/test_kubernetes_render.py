@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.base import Rejected
 from adapters.kubernetes import names, render
 from api_spec.jobs import (
     Array,
@@ -137,6 +138,34 @@ def test_other_arrays_look_their_task_up(tmp_path, array, tasks, place, said):
         check=True,
     )
     assert ran.stdout == said
+
+
+def test_a_table_of_ten_thousand_tasks_is_carried(tmp_path):
+    array = Array(indices="1-10000")
+    table = pod(spec(array=array), task_indices=())["metadata"]["annotations"][names.TASKS]
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f'{table} echo "$BROKER_TASK_INDEX" "$@"', "sh", "mine"],
+        env={"JOB_COMPLETION_INDEX": "9999"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ran.stdout == "10000 mine\n"
+    assert len(table) < 60 * 1024
+
+
+def test_what_only_an_image_knows_to_run_is_never_left_unrun():
+    """Of tasks that are tried again, the shell would have nothing to run, and end well."""
+    with pytest.raises(Rejected, match="must know the command"):
+        plan(spec(array=Array(indices="0-9"), command=()), task_indices=(3, 5))
+
+
+def test_labels_reach_the_pods_whatever_their_names():
+    made = pod(spec(labels={"team": "a", "example.com/run": "7", "x/y/z": ""}))["metadata"]["annotations"]
+
+    assert made["label.workload-broker/team"] == "a"
+    assert json.loads(made[names.LABELS]) == {"example.com/run": "7", "x/y/z": ""}
 
 
 # ---- services ------------------------------------------------------------------------------------------

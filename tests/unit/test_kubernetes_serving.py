@@ -118,7 +118,46 @@ NOT_READY = {
             ),
         ),
         Reason.STARTING,
-        "a replica has ended with signal 9 and was started again 1 times",
+        "a replica was killed for want of memory and was started again once",
+    ),
+    "says why": (
+        (
+            pod(
+                "Running",
+                waiting("CrashLoopBackOff"),
+                restarts=2,
+                container={
+                    "lastState": terminated(1, "Error", "Traceback\n  ...\nKeyError: 'model'\n"),
+                },
+            ),
+        ),
+        Reason.STARTING,
+        "a replica has ended with exit code 1 (its last words: \"KeyError: 'model'\")"
+        " and was started again 2 times",
+    ),
+    "cannot be started": (
+        (
+            pod(
+                "Running",
+                waiting("CrashLoopBackOff"),
+                restarts=1,
+                container={"lastState": terminated(128, "StartError", "exec: vllm: not found")},
+            ),
+        ),
+        Reason.STARTING,
+        'a replica could not be started (its last words: "exec: vllm: not found") and was started again once',
+    ),
+    "is ended by a signal": (
+        (
+            pod(
+                "Running",
+                waiting("CrashLoopBackOff"),
+                restarts=1,
+                container={"lastState": terminated(143, "Error")},
+            ),
+        ),
+        Reason.STARTING,
+        "a replica was ended by signal 15 and was started again once",
     ),
 }
 

@@ -109,6 +109,7 @@ class LogQuery:
     stream: str = "stdout"  # or stderr
     task_index: int | None = None
     replica: int | None = None
+    node: int | None = None  # its rank, of a job on several
     cursor: str | None = None  # None: from the start; otherwise a cursor of an earlier page
     tail_bytes: int | None = None  # with no cursor: only the last bytes
     limit_bytes: int = 65536

@@ -188,6 +188,8 @@ class FakeAdapter:
         id = self._id(ref)
         if query.cursor is not None and not re.fullmatch("[0-9]{1,18}", query.cursor):
             raise BadLogQuery("the log cursor is not one that this backend gave")
+        if query.node:
+            raise BadLogQuery("all nodes of a job at the fake write into one log")
         offset = None if query.cursor is None else int(query.cursor)
         answer = self._client.ask(
             "logs",

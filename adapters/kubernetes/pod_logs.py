@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from adapters.base import AttemptRef, BackendError, BadLogQuery, LogPage, LogQuery
 from adapters.extras import LogEnd, LogEnds
 from adapters.kubernetes import logs, names, observations
-from adapters.kubernetes.attempts import Attempts, over, tasks_of
+from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of
 from adapters.kubernetes.errors import KubernetesError, NotThere, Refused
 from adapters.kubernetes.logs import Fetch
 from adapters.kubernetes.names import member
@@ -58,9 +58,13 @@ class PodLogs:
         if root is None:
             return kept_page(kept(), ref.task_indices, query, UNKNOWN)
         tasks, bundle = tasks_of(ref, root.object), self._attempts.bundle(root)
+        count = _nodes(root, tasks)
+        if query.node is not None and query.node >= count:
+            raise BadLogQuery(f"the attempt runs on {'1 node' if count == 1 else f'{count} nodes'}, from 0")
         pod = chosen(bundle.pods, query, tasks)
         if pod is not None and observations.has_started(pod):
-            return self._page(root.namespace, pod, query)
+            of_many = f"of {count} nodes this is the log of the first" if count > 1 else None
+            return _noted(self._page(root.namespace, pod, query), None if query.node is not None else of_many)
         if pod is None and over(root, bundle):
             return kept_page(kept(), tasks, query, GONE)
         if pod is None and (left := _left(kept(), bundle.pods)):
@@ -77,7 +81,7 @@ class PodLogs:
             return found
         times = "once" if pod.restarts == 1 else f"{pod.restarts} times"
         told = f"its container was started again {times}; of those before, the last one's log is shown first"
-        return replace(found, note=f"{found.note}; {told}" if found.note else told)
+        return _noted(found, told)
 
     def _fetch(self, namespace: str, pod: Pod) -> Fetch:
         now = partial(self._log, namespace, pod.name)
@@ -144,6 +148,16 @@ class PodLogs:
         return LogEnd(source=pod.name, index=pod.index, began_at=pod.created_at or 0.0, data=data, cut=cut)
 
 
+def _nodes(root: Root, tasks: Sequence[int]) -> int:
+    """Of a job on several each has a log of its own; tasks and replicas are no nodes."""
+    count = member(root.as_job, "spec", "completions")
+    return count if isinstance(count, int) and not tasks and not root.is_service else 1
+
+
+def _noted(page: LogPage, told: str | None) -> LogPage:
+    return replace(page, note=f"{page.note}; {told}" if page.note else told) if told else page
+
+
 def _fault(read: Future[LogEnd]) -> KubernetesError | None:
     """Raises what is no fault of the cluster's."""
     error = read.exception()
@@ -172,15 +186,15 @@ def kept_page(kept: LogEnds | None, tasks: Sequence[int], query: LogQuery, why: 
     size = f"{len(found.data):,} bytes, times included"
     told = f"the last {size}, were kept" if found.cut else f"all of it was kept ({size})"
     told = f"{why.partition(',')[0].partition(';')[0]}; {told}"
-    return replace(page, note=f"{page.note}; {told}" if page.note else told)
+    return _noted(page, told)
 
 
 def chosen(found: Sequence[Log], query: LogQuery, tasks: Sequence[int]) -> Log | None:
-    """The latest of its index; of replicas they are counted from the oldest."""
+    """The latest of its index: a task's place or a node's rank.  Replicas are counted from the oldest."""
     if query.task_index is not None and query.task_index not in tasks:
         raise BadLogQuery(f"the attempt runs no task {query.task_index}")
     if query.replica is not None:
         return found[query.replica] if 0 <= query.replica < len(found) else None
-    place = tasks.index(query.task_index) if query.task_index is not None else 0
+    place = tasks.index(query.task_index) if query.task_index is not None else query.node or 0
     those = [one for one in found if one.index in (None, place)]
     return those[-1] if those else None

@@ -275,6 +275,8 @@ def _whose_log(record: attempts.Record, query: LogQuery) -> int:
             return query.replica
         live = [one["idx"] for one in record.tasks if one["state"] != "ENDED"]
         return min(live or [one["idx"] for one in record.tasks], default=0)
+    if query.node:
+        raise BadLogQuery("this attempt runs on 1 node")
     if not record.attempt["array"]:
         return 0
     indices = attempts.unpack(record.attempt["indices"])

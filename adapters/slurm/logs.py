@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from adapters import log_files
-from adapters.base import AttemptRef, BackendError, LogPage, LogQuery
+from adapters.base import AttemptRef, BackendError, BadLogQuery, LogPage, LogQuery
 from adapters.slurm import folders, observations
 from adapters.slurm.options import Options
 from adapters.slurm.records import Job
@@ -37,6 +37,8 @@ def page(rows: Sequence[Job], ref: AttemptRef, query: LogQuery, options: Options
 
 def _task(ref: AttemptRef, query: LogQuery) -> int | None:
     """Of an array; unasked the first task."""
+    if query.node:
+        raise BadLogQuery("all nodes of a job at Slurm write into one log; ask for it without a node")
     if not ref.task_indices:
         return None
     if query.task_index is None:

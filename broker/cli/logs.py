@@ -23,6 +23,7 @@ STREAMS = ("stdout", "stderr")
 @click.option("--attempt", type=click.IntRange(1), help="Not the latest.")
 @click.option("--task", type=click.IntRange(0), help="Of this task of an array.")
 @click.option("--replica", type=click.IntRange(0), help="Of this replica of an inference job.")
+@click.option("--node", type=click.IntRange(0), metavar="RANK", help="Of this node of a job on several.")
 @click.option("--tail", "tail_bytes", type=click.IntRange(0), metavar="BYTES", help="Only the end.")
 @pass_session
 def logs(session: Session, /, job: str, stream: str | None, **where: Any) -> None:

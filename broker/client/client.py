@@ -137,7 +137,7 @@ class Client:
     def logs(
         self, job_id: str, *, follow: bool = False, told: Told | None = None, **where: Any
     ) -> Iterator[bytes]:
-        """Pieces of one log as they come; ``stream attempt task replica tail_bytes`` say which.
+        """Pieces of one log as they come; ``stream attempt task replica node tail_bytes`` say which.
 
         ``follow`` waits for the start and goes on until there is no more.  ``told`` hears notes on the log.
         """

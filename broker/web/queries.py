@@ -96,6 +96,10 @@ class LogQuerySchema(Schema):
     attempt = fields.Integer(validate=validate.Range(min=1))
     task = fields.Integer(validate=validate.Range(min=0))
     replica = fields.Integer(validate=validate.Range(min=0))
+    node = fields.Integer(
+        validate=validate.Range(min=0),
+        metadata={"description": "Rank of a node, of a job on several whose nodes have logs of their own."},
+    )
     cursor = text("Where to go on; without it from the start.")
     tail_bytes = fields.Integer(validate=validate.Range(min=0, max=1024**2))
     limit_bytes = limit(65536, 1024**2, least=4)  # the longest character

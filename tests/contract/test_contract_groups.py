@@ -327,6 +327,17 @@ def test_a_log_that_cannot_be_reached_is_an_error_and_not_an_empty_page(place):
 
 
 @needs(Capability.LOGS)
+def test_the_log_of_a_node_that_there_is_not_is_the_users_fault(place):
+    """One node's log is never shown for another's."""
+    ref = place.submit(place.job_that_says(TEXT))
+    place.until(ref, AttemptState.ENDED)
+
+    assert place.adapter.logs(ref, LogQuery(node=0)).data == TEXT.encode()
+    with pytest.raises(BadLogQuery):
+        place.adapter.logs(ref, LogQuery(node=1))
+
+
+@needs(Capability.LOGS)
 @pytest.mark.parametrize("cursor", ["no such cursor", "", "-1", "٣", "1" * 400])
 def test_a_cursor_that_no_page_gave_is_the_users_fault(place, cursor):
     ref = place.submit(place.job_that_says(TEXT))

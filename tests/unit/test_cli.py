@@ -346,6 +346,13 @@ def whole_log(content, **said):
     return httpx2.Response(200, content=content, headers=headers)
 
 
+def test_the_log_of_one_node_is_asked_for(api, run):
+    api.on("GET", f"{JOB_PATH}/logs", whole_log(b"rank 3\n"))
+
+    assert run("logs", JOB_ID, "--node", "3", "--stream", "stdout").stdout == "rank 3\n"
+    assert dict(api.requests[0].url.params) == {"stream": "stdout", "node": "3"}
+
+
 def test_logs_are_printed_byte_for_byte_each_stream_where_it_belongs(api, run):
     api.on("GET", f"{JOB_PATH}/logs", whole_log(b"\xff\r\n"), whole_log(b"\xfe"))
 

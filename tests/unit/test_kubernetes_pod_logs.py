@@ -249,6 +249,35 @@ def test_of_an_array_each_task_has_its_own(server):
         shown(server, kept, array, task_index=5)
 
 
+def nodes(server, count, *pods):
+    found = job_object()
+    server.says("GET", f"{JOBS}/{MARKER}", says({**found, "spec": {**found["spec"], "completions": count}}))
+    server.says("GET", PODS, listed(*pods))
+
+
+def test_of_a_job_on_several_nodes_each_has_its_own(server):
+    """The reason why a training ended stands in the log of the node that failed first."""
+    nodes(server, 3, raw_pod("a", index=0), raw_pod("b", index=1))
+    log_of(server, "a", ONE)
+    log_of(server, "b", TWO)
+    kept = LogEnds(ends=(LogEnd(source="c", index=2, data=ONE + TWO),))
+
+    first = shown(server, kept)
+    assert (first.data, first.note) == (b"one\n", "of 3 nodes this is the log of the first")
+    assert [shown(server, kept, node=rank).data for rank in range(3)] == [b"one\n", b"two\n", b"one\ntwo\n"]
+    with pytest.raises(BadLogQuery, match="runs on 3 nodes"):
+        shown(server, kept, node=3)
+
+
+def test_of_one_node_there_is_no_second(server):
+    has(server, raw_pod("p", index=0))
+    log_of(server, "p", ONE)
+
+    assert (shown(server, node=0).data, shown(server).note) == (b"one\n", None)
+    with pytest.raises(BadLogQuery, match="runs on 1 node"):
+        shown(server, node=1)
+
+
 def test_replicas_that_are_gone_follow_those_that_are_there(server):
     serves(server, raw_pod("there"))
     log_of(server, "there", TWO)

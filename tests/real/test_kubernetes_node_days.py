@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from adapters.base import LogQuery
 from api_spec.jobs import JobSpec, Kind, Placement, Resources
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
@@ -53,6 +55,19 @@ def test_a_process_that_wants_more_memory_than_it_has_is_told(bench):
 
     assert (seen.outcome, seen.reason, seen.signal) == (JobState.FAILED, Reason.OUT_OF_MEMORY, 9)
     assert len(bench.tenant.objects("pods", ref.marker)) == 1
+
+
+def test_the_node_that_failed_says_why_in_a_log_of_its_own(bench):
+    text = 'echo "this is $BROKER_NODE_RANK of $PET_NNODES"; exit $((3 * BROKER_NODE_RANK))'
+    wanted = command("sh", "-c", text)
+    ref = bench.submit(replace(wanted, resources=replace(wanted.resources, nodes=2)))
+    seen = bench.ended(ref)
+
+    pages = [bench.adapter.logs(ref, LogQuery(node=rank)) for rank in (None, 0, 1)]
+
+    assert (seen.reason, seen.exit_code) == (Reason.NON_ZERO_EXIT, 3)
+    assert [page.data for page in pages] == [b"this is 0 of 2\n", b"this is 0 of 2\n", b"this is 1 of 2\n"]
+    assert [page.note for page in pages] == ["of 2 nodes this is the log of the first", None, None]
 
 
 def test_an_image_that_nobody_has_is_told_until_somebody_cancels(bench):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from adapters.kubernetes import autoscaling, capacity, kueue, names, tenancy
+from adapters.kubernetes import autoscaling, capacity, kueue, limit_ranges, names, tenancy
 from adapters.kubernetes.errors import Forbidden, NotThere
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.options import Options
@@ -99,7 +99,7 @@ def not_served(client: Client, spec: JobSpec) -> list[Refusal]:
 
 PARTS: tuple[tuple[str, Resource, Callable[[Sequence[Manifest]], list[Any]]], ...] = (
     ("quotas", QUOTAS, tenancy.quotas),
-    ("limits", LIMITS, tenancy.limits),
+    ("limits", LIMITS, limit_ranges.read),
     ("claims", CLAIMS, tenancy.named),
 )
 

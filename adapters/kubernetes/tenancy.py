@@ -1,10 +1,10 @@
-"""What a namespace allows: its quotas, its limits for one container, and the claims that there are.  Pure.
+"""What a namespace allows: its quotas, its limits for one pod, and the claims that there are.  Pure.
 
 ``Inventory.details["tenancy"]`` is {namespace: {"quotas", "limits", "claims", "queues"}}; a namespace, or a
 member of one, that is not in it could not be read, and refuses nothing:
 
     quotas   [{"name", "hard": {"requests.nvidia.com/gpu": 8.0}}], without those of some pods only
-    limits   [{"name", "max": {"cpu": 4.0}}], of containers
+    limits   ``limit_ranges``
     claims   [names]
     queues   [names] of LocalQueues, where there is Kueue; ``extensions`` looks at them
 """
@@ -15,15 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from adapters.base import Inventory
-from adapters.kubernetes import devices, names, pods, volumes
-from adapters.kubernetes.capacity import quantity
-from adapters.kubernetes.names import Manifest, member, rows
+from adapters.kubernetes import devices, limit_ranges, names, pods, volumes
+from adapters.kubernetes.limit_ranges import MIB, size, sizes
+from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 
-MIB = 2.0**20
 FIELDS = {
     "cpu": "/resources/cpus_per_task",
     "memory": "/resources/memory_per_node",
@@ -37,20 +36,11 @@ FIELDS = {
 def quotas(found: Sequence[Manifest]) -> list[dict[str, Any]]:
     """What holds for every pod: one with scopes is for some only, and nobody can say here for which."""
     whole = [one for one in found if not _is_scoped(one)]
-    return [{"name": _name(one), "hard": _sizes(member(one, "spec", "hard"))} for one in whole]
+    return [{"name": _name(one), "hard": sizes(member(one, "spec", "hard"))} for one in whole]
 
 
 def _is_scoped(found: Manifest) -> bool:
     return bool(member(found, "spec", "scopes") or member(found, "spec", "scopeSelector"))
-
-
-def limits(found: Sequence[Manifest]) -> list[dict[str, Any]]:
-    return [
-        {"name": _name(one), "max": _sizes(row.get("max"))}
-        for one in found
-        for row in rows(member(one, "spec", "limits"))
-        if row.get("type") == "Container" and row.get("max")
-    ]
 
 
 def named(found: Sequence[Manifest]) -> list[str]:
@@ -61,10 +51,6 @@ def _name(found: Manifest) -> str:
     return str(member(found, "metadata", "name"))
 
 
-def _sizes(found: Any) -> dict[str, float]:
-    return {str(key): quantity(one) for key, one in found.items()} if isinstance(found, Mapping) else {}
-
-
 # ---- refused ------------------------------------------------------------------------------------------
 
 
@@ -72,7 +58,8 @@ def refusals(spec: JobSpec, inventory: Inventory, options: Options) -> Iterator[
     namespace = names.namespace_of(spec.project or "", options)
     there = inventory.details.get("tenancy", {}).get(namespace, {})
     yield from _quotas(spec, options, str(namespace), there.get("quotas", ()))
-    yield from _limits(spec, options, str(namespace), there.get("limits", ()))
+    for name, why in limit_ranges.faults(_of_a_pod(spec, options), there.get("limits", ()), str(namespace)):
+        yield Refusal(Reason.NEVER_FITS, why, _field(name))
     if (known := there.get("claims")) is not None:
         yield from _claims(spec, options, str(namespace), known)
 
@@ -86,15 +73,15 @@ def _quotas(
     if devices.are_claimed(spec, options):
         of_class = f"{devices.class_of(spec, options)}.deviceclass.resource.k8s.io/devices"
         asked[of_class] = float(count * spec.resources.gpus_per_node)
-    for name, size in _of_a_pod(spec, options).items():
-        asked |= {f"requests.{name}": count * size, f"limits.{name}": count * size}
+    for name, each in _of_a_pod(spec, options).items():
+        asked |= {f"requests.{name}": count * each, f"limits.{name}": count * each}
         if name in ("cpu", "memory"):
-            asked[name] = count * size  # a quota may leave "requests." out
+            asked[name] = count * each  # a quota may leave "requests." out
     for quota in found:
         for name, hard in quota["hard"].items():
             if name != "limits.cpu" and asked.get(name, 0.0) > hard:  # pods have no limit of CPUs
-                allowed = f"the quota {quota['name']} of {namespace} allows {_size(name, hard)}"
-                message = f"asks for {_size(name, asked[name])} of {name}; {allowed}"
+                allowed = f"the quota {quota['name']} of {namespace} allows {size(name, hard)}"
+                message = f"asks for {size(name, asked[name])} of {name}; {allowed}"
                 yield Refusal(Reason.QUOTA_EXCEEDED, message, _field(name))
 
 
@@ -114,18 +101,6 @@ def _of_a_pod(spec: JobSpec, options: Options) -> dict[str, float]:
     return found
 
 
-def _limits(
-    spec: JobSpec, options: Options, namespace: str, found: Sequence[Mapping[str, Any]]
-) -> Iterator[Refusal]:
-    for name, size in _of_a_pod(spec, options).items():
-        for limit in found:
-            most = limit["max"].get(name)
-            if most is not None and size > most:
-                allowed = f"the limit {limit['name']} of {namespace} allows {_size(name, most)}"
-                message = f"asks for {_size(name, size)} of {name} a container; {allowed}"
-                yield Refusal(Reason.NEVER_FITS, message, _field(name))
-
-
 def _claims(spec: JobSpec, options: Options, namespace: str, known: Sequence[str]) -> Iterator[Refusal]:
     for number, volume in enumerate(spec.volumes):
         try:
@@ -139,10 +114,6 @@ def _claims(spec: JobSpec, options: Options, namespace: str, known: Sequence[str
     if spec.outputs and wanted is not None and wanted not in known:
         message = f"has outputs, which are kept in the claim {wanted}, and {namespace} does not have it"
         yield Refusal(Reason.UNSUPPORTED, message, "/outputs")
-
-
-def _size(name: str, size: float) -> str:
-    return f"{round(size / MIB)}Mi" if name.endswith("memory") else f"{size:g}"
 
 
 def _field(name: str) -> str:

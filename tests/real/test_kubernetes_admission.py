@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
 from adapters.base import Busy, Rejected, Unsettled
-from api_spec.jobs import ScaleOn
+from api_spec.jobs import Resources, ScaleOn
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
+from tests import limit_ranges
 from tests.contract.places import new_ref
 from tests.helpers import wait_until
+from tests.real.kubernetes.api import ApiError
 from tests.real.kubernetes.webhook import ALLOWED, Webhook, denied
 from tests.real.kubernetes_bench import bench
 from tests.real.kubernetes_jobs import ON_TWO, job, service
@@ -82,6 +85,38 @@ def submitted(bench, ref, spec=None):
         return bench.adapter.submit(ref, spec or job())
     except Busy:
         return None
+
+
+@pytest.mark.parametrize("case", [*limit_ranges.REFUSED, *limit_ranges.ALLOWED])
+def test_what_a_limit_range_refuses_is_told_before(bench, case):
+    """The broker and the API server look at the same pod, and agree."""
+    row = limit_ranges.REFUSED[case][0] if case in limit_ranges.REFUSED else limit_ranges.ALLOWED[case]
+    limit = {
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": {"name": "small"},
+        "spec": {"limits": [row]},
+    }
+    limit["metadata"]["namespace"] = bench.namespace
+    bench.api.create(limit)
+    wanted = job(resources=Resources(cpus_per_task=4, memory_per_node_mib=1024))
+    rendered = json.loads(bench.adapter.render(wanted, new_ref(wanted)))["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": rendered["spec"]}
+    pod["metadata"] = {"generateName": "tried-", "namespace": bench.namespace}
+
+    def said():
+        try:
+            bench.api.ask("POST", f"/api/v1/namespaces/{bench.namespace}/pods?dryRun=All", pod)
+        except ApiError as error:
+            return str(error)
+        return None
+
+    told = bench.adapter.refusals(wanted, bench.adapter.inventory())
+    if case in limit_ranges.ALLOWED:
+        assert (told, said()) == ([], None)
+    else:
+        assert [one.code for one in told] == [Reason.NEVER_FITS]
+        assert wait_until(said, 20, "the API server knows the LimitRange")
 
 
 def test_a_service_of_which_a_part_is_refused_is_not_made_by_halves(bench):

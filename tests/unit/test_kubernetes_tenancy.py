@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from adapters.base import Inventory
-from adapters.kubernetes import loading, tenancy
+from adapters.kubernetes import limit_ranges, loading, tenancy
 from api_spec.jobs import Kind, Output, Replicas, Resources, Service, Volume
 from api_spec.reasons import Reason
 from tests.builders import spec
+from tests.limit_ranges import ALLOWED, REFUSED
 
 OPTIONS = loading.load(
     {"kubeconfig": "/k", "namespaces": {"vision": "ml-vision"}, "outputs_claim": "outputs"}, "k8s"
@@ -26,7 +27,7 @@ def quota(hard, **members):
 
 
 def there(quotas=(), limits=(), claims=None):
-    found = {"quotas": tenancy.quotas(list(quotas)), "limits": tenancy.limits(list(limits))}
+    found = {"quotas": tenancy.quotas(list(quotas)), "limits": limit_ranges.read(list(limits))}
     if claims is not None:
         found["claims"] = tenancy.named([named(name) for name in claims])
     return Inventory(as_of=0, details={"tenancy": {"ml-vision": found}})
@@ -93,15 +94,37 @@ def test_the_sentence_has_both_numbers():
     assert one.message == "asks for 2048Mi of memory; the quota gpus of ml-vision allows 1024Mi"
 
 
-def test_a_limit_of_containers_is_one_of_each_pod():
-    limit = named(
-        "small", limits=[{"type": "Container", "max": {"cpu": "2"}}, {"type": "Pod", "max": {"cpu": "1"}}]
+FOUR = asks(cpus_per_task=4, memory_per_node_mib=1024)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_limit_refuses_of_a_pod_is_told_before(case):
+    row, (field, told) = REFUSED[case]
+    (one,) = tenancy.refusals(
+        replace(FOUR, array=None), there(limits=[named("small", limits=[row])]), OPTIONS
     )
 
-    assert refused(asks(nodes=9, cpus_per_task=2), there(limits=[limit])) == []
-    assert refused(asks(cpus_per_task=3), there(limits=[limit])) == [
-        (Reason.NEVER_FITS, "/resources/cpus_per_task")
+    assert (one.code, one.field) == (Reason.NEVER_FITS, field)
+    assert one.message.startswith(told)
+
+
+def test_memory_that_nobody_asks_for_is_missing_where_a_pod_needs_some():
+    row = {"type": "Pod", "min": {"memory": "1Gi"}}
+
+    assert refused(asks(), there(limits=[named("small", limits=[row])])) == [
+        (Reason.NEVER_FITS, "/resources/memory_per_node")
     ]
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_what_a_limit_allows_is_not_refused(case):
+    assert refused(FOUR, there(limits=[named("small", limits=[ALLOWED[case]])])) == []
+
+
+def test_a_default_of_one_limit_is_what_another_wants():
+    rows = [{"type": "Pod", "max": {"cpu": "8"}}, {"type": "Container", "default": {"cpu": "8"}}]
+
+    assert refused(FOUR, there(limits=[named("a", limits=rows[:1]), named("b", limits=rows[1:])])) == []
 
 
 def test_a_claim_has_to_be_there():
@@ -130,4 +153,4 @@ def test_what_could_not_be_read_refuses_nothing():
 )
 def test_an_odd_object_is_read_as_nothing(odd):
     assert all(not one["hard"] for one in tenancy.quotas([odd]))
-    assert tenancy.limits([odd]) == []
+    assert limit_ranges.read([odd]) == []

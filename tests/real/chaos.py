@@ -40,7 +40,12 @@ class Chaos:
     def __init__(self, cluster, parts, seed):
         self.cluster, self.parts, self.random = cluster, parts, random.Random(seed)
         self.happened = Counter()
-        self.misfortunes = {"kill_worker": self.kill_worker}
+        self.misfortunes = {
+            "kill_worker": lambda: self.kill_part(*WORKERS),
+            "freeze_worker": lambda: self.freeze_part(*WORKERS),
+            "kill_controller": lambda: self.kill_part("controller"),
+            "freeze_controller": lambda: self.freeze_part("controller"),
+        }
 
     def over(self, job):
         """The ids of jobs that have all ended, and how it went.  ``job``: number to specification."""
@@ -78,11 +83,19 @@ class Chaos:
 
         self.misfortunes[f"kill_{daemon}"] = kill
 
-    def kill_worker(self):
-        name = self.random.choice(WORKERS)
+    def kill_part(self, *names):
+        """Of the broker."""
+        name = self.random.choice(names)
         self.parts.kill(name)
         self.pause(1)
         self.parts.start(name)
+
+    def freeze_part(self, *names):
+        """For longer than its leases last, now and then."""
+        name = self.random.choice(names)
+        self.parts.freeze(name)
+        self.pause(1.5 * SETTINGS["lease_s"])
+        self.parts.thaw(name)
 
     def _submit_all(self, job):
         client, ids = self.parts.client(), []

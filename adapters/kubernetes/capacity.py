@@ -23,7 +23,7 @@ from typing import Any
 from adapters.base import Inventory, Load, NodeShape, ShapeLoad
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.options import Options, Toleration
-from adapters.kubernetes.pods import GPU_TAINT, PRODUCT, SLICE
+from adapters.kubernetes.pods import GPU_TAINT, PRODUCT, SLICE, profile_of
 
 MOST_VALUES = 100
 """Of a label; one with more, such as the host name, tells nodes apart and not sorts of them."""
@@ -125,7 +125,7 @@ def _names_of(product: str | None, options: Options) -> list[str]:
 
 
 def _slices(extended: Mapping[str, int], options: Options) -> dict[str, int]:
-    named = {one.removeprefix(SLICE): one for one in extended if one.startswith(SLICE)}
+    named = {profile_of(one): one for one in extended if one.startswith(SLICE)}
     wanted = {**named, **options.mig_profiles}
     return {one: extended[name] for one, name in wanted.items() if extended.get(name)}
 

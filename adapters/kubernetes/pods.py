@@ -164,13 +164,24 @@ def _resources(spec: JobSpec, options: Options) -> Manifest:
     return {**found, **devices.of_container(spec, options)}
 
 
+def slice_of(profile: str) -> str:
+    """As the device plug-in calls it: 1g.10gb+me would be no name of a resource."""
+    return f"{SLICE}{profile.replace('+', '.')}"
+
+
+def profile_of(name: str) -> str:
+    """Of a slice, as people write it."""
+    size, unit, more = name.removeprefix(SLICE).partition("gb")
+    return f"{size}{unit}{'+' + more[1:] if more else ''}"
+
+
 def extended(spec: JobSpec, options: Options) -> dict[str, int]:
     """Of each pod: GPUs or slices of them, and what the fabric takes."""
     wanted, found = spec.resources, {}
     if wanted.gpus_per_node and not devices.are_claimed(spec, options):
         name = options.gpu_resource
         if wanted.mig_profile is not None:
-            name = options.mig_profiles.get(wanted.mig_profile, f"{SLICE}{wanted.mig_profile}")
+            name = options.mig_profiles.get(wanted.mig_profile, slice_of(wanted.mig_profile))
         found[name] = wanted.gpus_per_node
     if resource := environment.fabric_of(spec, options).resource:
         found[resource] = 1

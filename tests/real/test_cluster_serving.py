@@ -19,6 +19,7 @@ from broker.yaml_files import read_documents
 from tests.contract.places import new_ref
 from tests.fakes import ROOT
 from tests.helpers import wait_until
+from tests.published import definition
 from tests.real.kubernetes.api import ApiError
 from tests.real.kubernetes_bench import Bench, a_bench
 from tests.real.kubernetes_jobs import job, service
@@ -221,19 +222,8 @@ def test_a_metric_is_refused_until_somebody_serves_it(bench, case, group, versio
 
 
 def keda(bench):
-    """Its kind without a schema, and the right to make such."""
-    names = {"kind": "ScaledObject", "plural": "scaledobjects", "singular": "scaledobject"}
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema}
-    bench.make(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-        {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": "scaledobjects.keda.sh"},
-            "spec": {"group": "keda.sh", "scope": "Namespaced", "names": names, "versions": [version]},
-        },
-    )
+    """Its kind as it is published, and the right to make such."""
+    bench.make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition("scaledobjects"))
     bench.apply("keda.yaml")
     bench.bind("workload-broker-keda", OURSELVES)
 

@@ -117,7 +117,9 @@ def test_what_kueue_sends_back_waits_again_and_is_counted(bench):
 
     bench.kueue.evict(root, "Preempted", PREEMPTED)
     back = bench.until(ref, lambda seen: seen.state is A.QUEUED and not bench.tenant.live_pods())
-    bench.kueue.admit(root, schedulingStats={"evictions": [{"reason": "Preempted", "count": 1}]})
+    bench.kueue.admit(
+        root, schedulingStats={"evictions": [{"reason": "Preempted", "underlyingCause": "", "count": 1}]}
+    )
     again = bench.until_state(ref, A.RUNNING)
 
     assert (back.reason, back.restarts) == (Reason.PRIORITY, 1)

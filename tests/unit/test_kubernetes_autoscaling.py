@@ -14,6 +14,7 @@ from api_spec.jobs import Kind, Measured, Placement, Replicas, ScaleOn, Service
 from api_spec.reasons import Reason
 from tests.builders import spec
 from tests.contract.places import new_ref
+from tests.published import faults
 from tests.unit.kubernetes_objects import MARKER
 from tests.unit.kubernetes_plans import options, plan
 from tests.unit.kubernetes_stub import DEPLOYMENTS, says, scripted
@@ -95,6 +96,7 @@ def test_a_service_that_may_have_no_replica_is_kedas_and_nobody_elses():
     [made] = scalers(job(QUEUE, least=0), options=WITH_KEDA)
 
     assert (made["apiVersion"], made["kind"]) == ("keda.sh/v1alpha1", "ScaledObject")
+    assert faults("scaledobjects", made) == [], "as KEDA publishes it"
     assert made["spec"] == {
         "scaleTargetRef": TARGET,
         "minReplicaCount": 0,

@@ -145,6 +145,7 @@ def test_an_odd_node_is_none():
 
 GPUS = {
     "whole": ({"nvidia_com__gpu": "8"}, {"H100": 8, "h100": 8}, {}),
+    "sliced with an engine": ({"nvidia_com__mig-1g_10gb_me": "1"}, {}, {"1g.10gb+me": 1}),
     "sliced": ({"nvidia_com__mig-1g_10gb": "7"}, {}, {"1g.10gb": 7, "small": 7}),
     "none": ({}, {}, {}),
 }
@@ -313,7 +314,7 @@ GROUPS_OF_GPUS = inventory(
     node("big"),
     node("old", {"nvidia.com/gpu.product": "A100"}, nvidia_com__gpu="8"),
     changed_size("new", "4", "8Gi", H100, nvidia_com__gpu="2"),
-    changed_size("cut", "4", "8Gi", **{"nvidia_com__mig-1g_10gb": "7"}),
+    changed_size("cut", "4", "8Gi", **{"nvidia_com__mig-1g_10gb": "7", "nvidia_com__mig-1g_10gb_me": "1"}),
 )
 APART = {
     "as many, of another type": asks(gpus_per_node=4, gpu_type="H100"),
@@ -334,6 +335,7 @@ TOGETHER = {
     "all of a type": asks(gpus_per_node=2, gpu_type="h100", cpus_per_task=4),
     "of any type": asks(gpus_per_node=8, cpus_per_task=8),
     "slices": asks(gpus_per_node=7, mig_profile="1g.10gb", cpus_per_task=4),
+    "a slice with an engine": asks(gpus_per_node=1, mig_profile="1g.10gb+me"),
 }
 
 

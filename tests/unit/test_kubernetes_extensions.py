@@ -1,8 +1,8 @@
 """What only some clusters have, queues, JobSets and claimed devices: rendered as their APIs want it, and
 refused where a cluster lacks it.
 
-The manifests in ``tests/recorded/kubernetes`` were checked against the schemas of JobSet 0.12 and Kubernetes
-1.34, every member known.  Whoever changes them checks them so again.
+The manifests in ``tests/recorded/kubernetes`` are held to what the projects publish; those of Kubernetes' own
+kinds were checked against its schemas of 1.34, every member known.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.builders import spec
 from tests.contract.places import new_ref
+from tests.published import faults, published
 from tests.unit.kubernetes_objects import condition, node, nodes, pod, terminated
 from tests.unit.kubernetes_plans import container, options, plan
 from tests.unit.kubernetes_plans import pod as template_of
@@ -53,6 +54,23 @@ def test_a_manifest_is_the_one_that_was_checked(name):
     written = (RECORDED / f"{name}.json").read_text()
 
     assert render.text(plan(wanted, options=options(**given))) == written
+
+
+@pytest.mark.parametrize("name", ["job-set", "queued-job-set"])
+def test_a_job_set_is_what_its_project_publishes(name):
+    job_set = json.loads((RECORDED / f"{name}.json").read_text())
+
+    assert job_set["kind"] == published("jobsets")["names"]["kind"]
+    assert faults("jobsets", job_set) == []
+
+
+def test_a_member_that_the_project_does_not_know_is_seen():
+    job_set = json.loads((RECORDED / "job-set.json").read_text())
+    job_set["spec"]["network"]["enableDns"] = True
+    job_set["spec"]["suspend"] = "no"
+
+    found = [one.partition(":")[0] for one in faults("jobsets", job_set)]
+    assert found == ["$.spec.network", "$.spec.suspend"]
 
 
 # ---- queues ---------------------------------------------------------------------------------------------

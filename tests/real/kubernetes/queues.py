@@ -6,7 +6,8 @@ with installed(cluster):
     workload = kueue.accept(job)      # as Kueue does when it sees a Job in a queue
     kueue.admit(job)                  # and starts it
 
-The kinds have no schema, so what is sent is not checked against the projects' own; Jobs are the real ones.
+The kinds have the schemas that their projects publish, so that the API server takes what they allow and drops
+what they do not know; Jobs are the real ones.
 """
 
 from __future__ import annotations
@@ -17,59 +18,33 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.helpers import wait_until
+from tests.published import definition, published
 from tests.real.kubernetes.api import Api, ApiError, Object
 
 KUEUE, VERSION = "kueue.x-k8s.io", "v1beta2"
 JOBSET, JOBSET_VERSION = "jobset.x-k8s.io", "v1alpha2"
-KINDS = (
-    (KUEUE, VERSION, "Workload", "workloads", "Namespaced"),
-    (KUEUE, VERSION, "LocalQueue", "localqueues", "Namespaced"),
-    (KUEUE, VERSION, "ClusterQueue", "clusterqueues", "Cluster"),
-    (JOBSET, JOBSET_VERSION, "JobSet", "jobsets", "Namespaced"),
-)
+KINDS = ("workloads", "localqueues", "clusterqueues", "jobsets")
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PATIENCE_S = 30.0
-
-
-def definition(group: str, version: str, kind: str, plural: str, scope: str) -> Object:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{plural}.{group}",
-            # Kubernetes asks that whoever defines a kind under k8s.io says where it was agreed on.
-            "annotations": {"api-approved.kubernetes.io": "unapproved, a test"},
-        },
-        "spec": {
-            "group": group,
-            "scope": scope,
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "versions": [{**served, "subresources": {"status": {}}}],
-        },
-    }
 
 
 @contextmanager
 def installed(cluster: Any) -> Iterator[None]:
     """Gone afterwards, with all objects of these kinds."""
-    for kind in KINDS:
-        cluster.api.create(definition(*kind))
+    kinds = {plural: published(plural) for plural in KINDS}
+    definitions = {plural: f"{DEFINITIONS}/{plural}.{one['group']}" for plural, one in kinds.items()}
+    for plural in kinds:
+        cluster.api.create(definition(plural))
     try:
-        for group, version, _, plural, _ in KINDS:
-            wait_until(
-                lambda path=f"/apis/{group}/{version}/{plural}": answers(cluster.api, path),
-                PATIENCE_S,
-                f"{plural} are served",
-            )
+        for plural, one in kinds.items():
+            served = f"/apis/{one['group']}/{one['version']}/{plural}"
+            wait_until(lambda at=served: answers(cluster.api, at), PATIENCE_S, f"{plural} are served")
         yield
     finally:
-        for group, _, _, plural, _ in KINDS:
-            cluster.api.delete(f"{DEFINITIONS}/{plural}.{group}")
-        for group, _, _, plural, _ in KINDS:
-            path = f"{DEFINITIONS}/{plural}.{group}"
-            wait_until(lambda path=path: not cluster.api.exists(path), PATIENCE_S, f"{plural} are gone")
+        for path in definitions.values():
+            cluster.api.delete(path)
+        for plural, path in definitions.items():
+            wait_until(lambda at=path: not cluster.api.exists(at), PATIENCE_S, f"{plural} are gone")
 
 
 def answers(api: Api, path: str) -> bool:

@@ -169,7 +169,7 @@ def _details(
         "shape_partitions": {shape.name: sorted(alike[0].partitions) for shape, alike in shapes},
         "gres": sorted({name for node in nodes for name in node.gres}),
         "licenses": {one.name: one.total for one in transport.licenses()},
-        "reservations": [one.name for one in transport.reservations()],
+        "reservations": {one.name: {"users": list(one.users)} for one in transport.reservations()},
         **_accounting(transport),
     }
 

@@ -7,7 +7,8 @@
     shape_partitions  {name of a shape: [partitions]}
     associations      {user: [{"account", "partition", "qos", "default_qos", "is_default"}]}; or null
     qos               {name: {"time_limit_min", "tres_per_job", "tres_per_user"}}
-    licenses          {name: total}        reservations, gres    [names]
+    licenses          {name: total}        gres    [names]
+    reservations      {name: {"users"}}, as Slurm has them: none for everybody, "-ana" for all but ana
 
 How large an array may be, and whether nodes have Pyxis, no API tells: Slurm says so itself.
 """
@@ -91,7 +92,21 @@ def _names(asked: Question) -> Iterator[Refusal]:
                     f"asks for the {option} {name}; {asked.backend} has {_list(known)}",
                     asked.pointer(option),
                 )
+    yield from _reservations(asked)
     yield from _licenses(asked)
+
+
+def _reservations(asked: Question) -> Iterator[Refusal]:
+    """Accounts are Slurm's to judge: those below a reserved one may use it too."""
+    known, wanted = asked.known("reservations"), asked.chosen.get("reservation")
+    if wanted is None or asked.user is None or not isinstance(known, Mapping):
+        return
+    for name in wanted.split(","):
+        users = known.get(name, {}).get("users", ())
+        barred = {one[1:] for one in users if one.startswith("-")}
+        if (users and not barred and asked.user not in users) or asked.user in barred:
+            sentence = f"asks for the reservation {name}, which is not for {asked.user}"
+            yield Refusal(Reason.NOT_ALLOWED, sentence, asked.pointer("reservation"))
 
 
 def _licenses(asked: Question) -> Iterator[Refusal]:

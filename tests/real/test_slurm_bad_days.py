@@ -76,6 +76,28 @@ def test_a_drained_node_lets_its_job_end_and_another_wait(bench):
     assert (seen.state, seen.reason) == (AttemptState.QUEUED, Reason.CAPACITY)
 
 
+@on(*BOTH)
+def test_a_reservation_is_used_by_whom_it_is_for(bench):
+    """One node is kept for somebody else, one for us; and each is seen before anything is sent."""
+    made = {"ours": ("n1", bench.cluster.user), "theirs": ("n2", "root")}
+    for name, (node, user) in made.items():
+        how = f"starttime=now duration=30 nodes={node} users={user} flags=ignore_jobs".split()
+        bench.cluster.run("scontrol", "create", "reservation", f"reservationname={name}", *how)
+    try:
+        inventory = bench.adapter.inventory()
+        wanted = {name: job("true", options={"reservation": name}) for name in made}
+        refused = {name: bench.adapter.refusals(one, inventory, "ana") for name, one in wanted.items()}
+
+        seen = bench.ended(bench.submit(wanted["ours"]))
+    finally:
+        for name in made:
+            bench.cluster.run("scontrol", "delete", f"reservationname={name}")
+
+    assert (seen.outcome, seen.nodes) == (JobState.COMPLETED, ("n1",))
+    assert refused["ours"] == []
+    assert [one.code for one in refused["theirs"]] == [Reason.NOT_ALLOWED]
+
+
 def names_the_node(seen):
     """In which of two ways Slurm says it depends on which part of it looked at the job last."""
     return (seen.native_reason or "").startswith("ReqNodeNotAvail")

@@ -199,7 +199,13 @@ DETAILS = {
         "low": {},
     },
     "licenses": {"matlab": 5},
-    "reservations": ["maint"],
+    "reservations": {
+        "maint": {"users": []},
+        "course": {"users": ["ben", "ana"]},
+        "exam": {"users": ["ben"]},
+        "party": {"users": ["-ana"]},
+        "fair": {"users": ["-ben"]},
+    },
     "gres": ["gpu:h100", "nic:mlx5"],
 }
 CLUSTER = Inventory(
@@ -235,6 +241,8 @@ def wants(**resources):
         spec(placement=says(account="speech", partition="debug")),
         spec(placement=says(qos="high"), time_limit_s=7200),
         spec(placement=says(licenses="matlab:5", reservation="maint", gres="nic:mlx5:1")),
+        spec(placement=says(reservation="course")),
+        spec(placement=says(reservation="fair,maint")),
         spec(placement=says(constraint="ib&rack1")),
         spec(placement=says(constraint="rack9|rack1")),
         spec(placement=says(constraint="[rack8*2&rack9*1]")),
@@ -346,7 +354,9 @@ AGAINST = [
         "/resources/cpus_per_task",
         "asks for 80 of cpu; the QOS high allows 64",
     ),
-    (spec(placement=says(reservation="no")), UNSUPPORTED, NATIVE + "reservation", "has maint"),
+    (spec(placement=says(reservation="no")), UNSUPPORTED, NATIVE + "reservation", "has maint, course"),
+    (spec(placement=says(reservation="exam")), NOT_ALLOWED, NATIVE + "reservation", "is not for ana"),
+    (spec(placement=says(reservation="maint,party")), NOT_ALLOWED, NATIVE + "reservation", "party, which is"),
     (spec(placement=says(licenses="ansys")), UNSUPPORTED, NATIVE + "licenses", "has matlab"),
     (spec(placement=says(licenses="matlab:6")), NEVER_FITS, NATIVE + "licenses", "there are 5"),
     (

@@ -299,6 +299,11 @@ def test_an_object_of_somebody_else_with_our_name_is_left_alone(bench):
     body = {"completions": 1, "suspend": True, "template": pod_template()}
     metadata = {"name": ref.marker, "namespace": bench.namespace}
     bench.api.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": body})
+    wait_until(
+        lambda: bench.api.get(job_path(bench, ref)).get("status", {}).get("conditions"),
+        30,
+        "the Job controller has written what it has to",
+    )
     before = bench.api.get(job_path(bench, ref))["metadata"]["resourceVersion"]
 
     with pytest.raises(Rejected, match="another Job of that name"):

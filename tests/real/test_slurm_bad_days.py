@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from adapters.base import LogQuery
 from api_spec.jobs import Resources
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
@@ -60,6 +61,45 @@ def test_a_job_that_was_requeued_says_so_while_it_waits(bench):
     assert (seen.restarts, seen.reason) == (1, Reason.STARTING)
     assert seen.message == "Slurm has requeued it and lets it wait a while before it starts again"
     assert seen.started_at is None
+
+
+@on(*BOTH)
+def test_a_requeued_job_goes_on_in_its_log(bench):
+    """Slurm appends, and the reader says whose lines it shows."""
+    ref = bench.run(job('echo "start ${SLURM_RESTART_COUNT:-0}"; sleep 1000', retry_on=["NonZeroExit"]))
+    wait_until(lambda: log_of(bench, ref) == b"start 0\n", why="the first has said so")
+
+    bench.cluster.run("scontrol", "requeue", native_id(ref))
+    bench.until(ref, lambda seen: seen.state is AttemptState.RUNNING and seen.restarts == 1)
+
+    wait_until(lambda: log_of(bench, ref) == b"start 0\nstart 1\n", why="so has the second, behind it")
+
+
+def log_of(bench, ref):
+    return bench.adapter.logs(ref, LogQuery()).data
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_job_whose_prolog_fails_is_held_by_slurm_and_says_why(kind):
+    """The node is drained, and the job waits for somebody to release it, though nobody has held it."""
+    with own_cluster(kind, nodes=1, extra={"Prolog": "/bin/false"}) as cluster, bench_on(cluster) as bench:
+        ref = bench.submit(job("true"))
+
+        seen = bench.until(
+            ref, lambda seen: "could not launch" in (seen.message or "") or told_so(bench, ref)
+        )
+        (why, *_) = bench.adapter.explain_pending(ref)
+
+        assert seen.state is AttemptState.QUEUED
+        assert (why.code, why.message) == (
+            Reason.HELD,
+            "Slurm could not launch it, and holds it until somebody releases it",
+        )
+        assert bench.starts(ref) == 0
+
+
+def told_so(bench, ref):
+    return any("could not launch" in one.message for one in bench.adapter.explain_pending(ref))
 
 
 @on(*BOTH)

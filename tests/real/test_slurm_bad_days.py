@@ -117,6 +117,22 @@ def test_a_drained_node_lets_its_job_end_and_another_wait(bench):
 
 
 @on(*BOTH)
+def test_what_a_job_has_is_free_no_longer(bench):
+    """Free GPUs are what Slurm has not allocated, whatever the job does with them."""
+
+    def free():
+        shapes = bench.adapter.load().shapes
+        return sum(one.free_gpus for one in shapes), sum(one.free_cpus for one in shapes)
+
+    gpus, cpus = free()
+    ref = bench.run(job(resources=Resources(gpus_per_node=3, cpus_per_task=2, memory_per_node_mib=100)))
+
+    assert free() == (gpus - 3, cpus - 2)
+    bench.adapter.cancel(ref)
+    wait_until(lambda: free() == (gpus, cpus), 30, "they are free again")
+
+
+@on(*BOTH)
 def test_a_reservation_is_used_by_whom_it_is_for(bench):
     """One node is kept for somebody else, one for us; and each is seen before anything is sent."""
     made = {"ours": ("n1", bench.cluster.user), "theirs": ("n2", "root")}

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from adapters.base import LogQuery
+from adapters.base import LogQuery, Rejected
 from api_spec.jobs import Resources
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
@@ -130,6 +130,28 @@ def test_what_a_job_has_is_free_no_longer(bench):
     assert free() == (gpus - 3, cpus - 2)
     bench.adapter.cancel(ref)
     wait_until(lambda: free() == (gpus, cpus), 30, "they are free again")
+
+
+NOT_OURS = {
+    "an account of others": (
+        {"account": "nobodys"},
+        "asks for the account nobodys; {user} has speech, vision",
+    ),
+    "a QOS that there is not": ({"qos": "golden"}, "asks for the qos golden"),
+}
+
+
+@on("22.05-accounting", "24.11-accounting")
+@pytest.mark.parametrize("case", NOT_OURS)
+def test_what_the_database_does_not_allow_is_told_before(bench, case):
+    options, told = NOT_OURS[case]
+    spec = job("true", options=options)
+
+    found = bench.adapter.refusals(spec, bench.adapter.inventory(), "ana")
+
+    assert any(one.message.startswith(told.format(user=bench.cluster.user)) for one in found), found
+    with pytest.raises(Rejected):
+        bench.submit(spec)
 
 
 @on(*BOTH)

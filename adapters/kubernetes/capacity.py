@@ -27,6 +27,7 @@ from adapters.kubernetes.pods import GPU_TAINT, PRODUCT, SLICE, profile_of
 
 MOST_VALUES = 100
 """Of a label; one with more, such as the host name, tells nodes apart and not sorts of them."""
+COUNT = "nvidia.com/gpu.count"
 HARD = ("NoSchedule", "NoExecute")
 """Effects of a taint that keep pods away."""
 CORE = frozenset({"cpu", "memory", "pods", "ephemeral-storage"})
@@ -83,6 +84,7 @@ def node(found: Manifest, options: Options) -> Node:
     labels = member(found, "metadata", "labels")
     labels = {str(key): str(one) for key, one in labels.items()} if isinstance(labels, Mapping) else {}
     extended = {name: int(size) for name, size in has.items() if _is_extended(name)}
+    extended = _with_driver(extended, labels, options)
     gpus, product = extended.get(options.gpu_resource, 0), labels.get(PRODUCT)
     return Node(
         name=str(member(found, "metadata", "name")),
@@ -97,6 +99,14 @@ def node(found: Manifest, options: Options) -> Node:
         gpus_by_type={name: gpus for name in _names_of(product, options) if gpus},
         slices=_slices(extended, options),
     )
+
+
+def _with_driver(extended: dict[str, int], labels: Mapping[str, str], options: Options) -> dict[str, int]:
+    """After some minutes without it, and after a reboot, the kubelet counts 0; the label of the feature
+    discovery stays.  Where all GPUs are sliced, 0 is what there is."""
+    name, count = options.gpu_resource, labels.get(COUNT, "")
+    is_away = extended.get(name) == 0 and not any(extended[one] for one in extended if one.startswith(SLICE))
+    return {**extended, name: int(count)} if is_away and re.fullmatch("[0-9]{1,3}", count) else extended
 
 
 def _sizes(found: Manifest, which: str) -> dict[str, float]:
@@ -114,7 +124,7 @@ def _takes_pods(found: Manifest, options: Options) -> bool:
 
 def _stands(one: Toleration, taint: Mapping[str, Any]) -> bool:
     """As the scheduler decides it."""
-    alike = one.operator == "Exists" or one.value == taint.get("value", "")
+    alike = one.operator == "Exists" or (one.value or "") == (taint.get("value") or "")
     return one.key in (None, taint.get("key")) and one.effect in (None, taint.get("effect")) and alike
 
 

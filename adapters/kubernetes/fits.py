@@ -51,8 +51,8 @@ def _resources(spec: JobSpec, inventory: Inventory, options: Options) -> Iterato
     ]
     yield from alone
     if not alone and not any(_holds(shape, spec, options) for shape in inventory.shapes):
-        wanted, more = spec.resources, len(pods.extended(spec, options)) > 0
-        what = "CPUs, memory and GPUs" if more else "CPUs and memory"
+        wanted, are_claimed = spec.resources, devices.are_claimed(spec, options)
+        what = "CPUs, memory and GPUs" if wanted.gpus_per_node and not are_claimed else "CPUs and memory"
         message = f"asks for {what} that no single node{_of_type(wanted.gpu_type)} has together"
         yield Refusal(Reason.NEVER_FITS, message, "/resources")
 
@@ -92,8 +92,14 @@ def _holds(shape: NodeShape, spec: JobSpec, options: Options) -> bool:
         return True
     if wanted.gpu_type is not None and shape.gpu_type != _product(wanted.gpu_type, options):
         return False
-    profile = wanted.mig_profile
-    return (shape.gpus if profile is None else shape.slices.get(profile, 0)) >= wanted.gpus_per_node
+    return (_slices(shape, wanted) if wanted.mig_profile else shape.gpus) >= wanted.gpus_per_node
+
+
+def _slices(shape: NodeShape, wanted: Resources) -> int:
+    """By the name of the resource: of "+me+gfx" it does not tell where a plus was."""
+    profile = wanted.mig_profile or ""
+    same = [profile, *(one for one in shape.slices if pods.slice_of(one) == pods.slice_of(profile))]
+    return max(shape.slices.get(one, 0) for one in same)
 
 
 def _product(gpu_type: str, options: Options) -> str:

@@ -63,8 +63,8 @@ class PodLogs:
             raise BadLogQuery(f"the attempt runs on {'1 node' if count == 1 else f'{count} nodes'}, from 0")
         pod = chosen(bundle.pods, query, tasks)
         if pod is not None and observations.has_started(pod):
-            of_many = f"of {count} nodes this is the log of the first" if count > 1 else None
-            return _noted(self._page(root.namespace, pod, query), None if query.node is not None else of_many)
+            told = of_many(count) if query.node is None else None
+            return _noted(self._page(root.namespace, pod, query), told)
         if pod is None and over(root, bundle):
             return kept_page(kept(), tasks, query, GONE)
         if pod is None and (left := _left(kept(), bundle.pods)):
@@ -186,7 +186,13 @@ def kept_page(kept: LogEnds | None, tasks: Sequence[int], query: LogQuery, why: 
     size = f"{len(found.data):,} bytes, times included"
     told = f"the last {size}, were kept" if found.cut else f"all of it was kept ({size})"
     told = f"{why.partition(',')[0].partition(';')[0]}; {told}"
-    return _noted(page, told)
+    nodes = {one.index for one in kept.ends if one.index is not None}
+    first = of_many(len(nodes)) if not tasks and query.node is None else None
+    return _noted(_noted(page, told), first)
+
+
+def of_many(nodes: int) -> str | None:
+    return f"of {nodes} nodes this is the log of the first" if nodes > 1 else None
 
 
 def chosen(found: Sequence[Log], query: LogQuery, tasks: Sequence[int]) -> Log | None:

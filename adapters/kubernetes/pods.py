@@ -148,7 +148,8 @@ def words(spec: JobSpec, ref: AttemptRef) -> tuple[list[str], list[str]]:
         command = [file] if spec.script.startswith("#!") else ["/bin/sh", file]
     if needs_a_shell(spec, ref):
         if not command:
-            raise Rejected("its tasks are looked up by a shell, which must know the command")
+            why = "some of its tasks are left out, cancelled or done before"
+            raise Rejected(f"{why}; the others are looked up by a shell, which must know the command")
         command = ["/bin/sh", "-c", f'. {FILES}/tasks && exec "$@"', "sh", *command]
     return command, list(spec.arguments)
 

@@ -57,6 +57,12 @@ class KeptByThreads(redis.ConnectionPool):
         super().__init__(*args, **options)
 
     def get_connection(self, command_name: str | None = None, *keys: Any, **options: Any) -> Any:
+        connection = self._lent()
+        if (handled := sys.exc_info()[1]) is not None:  # who handles one may ask the store meanwhile
+            self._of.__dict__.setdefault("handled", {})[id(connection)] = handled
+        return connection
+
+    def _lent(self) -> Any:
         kept = self._of.__dict__.pop("kept", None)
         if kept is not None and (connection := kept.taken()) is not None:
             return connection
@@ -65,6 +71,8 @@ class KeptByThreads(redis.ConnectionPool):
     def release(self, connection: Any) -> None:
         kept = self._of.__dict__.get("kept")
         error = sys.exc_info()[1]
+        if error is self._of.__dict__.get("handled", {}).pop(id(connection), None):
+            error = None
         if error is not None and not isinstance(error, redis.ResponseError):  # which is an answer, read whole
             connection.disconnect()
         if kept is None and error is None:

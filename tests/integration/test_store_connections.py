@@ -153,6 +153,18 @@ def test_a_refusal_costs_no_connection(client):
     assert own_id(client) == mine
 
 
+def test_who_handles_an_exception_keeps_the_connection(client):
+    """A worker writes what became of a submission that was refused."""
+    mine = own_id(client)
+
+    try:
+        raise ValueError
+    except ValueError:
+        meanwhile = [own_id(client) for _ in range(3)]
+
+    assert {*meanwhile, own_id(client)} == {mine}
+
+
 def test_what_is_given_back_twice_is_lent_once(client):
     pool = client.connection_pool
     connection = pool.get_connection()

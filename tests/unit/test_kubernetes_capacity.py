@@ -109,6 +109,7 @@ STOOD = {
     "by key": (tainted("team", value="vision"), {"key": "team"}),
     "by value": (tainted("team", value="vision"), {"key": "team", "operator": "Equal", "value": "vision"}),
     "any": (tainted("team", "NoExecute"), {}),
+    "no value": (tainted("team"), {"key": "team", "operator": "Equal"}),
 }
 
 
@@ -137,6 +138,16 @@ def test_a_driver_that_is_away_takes_no_gpus_from_what_a_node_has():
     (shape,), (free,) = inventory(one).shapes, load([one]).shapes
 
     assert (shape.cpus, shape.gpus, free.free_gpus) == (8, 8, 0)
+
+
+def test_a_driver_that_is_away_for_long_leaves_the_label():
+    """The kubelet forgets what a device plug-in had, after five minutes and at each start of its own."""
+    labels = {**H100, "nvidia.com/gpu.count": "8"}
+    away = node("away", labels, nvidia_com__gpu="0")
+    sliced = node("sliced", labels, **{"nvidia_com__gpu": "0", "nvidia_com__mig-1g_10gb": "7"})
+
+    assert [capacity.node(one, options()).gpus for one in (away, sliced)] == [8, 0]
+    assert capacity.node(away, options()).healthy_gpus == 0
 
 
 def test_an_odd_node_is_none():
@@ -314,7 +325,16 @@ GROUPS_OF_GPUS = inventory(
     node("big"),
     node("old", {"nvidia.com/gpu.product": "A100"}, nvidia_com__gpu="8"),
     changed_size("new", "4", "8Gi", H100, nvidia_com__gpu="2"),
-    changed_size("cut", "4", "8Gi", **{"nvidia_com__mig-1g_10gb": "7", "nvidia_com__mig-1g_10gb_me": "1"}),
+    changed_size(
+        "cut",
+        "4",
+        "8Gi",
+        **{
+            "nvidia_com__mig-1g_10gb": "7",
+            "nvidia_com__mig-1g_10gb_me": "1",
+            "nvidia_com__mig-1g_10gb_me_gfx": "1",
+        },
+    ),
 )
 APART = {
     "as many, of another type": asks(gpus_per_node=4, gpu_type="H100"),
@@ -336,6 +356,7 @@ TOGETHER = {
     "of any type": asks(gpus_per_node=8, cpus_per_task=8),
     "slices": asks(gpus_per_node=7, mig_profile="1g.10gb", cpus_per_task=4),
     "a slice with an engine": asks(gpus_per_node=1, mig_profile="1g.10gb+me"),
+    "a slice with two": asks(gpus_per_node=1, mig_profile="1g.10gb+me+gfx"),
 }
 
 

@@ -269,6 +269,15 @@ def test_of_a_job_on_several_nodes_each_has_its_own(server):
         shown(server, kept, node=3)
 
 
+def test_of_several_nodes_that_are_gone_it_is_said_whose_log_is_shown(server):
+    kept = LogEnds(
+        ends=tuple(LogEnd(source=str(at), index=at, data=text) for at, text in enumerate((ONE, TWO)))
+    )
+
+    assert shown(server, kept).note.endswith("; of 2 nodes this is the log of the first")
+    assert shown(server, kept, node=1).data == b"two\n"
+
+
 def test_of_one_node_there_is_no_second(server):
     has(server, raw_pod("p", index=0))
     log_of(server, "p", ONE)

@@ -47,6 +47,11 @@ def quantity(value: Any) -> float:
     return size if math.isfinite(size) else 0.0
 
 
+def sizes(found: Any) -> dict[str, float]:
+    """Of a table of quantities; empty for what is none."""
+    return {str(name): quantity(one) for name, one in found.items()} if isinstance(found, Mapping) else {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """What it has is what it has on a good day: a drain, a reboot or a new driver passes."""
@@ -74,7 +79,7 @@ class Node:
 
 def node(found: Manifest, options: Options) -> Node:
     """``options``: what jobs and the cluster call its GPUs, and the taints that pods stand beside."""
-    whole, now = _sizes(found, "capacity"), _sizes(found, "allocatable")
+    whole, now = (sizes(member(found, "status", which)) for which in ("capacity", "allocatable"))
     # Where the driver of a device is away, none can be allocated; CPUs are never all the job's.
     has = {
         **whole,
@@ -107,11 +112,6 @@ def _with_driver(extended: dict[str, int], labels: Mapping[str, str], options: O
     name, count = options.gpu_resource, labels.get(COUNT, "")
     is_away = extended.get(name) == 0 and not any(extended[one] for one in extended if one.startswith(SLICE))
     return {**extended, name: int(count)} if is_away and re.fullmatch("[0-9]{1,3}", count) else extended
-
-
-def _sizes(found: Manifest, which: str) -> dict[str, float]:
-    told = member(found, "status", which)
-    return {str(name): quantity(one) for name, one in told.items()} if isinstance(told, Mapping) else {}
 
 
 def _takes_pods(found: Manifest, options: Options) -> bool:

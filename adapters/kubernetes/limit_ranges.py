@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.kubernetes.capacity import quantity
+from adapters.kubernetes.capacity import sizes
 from adapters.kubernetes.names import Manifest, member, rows
 
 KINDS = ("Container", "Pod")
@@ -44,10 +44,6 @@ def _given(row: Mapping[str, Any]) -> dict[str, Sizes]:
     """What is left out of a row the API server fills from its others."""
     limit = {**sizes(row.get("max")), **sizes(row.get("default"))}
     return {"limit": limit, "request": {**sizes(row.get("min")), **limit, **sizes(row.get("defaultRequest"))}}
-
-
-def sizes(found: Any) -> Sizes:
-    return {str(key): quantity(one) for key, one in found.items()} if isinstance(found, Mapping) else {}
 
 
 @dataclass(frozen=True)

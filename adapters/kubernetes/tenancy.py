@@ -16,7 +16,8 @@ from typing import Any
 
 from adapters.base import Inventory
 from adapters.kubernetes import devices, limit_ranges, names, pods, volumes
-from adapters.kubernetes.limit_ranges import MIB, size, sizes
+from adapters.kubernetes.capacity import sizes
+from adapters.kubernetes.limit_ranges import MIB, size
 from adapters.kubernetes.names import Manifest, member
 from adapters.kubernetes.options import Options
 from api_spec.decisions import Refusal

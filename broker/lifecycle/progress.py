@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from adapters.base import Observation
@@ -303,7 +303,7 @@ def _end_change(seen: Seen, attempt: AttemptRecord, table: tasks.Table | None) -
     if record.started is None and observation.started_at is not None:
         fields["started"] = _ms(observation.started_at)
     if observation.service is not None:
-        fields["service"] = serving.as_json(observation.service)
+        fields["service"] = asdict(observation.service)
     if table is not None:
         fields["tasks"] = tasks.counts(table)
     data = {"reason": attempt.reason, "exit_code": attempt.exit_code, "signal": attempt.signal}

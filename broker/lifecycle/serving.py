@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from adapters.base import Observation, ServiceObservation
@@ -18,17 +18,6 @@ def between_replicas(observation: Observation) -> Observation:
 
 def shown(record: JobRecord, service: ServiceObservation) -> tuple[dict[str, Any], Event | None]:
     """What is written, and what is told: that it can be called now, or no longer."""
-    ready, said = service.ready > 0, as_json(service)
+    ready, said = service.ready > 0, asdict(service)
     changed: Event | None = ("ready" if ready else "not_ready", said) if ready != record.ready else None
     return {"service": said, "ready": True if ready else None}, changed
-
-
-def as_json(service: ServiceObservation) -> dict[str, Any]:
-    return {
-        "endpoint": service.endpoint,
-        "wanted": service.wanted,
-        "updated": service.updated,
-        "ready": service.ready,
-        "revision": service.revision,
-        "message": service.message,
-    }

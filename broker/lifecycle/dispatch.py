@@ -16,6 +16,7 @@ from api_spec.reasons import Reason
 from api_spec.states import JobState
 from broker.lifecycle.act import act
 from broker.lifecycle.context import ACT, SUBMIT, Context, log
+from broker.lifecycle.pending import Pending, carry_out, carry_out_together
 from broker.lifecycle.place import place
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import Snapshots
@@ -57,11 +58,13 @@ def _drain_lanes(context: Context, snapshots: Snapshots, backend: str) -> int:
         context.store.notice_restart()
         point("run_checked")
         snapshots.forget()  # a binding decision is made on fresh facts
+        run = _Run(context, snapshots, backend)
         for number, claim in enumerate(claims):
             if time.monotonic() > deadline + context.settings.lease_s / 4:
                 _give_back(context, claims[number:])  # before its lease is over and it could be done twice
                 break
-            handled += _handle(context, snapshots, backend, claim)
+            handled += run.handle(claim)
+        run.end()
     context.hint(f"drain:{backend}")
     return handled
 
@@ -94,32 +97,55 @@ def _give_back(context: Context, claims: Sequence[Claim]) -> None:
             point("step_done")
 
 
-def _handle(context: Context, snapshots: Snapshots, backend: str, claim: Claim) -> int:
-    try:
-        with bound(job=claim.record.id, attempt=claim.record.attempt):
-            _step(context, snapshots, backend, claim)
-    except StoreUnavailable:
-        raise
-    except Exception as error:
-        # One bad job must not keep the others from their turn.
-        log.exception("job %s could not be handled", claim.record.id)
-        context.store.count("drain_failures")
-        _again_later(context, claim, error)
-        return 0
-    point("step_done")
-    return 1
+class _Run:
+    """The claimed jobs, one after the other.  The last write of each, its handle, waits for the first of the
+    next, a moment later: a trip to the store and to its disk costs more than what is written on it."""
 
+    def __init__(self, context: Context, snapshots: Snapshots, backend: str) -> None:
+        self._context = context
+        self._snapshots = snapshots
+        self._backend = backend
+        self._left: Pending | None = None
 
-def _step(context: Context, snapshots: Snapshots, backend: str, claim: Claim) -> None:
-    state = claim.record.state
-    if state is JobState.ACCEPTED and claim.record.tries > QUARANTINE_AFTER:
-        _set_aside(context, claim)
-    elif state is JobState.ACCEPTED:
-        place(context, snapshots, backend, claim)
-    elif state is JobState.SUBMITTING:
-        resolve(context, claim)
-    else:
-        act(context, claim)
+    def handle(self, claim: Claim) -> int:
+        """How many jobs were handled: one or none."""
+        context, record = self._context, claim.record
+        if record.state is not JobState.ACCEPTED or record.waits:
+            self.end()  # this one may take its time, or look at what was written
+        try:
+            with bound(job=record.id, attempt=record.attempt):
+                self._step(claim)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            # One bad job must not keep the others from their turn.
+            log.exception("job %s could not be handled", record.id)
+            context.store.count("drain_failures")
+            _again_later(context, claim, error)
+            return 0
+        point("step_done")
+        return 1
+
+    def _step(self, claim: Claim) -> None:
+        context, state = self._context, claim.record.state
+        if state is JobState.ACCEPTED and claim.record.tries > QUARANTINE_AFTER:
+            _set_aside(context, claim)
+        elif state is JobState.ACCEPTED:
+            self._begin(place(context, self._snapshots, self._backend, claim))
+        elif state is JobState.SUBMITTING:
+            resolve(context, claim)
+        else:
+            act(context, claim)
+
+    def _begin(self, first: Pending | None) -> None:
+        if first is not None:
+            left, self._left = self._left, None
+            self._left = carry_out_together(self._context.store.jobs, left, first)
+
+    def end(self) -> None:
+        """Write what is left to write."""
+        left, self._left = self._left, None
+        carry_out(self._context.store.jobs, left)
 
 
 def _again_later(context: Context, claim: Claim, error: Exception) -> None:

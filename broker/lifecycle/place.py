@@ -14,10 +14,11 @@ from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle import arrays, native
 from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context
+from broker.lifecycle.pending import Pending
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.submit import Order, look_up, send
-from broker.store.changes import Change, Guard, Live
+from broker.store.changes import Change, Guard, Live, Write
 from broker.store.jobs import Claim, Written
 from broker.store.records import TASKS, After, AttemptRecord, JobRecord
 from policies.engine import decide, why_waiting, with_options
@@ -28,10 +29,12 @@ PATIENCE_S = 1.0  # before a job that found no backend is decided again; doubles
 PATIENCE_MAX_S = 30.0
 
 
-def place(context: Context, snapshots: Snapshots, backend: str, claim: Claim) -> None:
+def place(context: Context, snapshots: Snapshots, backend: str, claim: Claim) -> Pending | None:
+    """The first write of an attempt, and how it goes on; None where it came to none."""
     record, spec = claim.record, unpack_spec(claim.spec)
     if spec.array is not None and not arrays.to_run(record, spec):
-        return _nothing_to_run(context, record)
+        _nothing_to_run(context, record)
+        return None
     number = record.attempt + 1
     facts = snapshots.facts(spec, record.owner, frozenset(record.groups), record.excluded)
     decision = decide(spec, facts, context.policy, binding=True, attempt=number)
@@ -39,25 +42,28 @@ def place(context: Context, snapshots: Snapshots, backend: str, claim: Claim) ->
     if record.waits:
         return _place_to_wait(context, snapshots, backend, claim, decision)
     if chosen is None:
-        return _no_backend(context, record, decision)
+        _no_backend(context, record, decision)
+        return None
     if chosen != backend and record.reroutes >= REROUTES and _is_eligible(decision, backend):
         decision = replace(decision, chosen=backend, summary=f"{backend} keeps it: {decision.summary}")
     elif chosen != backend:
-        return _reroute(context, record, chosen)
+        _reroute(context, record, chosen)
+        return None
     snapshots.assigned(decision.chosen or backend)
     return _begin(context, claim, spec, decision)
 
 
 def _place_to_wait(
     context: Context, snapshots: Snapshots, backend: str, claim: Claim, decision: Decision
-) -> None:
+) -> Pending | None:
     """Its predecessors are at this backend.  It waits there too if that is where it would be placed now."""
     elsewhere = f"it would now be placed at {decision.chosen or 'no backend'}"
     after: tuple[After, ...] | str = f"{elsewhere}, and its predecessors are at {backend}"
     if decision.chosen == backend:
         after = native.predecessors(context, claim.record, backend)
     if isinstance(after, str):
-        return native.hold_on(context, claim.record, decision, after)
+        native.hold_on(context, claim.record, decision, after)
+        return None
     snapshots.assigned(backend)
     summary = f"{decision.summary}; {backend} itself waits for {native.in_words(after)}"
     return _begin(context, claim, unpack_spec(claim.spec), replace(decision, summary=summary), after)
@@ -128,7 +134,7 @@ def _no_backend(context: Context, record: JobRecord, decision: Decision) -> None
 
 def _begin(
     context: Context, claim: Claim, spec: JobSpec, decision: Decision, after: tuple[After, ...] = ()
-) -> None:
+) -> Pending:
     """Attempt, marker and time are written before the backend is called."""
     record, backend = claim.record, decision.chosen or ""
     resolved = resolve_inputs(context, spec)
@@ -144,17 +150,22 @@ def _begin(
     )
     most = (backend, context.settings.caps_of(backend).max_live_jobs)
     guard = changed(_as_read(record), below=most, after=after)
-    written = context.store.jobs.move(record.id, guard, _intent(context, record, attempt, decision))
-    point("intent_written")
-    if written is Written.FULL:
-        return _full(context, record, backend)
-    if written is not Written.OK:
-        return _look_again(context, record, written)  # or it was cancelled, or another worker has it now
-    begun = changed(record, state=JobState.SUBMITTING, backend=backend, attempt=attempt.number)
-    order = Order(record=begun, attempt=attempt, spec=with_options(resolved, decision), send_by=claim.send_by)
-    if record.created / 1000 < context.store.incarnation_began():
-        return look_up(context, order)  # Redis may have lost that this very attempt was submitted before
-    return send(context, order)
+
+    def go_on(written: Written) -> Pending | None:
+        point("intent_written")
+        if written is Written.FULL:
+            _full(context, record, backend)
+        if written is not Written.OK:
+            _look_again(context, record, written)  # or it was cancelled, or another worker has it now
+            return None
+        begun = changed(record, state=JobState.SUBMITTING, backend=backend, attempt=attempt.number)
+        spec = with_options(resolved, decision)
+        order = Order(record=begun, attempt=attempt, spec=spec, send_by=claim.send_by)
+        if record.created / 1000 < context.store.incarnation_began():
+            return look_up(context, order)  # Redis may have lost that this very attempt was submitted before
+        return send(context, order)
+
+    return Pending(Write(record.id, guard, _intent(context, record, attempt, decision)), go_on)
 
 
 def _intent(context: Context, record: JobRecord, attempt: AttemptRecord, decision: Decision) -> Change:

@@ -7,6 +7,7 @@ not (``sent`` False, or ``Absent`` from a look-up after the settle time) lets it
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from adapters.base import Absent, Busy, CannotWait, Found, Handle, OutcomeUnknown, Rejected
@@ -19,8 +20,9 @@ from api_spec.states import AttemptState, JobState
 from broker.lifecycle import native
 from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context, log, ref_of
 from broker.lifecycle.health import failed, wait_s
+from broker.lifecycle.pending import Pending, carry_out
 from broker.lifecycle.points import point
-from broker.store.changes import Change, Guard, Live
+from broker.store.changes import Change, Guard, Live, Write
 from broker.store.jobs import SEND_WITHIN, Claim, Written
 from broker.store.records import AttemptRecord, JobRecord
 from policies.engine import with_options
@@ -47,13 +49,11 @@ def resolve(context: Context, claim: Claim) -> None:
         raise LookupError(f"job {claim.record.id} is SUBMITTING without an attempt")
     spec = as_decided(context, claim, attempt)
     order = Order(record=claim.record, attempt=attempt, spec=spec, send_by=claim.send_by)
-    if attempt.sent or attempt.submitted_at < context.store.incarnation_began():
-        look_up(context, order)
-    else:
-        _again(context, order)
+    lost = attempt.sent or attempt.submitted_at < context.store.incarnation_began()
+    carry_out(context.store.jobs, look_up(context, order) if lost else _again(context, order))
 
 
-def look_up(context: Context, order: Order) -> None:
+def look_up(context: Context, order: Order) -> Pending | None:
     record, attempt = order.record, order.attempt
     adapter = context.adapter(attempt.backend)
     try:
@@ -62,11 +62,10 @@ def look_up(context: Context, order: Order) -> None:
         return _wait(context, record, attempt, error)
     point("looked_up")
     if isinstance(answer, Found):
-        _handed_over(context, record, attempt, answer.handle)
-    elif isinstance(answer, Absent):
-        _again(context, order)
-    else:
-        _unconfirmed(context, record, attempt, answer.until)
+        return _handed_over(context, record, attempt, answer.handle)
+    if isinstance(answer, Absent):
+        return _again(context, order)
+    return _unconfirmed(context, record, attempt, answer.until)
 
 
 def _sent_by(context: Context, attempt: AttemptRecord) -> float:
@@ -74,7 +73,7 @@ def _sent_by(context: Context, attempt: AttemptRecord) -> float:
     return attempt.sent_by or attempt.submitted_at + SEND_WITHIN * context.settings.lease_s
 
 
-def send(context: Context, order: Order) -> None:
+def send(context: Context, order: Order) -> Pending | None:
     """The intent is written.  What the backend answers decides what is written next."""
     record, attempt = order.record, order.attempt
     adapter = context.adapter(attempt.backend)
@@ -109,12 +108,13 @@ def _as_wanted_now(order: Order) -> JobSpec:
     return changed(order.spec, hold=order.record.held) if order.spec.hold else order.spec
 
 
-def _again(context: Context, order: Order) -> None:
+def _again(context: Context, order: Order) -> Pending | None:
     """Proven that the backend does not have it: the same attempt, with its intent written anew."""
     record, attempt = order.record, order.attempt
     wanted = _still_wanted(record, attempt)
     if record.cancel or wanted == "":
-        return _withdrawn(context, record, attempt)
+        _withdrawn(context, record, attempt)
+        return None
     if context.store.backends.read(attempt.backend).paused:
         return _paused(context, record, attempt)
     now, again = round(context.store.now(), 3), attempt.again or attempt.sent
@@ -147,7 +147,7 @@ def _still_wanted(record: JobRecord, attempt: AttemptRecord) -> str | None:
 # ---- what is written after an answer -----------------------------------------------------------------
 
 
-def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, handle: Handle) -> None:
+def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, handle: Handle) -> Pending:
     held = changed(attempt, state=AttemptState.QUEUED, handle=handle, sent=True)
     waits = bool(attempt.after)
     change = Change(
@@ -163,15 +163,14 @@ def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, ha
         wake=attempt.backend in native.backends(context),  # its dependants may wait there, too
         look_again=waits,
     )
-    written = context.store.jobs.move(record.id, _guard(record), change)
-    point("handle_written")
     # For debugging only, as it stands in the attempt: the line would cost a ninth of the hand-over.
     log.debug("%s is at %s as %s", attempt.marker, attempt.backend, handle)
-    if written is Written.OK and record.cancel:
-        context.hint(f"drain:{attempt.backend}")
+    if record.cancel:
+        return _pending(record, change, "handle_written", lambda: context.hint(f"drain:{attempt.backend}"))
+    return _pending(record, change, "handle_written")
 
 
-def _rejected(context: Context, record: JobRecord, attempt: AttemptRecord, error: Rejected) -> None:
+def _rejected(context: Context, record: JobRecord, attempt: AttemptRecord, error: Rejected) -> Pending:
     """Final at this backend.  Another one may take the job, as another attempt."""
     ended = replace(
         attempt,
@@ -195,22 +194,18 @@ def _rejected(context: Context, record: JobRecord, attempt: AttemptRecord, error
         due=(f"{SUBMIT}:{UNPLACED}", 0),
         events=(("rejected", {"backend": attempt.backend, "message": str(error)[:500]}),),
     )
-    written = context.store.jobs.move(record.id, _guard(record), change)
-    point("handle_written")
-    if written is Written.OK:
-        context.hint(f"drain:{UNPLACED}")
+    return _pending(record, change, "handle_written", lambda: context.hint(f"drain:{UNPLACED}"))
 
 
-def _taken_back(context: Context, record: JobRecord, attempt: AttemptRecord, error: CannotWait) -> None:
+def _taken_back(context: Context, record: JobRecord, attempt: AttemptRecord, error: CannotWait) -> Pending:
     ended = replace(attempt, ended_at=context.store.now())
     change = native.taken_back(record, ended, str(error))
-    written = context.store.jobs.move(record.id, _guard(record), change)
-    point("taken_back")
-    if written is Written.OK:
-        native.hint(context)
+    return _pending(record, change, "taken_back", lambda: native.hint(context))
 
 
-def _wait(context: Context, record: JobRecord, attempt: AttemptRecord, error: Busy | OutcomeUnknown) -> None:
+def _wait(
+    context: Context, record: JobRecord, attempt: AttemptRecord, error: Busy | OutcomeUnknown
+) -> Pending:
     """The backend did not act, or cannot be asked whether it did."""
     reason = error.reason if isinstance(error, Busy) else Reason.BACKEND_DOWN
     if attempt.sent:
@@ -223,11 +218,10 @@ def _wait(context: Context, record: JobRecord, attempt: AttemptRecord, error: Bu
         unless_cancelled=record.cancel is None,
         quiet=record.reason is reason and attempt.sent,
     )
-    context.store.jobs.move(record.id, _guard(record), change)
-    point("handle_written")
+    return _pending(record, change, "handle_written")
 
 
-def _paused(context: Context, record: JobRecord, attempt: AttemptRecord) -> None:
+def _paused(context: Context, record: JobRecord, attempt: AttemptRecord) -> Pending:
     """Proven that it is not there, and nothing is to be sent now."""
     message = f"the backend {attempt.backend} is paused: nothing is submitted to it until it is resumed"
     change = Change(
@@ -236,11 +230,10 @@ def _paused(context: Context, record: JobRecord, attempt: AttemptRecord) -> None
         due=(f"{ACT}:{attempt.backend}", PAUSED_S),
         quiet=record.reason is Reason.DRAINED,
     )
-    context.store.jobs.move(record.id, _guard(record), change)
-    point("handle_written")
+    return _pending(record, change, "handle_written")
 
 
-def _unconfirmed(context: Context, record: JobRecord, attempt: AttemptRecord, until: float) -> None:
+def _unconfirmed(context: Context, record: JobRecord, attempt: AttemptRecord, until: float) -> Pending:
     """Not seen, but the request may still be on its way: ask again then, and not before."""
     delay_s = max(0.05, until - context.store.now())
     change = Change(
@@ -249,8 +242,7 @@ def _unconfirmed(context: Context, record: JobRecord, attempt: AttemptRecord, un
         due=(f"{ACT}:{attempt.backend}", delay_s),
         quiet=record.reason is Reason.SUBMIT_UNCONFIRMED,
     )
-    context.store.jobs.move(record.id, _guard(record), change)
-    point("handle_written")
+    return _pending(record, change, "handle_written")
 
 
 def _withdrawn(context: Context, record: JobRecord, attempt: AttemptRecord) -> None:
@@ -274,6 +266,17 @@ def _withdrawn(context: Context, record: JobRecord, attempt: AttemptRecord) -> N
     )
     context.store.jobs.end(record.id, _guard(record), change)
     point("handle_written")
+
+
+def _pending(record: JobRecord, change: Change, name: str, hint: Callable[[], None] | None = None) -> Pending:
+    """``name``: of the point after it.  ``hint``: what is sent once it is written."""
+
+    def go_on(written: Written) -> None:
+        point(name)
+        if hint is not None and written is Written.OK:
+            hint()
+
+    return Pending(Write(record.id, _guard(record), change), go_on)
 
 
 def _guard(record: JobRecord) -> Guard:

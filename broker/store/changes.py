@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from api_spec.encoding import encode_text
 from api_spec.states import JobState
@@ -120,3 +120,14 @@ class Change:
     @property
     def blobs(self) -> tuple[bytes, bytes, bytes]:
         return (self.decision[1] if self.decision else b"", self.spec or b"", self.tasks or b"")
+
+
+class Write(NamedTuple):
+    """One guarded write."""
+
+    job_id: str
+    guard: Guard
+    change: Change
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.job_id, "guard": self.guard.to_json(), "change": self.change.to_json()}

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from broker.store.archive import Parts, unpack_parts
-from broker.store.changes import Change, Guard
+from broker.store.changes import Change, Guard, Write
 from broker.store.connection import Client
 from broker.store.records import AttemptRecord, Edge, JobRecord, read_attempt, read_job, write_value
 from broker.store.scripts import Scripts
@@ -143,11 +143,18 @@ class Jobs:
         return [_claim(row, send_by) for row in self.scripts.run("claim", request)]
 
     def move(self, job_id: str, guard: Guard, change: Change) -> Written:
-        return self._write("move", job_id, guard, change)
+        return self.move_all((Write(job_id, guard, change),))[0]
+
+    def move_all(self, writes: Sequence[Write]) -> list[Written]:
+        """In one step and in this order, each on its own: one that is refused stops none of the others."""
+        blobs = [blob for write in writes for blob in write.change.blobs]
+        answers = self.scripts.run("move", {"moves": [write.to_json() for write in writes]}, *blobs)
+        return [Written(_text(answer)) for answer in answers]
 
     def end(self, job_id: str, guard: Guard, change: Change) -> Written:
         """``change.set['state']`` is the final state."""
-        return self._write("end", job_id, guard, change)
+        request = Write(job_id, guard, change).to_json()
+        return Written(_text(self.scripts.run("end", request, *change.blobs)))
 
     def cancel(self, job_id: str, by: str, version: int | None = None) -> str:
         """'ended' (it is over now), 'asked', 'final' (it was over), 'missing' (or packed) or 'changed'."""
@@ -164,10 +171,6 @@ class Jobs:
         request = {"limit": limit, "native": able, "late_ms": int(LATE_S * 1000)}
         looked_at, *queues = self.scripts.run("release", request)
         return int(looked_at), tuple(_text(queue) for queue in queues)
-
-    def _write(self, script: str, job_id: str, guard: Guard, change: Change) -> Written:
-        request = {"id": job_id, "guard": guard.to_json(), "change": change.to_json()}
-        return Written(_text(self.scripts.run(script, request, *change.blobs)))
 
     # ---- reading -------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from api_spec.schemas import dump_accepted, dump_job
 from api_spec.states import JobState
 from api_spec.views import JobQuery
 from broker.lifecycle.context import UNPLACED
+from broker.lifecycle.pending import carry_out
 from broker.lifecycle.place import place
 from broker.lifecycle.snapshots import Snapshots
 from broker.store.changes import Change, Guard
@@ -594,7 +595,7 @@ def test_of_two_workers_at_the_last_place_of_a_backend_one_gets_it(redis_server,
             snapshots.facts(spec(), "ana", frozenset())
 
         for snapshots, claim in zip(workers, claims, strict=True):
-            place(context, snapshots, "one", claim)
+            carry_out(context.store.jobs, place(context, snapshots, "one", claim))
 
         assert kit.store.backends.live_count("one") == 1
         assert in_state(kit, ids, S.ACCEPTED) == 1

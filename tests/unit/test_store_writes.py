@@ -9,7 +9,7 @@ import pytest
 
 from api_spec.reasons import Reason
 from api_spec.states import FINAL, JobState
-from broker.store.changes import Change, Guard, Live
+from broker.store.changes import Change, Guard, Live, Write
 from broker.store.jobs import Written
 from broker.store.records import UPDATE
 from tests.helpers import wait_until
@@ -161,6 +161,39 @@ def test_a_write_changes_all_of_its_parts_at_once(world):
     assert world.store.backends.live(BACKEND) == {job_id: live}
     [event] = [e for e in world.store.events.of_project("vision", None, 99).items if e.type == "updated"]
     assert event.data == {"empty": [], "none": {}}, "Lua must not turn a list into an object"
+
+
+def test_of_several_writes_in_one_step_each_has_its_own_parts_and_its_own_answer(world):
+    one, stale, other = world.queued(), world.queued(), world.queued()
+
+    def change(word):
+        parts = {"spec": b"spec of " + word, "tasks": b"tasks of " + word}
+        return Change(set={"message": word.decode()}, decision=(2, b"decision of " + word), **parts)
+
+    answers = world.jobs.move_all(
+        [
+            Write(one, Guard(), change(b"one")),
+            Write(stale, Guard(epoch=999), change(b"stale")),
+            Write("01ARZ3NDEKTSV4RRFFQ69G5FAV", Guard(), change(b"nobody")),
+            Write(other, Guard(), change(b"other")),
+        ]
+    )
+
+    assert answers == [Written.OK, Written.STALE, Written.MISSING, Written.OK]
+    for job_id, word in ((one, b"one"), (other, b"other")):
+        parts = world.jobs.parts(job_id)
+        found = (parts.record.message, parts.spec, parts.decisions[2], parts.tasks)
+        assert found == (word.decode(), b"spec of " + word, b"decision of " + word, b"tasks of " + word)
+    assert world.read(stale).message is None
+
+
+def test_of_two_writes_to_one_job_the_second_stands_on_the_first(world):
+    job_id = world.queued()
+    guard, running = Guard(states=(S.QUEUED,)), Change(set={"state": S.RUNNING})
+
+    answers = world.jobs.move_all([Write(job_id, guard, running), Write(job_id, guard, running)])
+
+    assert answers == [Written.OK, Written.STATE]
 
 
 def test_a_field_set_to_none_is_gone(world):

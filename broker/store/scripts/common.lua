@@ -135,11 +135,11 @@ local function refusal(job, guard)
 end
 
 local function put_parts(job, change)
-  local id = job.id
+  local id, at = job.id, change.blobs_at or 1
   if change.attempt then redis.call('HSET', P .. 'attempts:' .. id, change.attempt[1], change.attempt[2]) end
-  if change.decision then redis.call('HSET', P .. 'decisions:' .. id, change.decision, ARGV[2]) end
-  if change.spec then redis.call('SET', P .. 'spec:' .. id, ARGV[3]) end
-  if change.tasks then redis.call('SET', P .. 'tasks:' .. id, ARGV[4]) end
+  if change.decision then redis.call('HSET', P .. 'decisions:' .. id, change.decision, ARGV[at + 1]) end
+  if change.spec then redis.call('SET', P .. 'spec:' .. id, ARGV[at + 2]) end
+  if change.tasks then redis.call('SET', P .. 'tasks:' .. id, ARGV[at + 3]) end
   if change.live then redis.call('HSET', P .. 'live:' .. change.live[1], id, change.live[2]) end
   if change.assigned then redis.call('HINCRBY', P .. 'backend:' .. change.assigned, 'assigned', 1) end
   if change.not_live then redis.call('HDEL', P .. 'live:' .. change.not_live, id) end

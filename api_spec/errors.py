@@ -19,6 +19,12 @@ class Fault:
     message: str
 
 
+def summary_of(faults: Sequence[Fault], whole: str = "what was sent") -> str:
+    """The first fault in words, and how many there are.  ``whole``: how what has no pointer is called."""
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{faults[0].pointer or whole} {faults[0].message}{more}"
+
+
 class BrokerError(Exception):
     """The reason stands in the broker's log under the request_id."""
 

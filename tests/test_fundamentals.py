@@ -68,7 +68,7 @@ def test_a_job_that_fits_nowhere_is_refused_with_the_decision(kit):
 
 
 def test_a_dry_run_gives_the_same_decision_and_writes_nothing(kit):
-    preview = kit.broker.preview(spec(), ANA)
+    preview = kit.broker.preview([spec()], ANA)[0]
     job_id = kit.submit(spec())
 
     accepted = kit.broker.decisions(job_id, ANA)[0]
@@ -292,7 +292,7 @@ def test_a_dependency_that_can_never_be_met_ends_the_job(kit, when, exit_code, e
 
 
 def test_jobs_that_wait_for_each_other_in_a_circle_are_refused(kit):
-    with pytest.raises(InvalidSpec, match="fit together"):
+    with pytest.raises(InvalidSpec, match="wait for each other in a circle"):
         kit.submit_all(
             spec(name="a", depends_on=(Dependency(name="b"),)),
             spec(name="b", depends_on=(Dependency(name="a"),)),

@@ -14,7 +14,7 @@ from marshmallow import ValidationError, fields, post_load
 from marshmallow.validate import Equal, Regexp
 
 from api_spec import jobs
-from api_spec.errors import Fault, InvalidSpec
+from api_spec.errors import Fault, InvalidSpec, summary_of
 from api_spec.schemas import hints
 from api_spec.schemas.fields import REQUIRED, Choice, Part, Sequence, Table, Text, Truth, Words, about
 from api_spec.schemas.parts import (
@@ -217,11 +217,7 @@ def load_spec(document: Any, pointer: str = "") -> jobs.JobSpec:
 
 def _invalid(faults: list[Fault]) -> InvalidSpec:
     faults = sorted(faults, key=_rank)
-    first = faults[0]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return InvalidSpec(
-        f"{first.pointer or 'the specification'} {first.message}{more}", faults=faults[:FAULTS_AT_MOST]
-    )
+    return InvalidSpec(summary_of(faults, "the specification"), faults=faults[:FAULTS_AT_MOST])
 
 
 def _rank(fault: Fault) -> int:

@@ -269,6 +269,10 @@ class BundleAcceptedSchema(Shape):
     jobs = many(AcceptedSchema)
 
 
+class BundlePreviewSchema(Shape):
+    decisions = many(DecisionSchema)
+
+
 class JobPatchSchema(Strict):
     """What ``PATCH`` takes: a merge patch of a job; of finite work its time limit and priority."""
 

@@ -74,7 +74,9 @@ def rendered(session: Session, job: JobFile, backend: str | None) -> str:
 
 def would_get(session: Session, job: JobFile) -> str:
     """The backend that the policy would choose now; ends the command where there is none."""
-    decision = session.client.preview(job.spec)
+    # What it waits for may be in another file, and does not decide where it goes.
+    alone = {name: value for name, value in job.spec.items() if name not in ("depends_on", "inputs")}
+    decision = session.client.preview(alone)
     if decision["chosen"] is None:
         from broker.cli.decisions import decision_lines
         from broker.cli.failures import REFUSED

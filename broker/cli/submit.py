@@ -102,12 +102,12 @@ def show_accepted(accepted: Sequence[Json], output: str | None) -> None:
 def preview(session: Session, jobs: Sequence[JobFile], output: str | None) -> None:
     from broker.client.errors import Refused
 
-    decisions = []
-    for job in jobs:
-        try:
-            decisions.append(session.client.preview(job.spec))
-        except Refused as error:
-            raise with_places(error, [job]) from error
+    specs = [job.spec for job in jobs]
+    try:
+        one = session.client.preview(specs[0]) if len(specs) == 1 else None
+        decisions = [one] if one else session.client.preview_all(specs)
+    except Refused as error:
+        raise with_places(error, jobs) from error
 
     from broker.cli.decisions import decision_lines
 

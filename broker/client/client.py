@@ -9,7 +9,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from broker.client import contexts, logs, waiting
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Jsons = list[Json]
 PAGE = 100
+BUNDLE = "/v1/jobs:batch"
 
 
 class Client:
@@ -58,9 +58,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # ---- submitting ----------------------------------------------------------------------------------
@@ -76,23 +74,22 @@ class Client:
         if len(bodies) == 1:
             call = Call(method="POST", path="/v1/jobs", json=bodies[0], headers=headers, repeatable=True)
             return [self._json(call)]
-        body = {"jobs": bodies}
-        call = Call(method="POST", path="/v1/jobs:batch", json=body, headers=headers, repeatable=True)
+        call = Call(method="POST", path=BUNDLE, json={"jobs": bodies}, headers=headers, repeatable=True)
         return list(self._json(call)["jobs"])
 
     def preview(self, spec: JobSpec | Mapping[str, Any]) -> Json:
         """The decision that a submission would get now; nothing is stored."""
         return self._post("/v1/jobs", as_wire(spec), params={"dry_run": "true"})
 
+    def preview_all(self, specs: Sequence[JobSpec | Mapping[str, Any]]) -> Jsons:
+        """The decisions that a submission of all of them would get now, after the checks of a bundle."""
+        bundle = {"jobs": [as_wire(spec) for spec in specs]}
+        return list(self._post(BUNDLE, bundle, params={"dry_run": "true"})["decisions"])
+
     def render(self, spec: JobSpec | Mapping[str, Any], backend: str) -> str:
         """The exact script or manifest that the backend would be sent."""
-        call = Call(
-            method="POST",
-            path=f"/v1/backends/{backend}/render",
-            json=as_wire(spec),
-            headers={"Accept": "text/plain, application/problem+json"},
-            repeatable=True,
-        )
+        path, headers = f"/v1/backends/{backend}/render", {"Accept": "text/plain, application/problem+json"}
+        call = Call(method="POST", path=path, json=as_wire(spec), headers=headers, repeatable=True)
         return self.call(call).content.decode()
 
     # ---- reading -------------------------------------------------------------------------------------

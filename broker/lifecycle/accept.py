@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from api_spec.errors import (
 )
 from api_spec.frozen import changed
 from api_spec.ids import new_id
-from api_spec.jobs import Dependency, Input, JobSpec, OutputOf, When
+from api_spec.jobs import JobSpec
 from api_spec.packing import pack_document, unpack_spec
 from api_spec.reasons import Reason
 from api_spec.schemas import dump_spec
@@ -29,6 +29,7 @@ from api_spec.states import JobState
 from api_spec.views import Accepted, JobView
 from broker.access import Principal, Scope
 from broker.lifecycle import native
+from broker.lifecycle.bundle import refuse_missing_outputs, resolve_names
 from broker.lifecycle.context import SUBMIT, UNPLACED, Context
 from broker.lifecycle.intents import CHANGED, must_have
 from broker.lifecycle.points import point
@@ -45,10 +46,15 @@ class Submission:
     """What came in one request.  ``key``: the client's idempotency key, with the digest of the body."""
 
     specs: Sequence[JobSpec]
+    bundled: bool = False  # a list of jobs, though it may be of one
     key: str | None = None
     body_digest: str = ""
     resubmit_of: str | None = None
     unchanged: tuple[str, int] | None = None  # id and version of a live job: only while it has it
+
+    def place(self, index: int) -> str:
+        """Where a job stands in the body, as a JSON pointer."""
+        return f"/jobs/{index}" if self.bundled or len(self.specs) > 1 else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +64,30 @@ class Resubmission:
     if_version: int | None = None
 
 
-def preview(context: Context, snapshots: Snapshots, spec: JobSpec, who: Principal) -> Decision:
-    """The decision that accept would make now; nothing is written."""
-    spec = _in_project(spec, who)
+def preview(
+    context: Context, snapshots: Snapshots, submission: Submission, who: Principal
+) -> tuple[Decision, ...]:
+    """The decisions that accept would make now, after the same checks; nothing is written."""
+    ids = [new_id(context.store.now(), os.urandom(10)) for _ in submission.specs]
+    specs = _among_themselves(context, submission, ids, who)
+    return tuple(_decide(context, snapshots, spec, who) for spec in specs)
+
+
+def _among_themselves(
+    context: Context, submission: Submission, ids: Sequence[str], who: Principal
+) -> list[JobSpec]:
+    specs = [_in_project(spec, who) for spec in submission.specs]
+    resolved = resolve_names(specs, ids, submission.place)
+    refuse_missing_outputs(resolved, ids, submission.place, lambda job_id: _known_spec(context, job_id))
+    return resolved
+
+
+def _decide(context: Context, snapshots: Snapshots, spec: JobSpec, who: Principal) -> Decision:
     return decide(spec, snapshots.facts(spec, who.owner, who.groups), context.policy, binding=False)
 
 
 def _provisional(context: Context, snapshots: Snapshots, spec: JobSpec, who: Principal) -> Decision:
-    decision = preview(context, snapshots, spec, who)
+    decision = _decide(context, snapshots, spec, who)
     if decision.chosen is not None:
         snapshots.assigned(decision.chosen)
     return decision
@@ -117,8 +139,7 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
     context.store.full.refuse_when_full()
     now = context.store.now()
     ids = [new_id(now, os.urandom(10)) for _ in submission.specs]
-    specs = resolve_names([_in_project(spec, who) for spec in submission.specs], ids)
-    _refuse_missing_outputs(context, specs, ids)
+    specs = _among_themselves(context, submission, ids, who)
     decisions = [_provisional(context, snapshots, spec, who) for spec in specs]
     _refuse_impossible(decisions)
     point("accept_decided")
@@ -148,85 +169,6 @@ def _in_project(spec: JobSpec, who: Principal) -> JobSpec:
     if spec.project != who.project:
         raise Forbidden(f"the token is for the project {who.project}, not {spec.project}")
     return spec
-
-
-def resolve_names(specs: Sequence[JobSpec], ids: Sequence[str]) -> list[JobSpec]:
-    """Names of jobs in the same submission become ids; an input from a job is a dependency on its success."""
-    by_name: dict[str, str] = {}
-    faults = []
-    for i, (spec, job_id) in enumerate(zip(specs, ids, strict=True)):
-        if spec.name in by_name and len(specs) > 1:
-            faults.append(Fault(f"/jobs/{i}/name", f"two jobs of this submission are named {spec.name}"))
-        by_name[spec.name] = job_id
-    resolved = [_resolve_one(i, spec, by_name, faults, len(specs)) for i, spec in enumerate(specs)]
-    if not faults:
-        faults += _cycles(resolved, ids)
-    if faults:
-        raise InvalidSpec("the jobs of this submission do not fit together", faults=faults)
-    return resolved
-
-
-def _resolve_one(
-    i: int, spec: JobSpec, by_name: Mapping[str, str], faults: list[Fault], count: int
-) -> JobSpec:
-    if not spec.depends_on and not spec.inputs:
-        return spec
-    at = f"/jobs/{i}" if count > 1 else ""
-    edges: dict[tuple[str, When], Dependency] = {}
-    for n, dependency in enumerate(spec.depends_on):
-        job_id = dependency.job or by_name.get(dependency.name or "")
-        if job_id is None:
-            message = (
-                f"no job of this submission is named {dependency.name}; for another one give its id as job"
-            )
-            faults.append(Fault(f"{at}/depends_on/{n}/name", message))
-            continue
-        edges[job_id, dependency.when] = Dependency(job=job_id, when=dependency.when)
-    inputs = []
-    for item in spec.inputs:
-        source = item.from_output
-        if source is not None:
-            job_id = by_name.get(source.job, source.job)
-            item = Input(name=item.name, from_output=OutputOf(job=job_id, output=source.output))
-            edges.setdefault((job_id, When.SUCCEEDED), Dependency(job=job_id, when=When.SUCCEEDED))
-        inputs.append(item)
-    return replace(spec, depends_on=tuple(edges.values()), inputs=tuple(inputs))
-
-
-def _cycles(specs: Sequence[JobSpec], ids: Sequence[str]) -> list[Fault]:
-    if not any(spec.depends_on for spec in specs):
-        return []
-    before = {
-        job_id: {d.job for d in spec.depends_on if d.job in ids}
-        for job_id, spec in zip(ids, specs, strict=True)
-    }
-    while free := [job_id for job_id, edges in before.items() if not edges]:
-        for job_id in free:
-            del before[job_id]
-        for edges in before.values():
-            edges.difference_update(free)
-    return [
-        Fault(f"/jobs/{ids.index(job_id)}/depends_on", "these jobs wait for each other in a circle")
-        for job_id in before
-    ]
-
-
-def _refuse_missing_outputs(context: Context, specs: Sequence[JobSpec], ids: Sequence[str]) -> None:
-    """An input from a job that promises no such output would fail hours later."""
-    ours = dict(zip(ids, specs, strict=True))
-    faults = []
-    for i, spec in enumerate(specs):
-        for n, item in enumerate(spec.inputs):
-            if item.from_output is None:
-                continue
-            source = ours.get(item.from_output.job) or _known_spec(context, item.from_output.job)
-            names = [output.name for output in source.outputs] if source else []
-            if source is not None and item.from_output.output not in names:
-                message = f"{source.name} has no output {item.from_output.output}; it has {names or 'none'}"
-                pointer = f"/jobs/{i}/inputs/{n}/from" if len(specs) > 1 else f"/inputs/{n}/from"
-                faults.append(Fault(pointer, message))
-    if faults:
-        raise InvalidSpec("an input names an output that does not exist", faults=faults)
 
 
 def _known_spec(context: Context, job_id: str) -> JobSpec | None:

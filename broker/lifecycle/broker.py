@@ -80,15 +80,26 @@ class Broker:
     # ---- submit --------------------------------------------------------------------------------------
 
     @over_the_store
-    def preview(self, spec: JobSpec, who: Principal) -> Decision:
+    def preview(
+        self, specs: Sequence[JobSpec], who: Principal, *, bundled: bool = False
+    ) -> tuple[Decision, ...]:
+        """The decisions that a submission would get now, after all of its checks; nothing is written."""
         who.need(Scope.JOBS_READ)
-        return accepting.preview(self.context, self.snapshots, spec, who)
+        submission = accepting.Submission(specs=specs, bundled=bundled)
+        return accepting.preview(self.context, self.snapshots, submission, who)
 
     @over_the_store
     def accept(
-        self, specs: Sequence[JobSpec], who: Principal, *, key: str | None = None, body_digest: str = ""
+        self,
+        specs: Sequence[JobSpec],
+        who: Principal,
+        *,
+        key: str | None = None,
+        body_digest: str = "",
+        bundled: bool = False,
     ) -> Accepted:
-        submission = accepting.Submission(specs=specs, key=key, body_digest=body_digest)
+        """``bundled``: the body was a list of jobs, which what is said of a fault has to point into."""
+        submission = accepting.Submission(specs=specs, bundled=bundled, key=key, body_digest=body_digest)
         return accepting.accept(self.context, self.snapshots, submission, who)
 
     @over_the_store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from adapters.base import BackendError, BadLogQuery, Finding, LogPage, LogQuery
 from adapters.extras import ChecksFiles, ReadsLogs
@@ -22,7 +23,11 @@ READER = "log reader"
 def log_page(
     context: Context, relay: LogRelay, job_id: str, who: Principal, query: LogQuery, number: int | None
 ) -> LogPage:
-    """The one call of a backend that the API makes itself, unless a log reader makes it."""
+    """The one call of a backend that the API makes itself, unless a log reader makes it.
+
+    An empty cursor is the start: it is what a page says before there is a log.
+    """
+    query = replace(query, cursor=query.cursor or None)
     parts = visible(context, job_id, who)
     wanted = number or parts.record.attempt
     attempt = next((one for one in parts.attempts if one.number == wanted), None)
@@ -31,7 +36,7 @@ def log_page(
             raise NotFound(f"job {job_id} has no attempt {number}")
         ended = parts.record.state in FINAL
         note = "the job never reached a backend" if ended else "the job has not reached a backend yet"
-        return LogPage(data=b"", cursor=query.cursor or "", at_end=True, complete=ended, note=note)
+        return LogPage(data=b"", cursor="", at_end=True, complete=ended, note=note)
     try:
         return _page(context, relay, parts, attempt, query)
     except BadLogQuery as error:

@@ -17,6 +17,7 @@ from broker.web import backends, events, headers, jobs, logs, operations, proble
 from broker.web.context import EXTENSION, Web, this_request
 from broker.web.limits import RateLimit
 from broker.web.metrics import Metrics
+from broker.web.queries import refuse_query
 from broker.web.slots import Slots
 from broker.web.tail import OPERATOR, Read, Tail
 
@@ -98,6 +99,8 @@ class Doors:
         owner = environ.get("HTTP_BROKER_OWNER")
         g.who = principal.acting_for(check_name(owner, "Broker-Owner")) if owner is not None else principal
         self.count(principal.token_id)
+        if environ.get("QUERY_STRING") and hasattr(self.views[endpoint], "takes_no_query"):
+            refuse_query()
 
     def finish(self, response: Response) -> Response:
         """Time it.  A success is logged for debugging only: the line would cost a tenth of the request."""

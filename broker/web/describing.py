@@ -92,6 +92,8 @@ def operation(
         if hasattr(view, "public"):
             note["security"] = []
         view._apidoc = {"manual_doc": note}  # type: ignore[attr-defined]
+        if query is None:
+            view.takes_no_query = True  # type: ignore[attr-defined]
         return view
 
     return leave_note

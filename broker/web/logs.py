@@ -109,10 +109,11 @@ def followed(page: LogPage, read: Read, query: LogQuery) -> Source:
     while True:
         if page.data or page.note != told:
             silent, told = 0, page.note
-            yield Event("log", {"data": page.data.decode("utf-8", "replace"), "note": page.note}, page.cursor)
+            said = {"data": page.data.decode("utf-8", "replace"), "note": page.note}
+            yield Event("log", said, page.cursor or None)
         query = replace(query, cursor=page.cursor, tail_bytes=None)
         if page.at_end and page.complete:
-            yield Event("end", {}, page.cursor)
+            yield Event("end", {}, page.cursor or None)
             return
         if page.at_end:
             yield None
@@ -127,7 +128,7 @@ def whole_characters(read: Read, query: LogQuery) -> LogPage:
     The cursor is the backend's own, so a shorter page has to be asked for.
     """
     page = read(query)
-    if query.tail_bytes and query.cursor is None:
+    if query.tail_bytes and not query.cursor:
         page = replace(page, data=page.data.lstrip(CONTINUATION))
     cut = cut_bytes(page.data)
     if not cut or (page.complete and page.at_end):
@@ -135,7 +136,7 @@ def whole_characters(read: Read, query: LogQuery) -> LogPage:
     if cut < len(page.data):
         shorter = read(replace(query, limit_bytes=len(page.data) - cut))
         return replace(shorter, at_end=page.at_end, complete=page.complete)
-    if query.cursor is None:
+    if not query.cursor:
         return page
     return replace(page, data=b"", cursor=query.cursor)  # the rest of the character is not yet written
 

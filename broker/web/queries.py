@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import request
 from marshmallow import Schema, ValidationError, fields, validate
@@ -100,7 +100,10 @@ class LogQuerySchema(Schema):
         validate=validate.Range(min=0),
         metadata={"description": "Rank of a node, of a job on several whose nodes have logs of their own."},
     )
-    cursor = text("Where to go on; without it from the start.")
+    cursor = fields.String(
+        validate=validate.Length(0, 500),
+        metadata={"description": "Where to go on; without it, or empty, from the start."},
+    )
     tail_bytes = fields.Integer(validate=validate.Range(min=0, max=1024**2))
     limit_bytes = limit(65536, 1024**2, least=4)  # the longest character
 
@@ -114,6 +117,12 @@ def read_query(schema: Schema) -> dict[str, Any]:
         summary = "; ".join(f"{fault.pointer[1:]}: {fault.message}" for fault in faults)
         raise InvalidRequest(f"the query is not valid: {summary}", faults=faults) from error
     return loaded
+
+
+def refuse_query() -> NoReturn:
+    """What is not read must not look as if it were: ``?dry_run=true`` where there is no such thing."""
+    faults = [Fault(f"?{name}", "this request takes no parameters") for name in request.args]
+    raise InvalidRequest("this request takes no query parameters", faults=faults)
 
 
 def arguments_for(schema: Schema) -> dict[str, Any]:

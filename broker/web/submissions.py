@@ -17,6 +17,7 @@ from api_spec.errors import (
     PreconditionFailed,
     TooLarge,
     UnsupportedMediaType,
+    summary_of,
 )
 from api_spec.jobs import JobSpec
 from api_spec.schemas import load_spec
@@ -65,8 +66,8 @@ def submit_job() -> Response:
     """Place a job and store it."""
     document = read_json(web().settings.max_body_bytes)
     spec = load_spec(document)
-    if request.query_string and read_query(SUBMIT)["dry_run"]:
-        return answer(schemas.dump_decision(broker().preview(spec, who())))
+    if is_dry_run():
+        return answer(schemas.dump_decision(broker().preview([spec], who())[0]))
     return answer_accepted(accept([spec], document))
 
 
@@ -79,16 +80,26 @@ def submit_job() -> Response:
             description="All accepted; had one been refused, none would be",
             content={JSON: shapes.BundleAcceptedSchema},
             examples=["submissions"],
-        )
+        ),
+        Says(
+            description="With dry_run: the decisions, in the order of the jobs",
+            content={JSON: shapes.BundlePreviewSchema},
+            examples=["decisions"],
+        ),
     ],
     takes=Takes(schema=shapes.BundleSchema, examples=["bundle"]),
+    query=SubmitQuery,
     headers=KEY | FOR,
     fails=[*BODY_ERRORS, NothingFits, IdempotencyConflict],
 )
 def submit_jobs() -> Response:
     """Place and store several jobs, all or none; they may depend on each other by name."""
     document = read_json(web().settings.max_bundle_bytes)
-    accepted = accept(load_bundle(document), document)
+    specs = load_bundle(document)
+    if is_dry_run():
+        decisions = broker().preview(specs, who(), bundled=True)
+        return answer({"decisions": [schemas.dump_decision(decision) for decision in decisions]})
+    accepted = accept(specs, document, bundled=True)
     return answer({"jobs": schemas.dump_accepted(accepted)}, 202, replay_header(accepted))
 
 
@@ -127,14 +138,18 @@ def load_bundle(document: Any) -> list[JobSpec]:
         except InvalidSpec as error:
             faults += error.faults
     if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise InvalidSpec(f"{faults[0].pointer} {faults[0].message}{more}", faults=faults)
+        raise InvalidSpec(summary_of(faults), faults=faults)
     return specs
 
 
-def accept(specs: list[JobSpec], document: Any) -> Accepted:
+def is_dry_run() -> bool:
+    return bool(request.query_string) and bool(read_query(SUBMIT)["dry_run"])
+
+
+def accept(specs: list[JobSpec], document: Any, *, bundled: bool = False) -> Accepted:
     key = idempotency_key()
-    return broker().accept(specs, who(), key=key, body_digest=digest_of(document) if key else "")
+    digest = digest_of(document) if key else ""
+    return broker().accept(specs, who(), key=key, body_digest=digest, bundled=bundled)
 
 
 def answer_accepted(accepted: Accepted) -> Response:

@@ -74,7 +74,7 @@ def filled(grounds: Grounds, prefix: str, count: int) -> Broker:
     store = open_store(grounds.settings.redis_url, replace(store_options(grounds.settings), prefix=prefix))
     broker = build(grounds.settings, lambda hint: None, store)
     spec = load_spec(TRAINING)
-    packed, decision = pack_spec(spec), pack(grounds.broker.preview(spec, grounds.who))
+    packed, decision = pack_spec(spec), pack(grounds.broker.preview([spec], grounds.who)[0])
     first = time.time() - count
     for start in range(0, count, BUNDLE):
         store.jobs.accept([new_job(n, first + n, packed, decision) for n in range(start, start + BUNDLE)])

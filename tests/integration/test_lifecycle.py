@@ -436,6 +436,36 @@ def test_an_input_from_another_job_is_resolved_to_what_its_attempt_left(kit):
     assert kit.get(serve).spec.depends_on == (Dependency(job=train, when=When.SUCCEEDED),)
 
 
+WAITS = Dependency(name="nobody")
+
+
+@pytest.mark.parametrize(
+    "bundled, count, pointer", [(False, 1, ""), (True, 1, "/jobs/0"), (True, 2, "/jobs/1")]
+)
+def test_what_is_wrong_is_pointed_at_where_it_stands_in_the_body(kit, bundled, count, pointer):
+    """A bundle of one is a bundle; the first fault is told in the sentence, too."""
+    specs = [spec(name="fine")] * (count - 1) + [spec(name="waits", depends_on=(WAITS,))]
+
+    for ask in (kit.broker.accept, kit.broker.preview):
+        with pytest.raises(
+            InvalidSpec, match=f"^{pointer}/depends_on/0/name no job of this submission"
+        ) as told:
+            ask(specs, ANA, bundled=bundled)
+        assert [fault.pointer for fault in told.value.faults] == [f"{pointer}/depends_on/0/name"]
+
+
+def test_a_dry_run_of_a_bundle_knows_its_names_and_writes_nothing(kit):
+    first = spec(name="first", outputs=(Output(name="model", path="model.json"),))
+    second = spec(name="second", inputs=(Input(name="m", from_output=OutputOf(job="first", output="model")),))
+
+    decisions = kit.broker.preview([first, second], ANA)
+
+    assert [decision.chosen for decision in decisions] == ["fake", "fake"]
+    assert kit.broker.list_jobs(JobQuery(project="vision"), ANA).items == ()
+    with pytest.raises(InvalidSpec, match="first has no output model"):
+        kit.broker.preview([spec(name="first"), second], ANA)
+
+
 def test_an_input_that_no_job_promises_is_refused(kit):
     with pytest.raises(InvalidSpec, match="output"):
         kit.submit_all(
@@ -797,6 +827,18 @@ def test_a_server_that_lost_writes_is_noticed_before_anything_is_sent(kit):
     kit.reaches(job_id, S.RUNNING)
 
     assert kit.fake.starts(marker) == 1
+
+
+def test_a_log_that_was_asked_for_too_early_goes_on_from_its_start(kit):
+    """What a page says before there is a log is a place to go on from, as any other page says one."""
+    job_id = kit.submit(spec(environment={"FAKE_LOG": "hello"}))
+    early = kit.broker.log(job_id, ANA, LogQuery())
+    kit.ended(job_id)
+
+    later = kit.broker.log(job_id, ANA, LogQuery(cursor=early.cursor))
+
+    assert (early.data, early.cursor, early.complete) == (b"", "", False)
+    assert later.data == kit.broker.log(job_id, ANA, LogQuery()).data != b""
 
 
 def test_the_first_attempt_of_an_array_names_its_tasks_too(kit):

@@ -151,6 +151,16 @@ def test_a_dry_run_shows_decisions_and_stores_nothing(api, run):
     assert api.last.url.params["dry_run"] == "true"
 
 
+def test_a_dry_run_of_several_is_one_of_the_bundle(api, run):
+    api.on("POST", "/v1/jobs:batch", {"decisions": [decision(), decision()]})
+
+    result = run("submit", "--dry-run", write("ab.yaml", TWO_JOBS))
+
+    assert result.exit_code == 0
+    assert [spec["name"] for spec in api.body()["jobs"]] == ["a", "b"]
+    assert result.stdout.count("training belongs on Slurm") == 2
+
+
 @pytest.mark.parametrize(("end", "code"), [("COMPLETED", 0), ("FAILED", 1), ("CANCELLED", 1)])
 def test_submit_and_wait_ends_as_the_job_did(api, run, end, code):
     api.on("POST", "/v1/jobs", SUBMITTED)
@@ -649,6 +659,17 @@ def test_render_without_a_backend_takes_the_one_that_the_policy_would_choose(api
     assert result.stdout == "#!/bin/sh\n"
     assert result.stderr == "a: for hpc, which would be chosen now; --backend names another\n"
     assert api.requests[0].url.params["dry_run"] == "true"
+
+
+def test_render_needs_nothing_of_what_the_job_waits_for(api, run):
+    """Its predecessor may be in another file."""
+    api.on("POST", "/v1/jobs", decision())
+    api.on("POST", "/v1/backends/hpc/render", httpx2.Response(200, text="#!/bin/sh\n"))
+
+    result = run("render", write("a.yaml", "kind: batch\nname: a\ndepends_on: [{name: b}]\n"))
+
+    assert result.exit_code == 0
+    assert "depends_on" not in json.loads(api.requests[0].content)
 
 
 def test_render_of_what_fits_nowhere_says_why_for_every_backend(api, run):

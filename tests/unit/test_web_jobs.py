@@ -51,6 +51,30 @@ def test_what_was_read_can_be_submitted_again(ana, job):
     assert again.json["job"]["spec"] == job["spec"]
 
 
+def test_a_dry_run_of_a_bundle_answers_each_decision_and_stores_nothing(api, ana):
+    answer = ana.post("/v1/jobs:batch?dry_run=true", json={"jobs": [TRAINING, TRAINING | {"name": "b"}]})
+
+    assert answer.status_code == 200
+    assert [decision["outcome"] for decision in answer.json["decisions"]] == ["placed", "placed"]
+    assert api.broker.jobs == {}
+
+
+@pytest.mark.parametrize(
+    "method, path", [("POST", "/v1/jobs/{}/cancel"), ("GET", "/v1/jobs/{}"), ("POST", "/v1/jobs/{}/resubmit")]
+)
+def test_a_parameter_that_nobody_reads_is_refused(api, ana, job, method, path):
+    """Who asks for a dry run must not get a wet one."""
+    answer = ana.open(path.format(job["id"]) + "?dry_run=true&x=1", method=method)
+
+    assert (answer.status_code, answer.json["code"]) == (400, "invalid_request")
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["?dry_run", "?x"]
+    assert api.broker.jobs[job["id"]].state is JobState.ACCEPTED
+
+
+def test_a_health_check_may_say_what_it_likes(ana):
+    assert ana.get("/healthz?from=balancer").status_code == 200
+
+
 def test_a_dry_run_answers_the_decision_and_stores_nothing(api, ana):
     answer = ana.post("/v1/jobs?dry_run=true", json=TRAINING)
 

@@ -46,6 +46,13 @@ def test_a_page_of_the_log_says_where_the_next_begins(api, ana, job_id):
     assert (second["data"], second["at_end"], second["complete"]) == ("two\n", True, True)
 
 
+def test_an_empty_cursor_is_the_start(api, ana, job_id):
+    """A page says so before there is a log, and a client hands back what it was given."""
+    api.broker.log_bytes = b"one\n"
+
+    assert ana.get(f"/v1/jobs/{job_id}/logs?cursor=").json["data"] == "one\n"
+
+
 def test_what_is_asked_of_a_log_reaches_the_backend(api, ana, job_id):
     ana.get(f"/v1/jobs/{job_id}/logs?stream=stderr&attempt=2&task=7&replica=1&tail_bytes=10&limit_bytes=99")
 
@@ -163,6 +170,23 @@ def test_a_silent_log_is_looked_at_again(api, ana, job_id, monkeypatch):
     rest = parse_stream(chunks, "end")
 
     assert [data.get("data") for _, data, _ in first + rest] == ["one\n", "two\n", None]
+
+
+def test_a_stream_that_begins_before_the_log_goes_on_with_it(api, ana, job_id, monkeypatch):
+    """An event without a place has no id: an empty one would make a browser forget the last."""
+    monkeypatch.setattr(logs, "LOOK_S", (0.0,))
+    early = LogPage(data=b"", cursor="", at_end=True, complete=False, note="not at a backend yet")
+    pages = [early, early]
+    api.broker.log_bytes, read = b"one\n", api.broker.log
+    api.broker.log = lambda *asked: pages.pop() if pages else read(*asked)
+
+    events = parse_stream(ana.get(f"/v1/jobs/{job_id}/logs", headers=STREAM).response, "end")
+
+    assert [(name, data.get("data"), place) for name, data, place in events] == [
+        ("log", "", None),
+        ("log", "one\n", "4"),
+        ("end", None, "4"),
+    ]
 
 
 def test_a_note_is_told_once(api, ana, job_id, monkeypatch):

@@ -110,10 +110,10 @@ class StubBroker:
 
     # ---- jobs ------------------------------------------------------------------------------------
 
-    def preview(self, spec, who):
-        return DECISION
+    def preview(self, specs, who, *, bundled=False):
+        return (DECISION,) * len(specs)
 
-    def accept(self, specs, who, *, key=None, body_digest=""):
+    def accept(self, specs, who, *, key=None, body_digest="", bundled=False):
         self.calls.append(("accept", key, body_digest))
         known = self.keys.get((who.project, key)) if key else None
         if known is not None:

@@ -31,6 +31,10 @@ class BadLogQuery(BackendError):
     """It goes on at a cursor that no page gave, or asks for a task that the attempt does not have."""
 
 
+class LogGone(BackendError):
+    """Nobody has the log any more, and asking again will not help."""
+
+
 class Rejected(BackendError):
     """This backend will never take it."""
 

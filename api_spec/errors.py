@@ -43,6 +43,11 @@ class InvalidRequest(BrokerError):
     code, http_status, title = "invalid_request", 400, "The request cannot be read"
 
 
+def bad_cursor() -> InvalidRequest:
+    message = "is not one that this list gave out"
+    return InvalidRequest(f"the cursor {message}", faults=[Fault("?cursor", message)])
+
+
 class InvalidSpec(BrokerError):
     code, http_status, title = "invalid_spec", 422, "The specification is not valid"
 
@@ -79,6 +84,12 @@ class Gone(BrokerError):
     """A cursor or event id that is no longer kept; the member "oldest" is the oldest one that is."""
 
     code, http_status, title = "gone", 410, "This is no longer kept"
+
+
+class LogGone(BrokerError):
+    """Its backend has forgotten the attempt, and with it what it printed."""
+
+    code, http_status, title = "log_gone", 410, "The log is no longer kept"
 
 
 class PreconditionFailed(BrokerError):

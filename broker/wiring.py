@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,16 +46,29 @@ def adapter_class(kind: str) -> Callable[[BackendConfig], Adapter]:
 
 
 def make_adapters(settings: Settings) -> dict[str, Adapter]:
-    """Each gets a directory of its own below the data directory."""
-    out = {}
+    """Each gets a directory of its own below the data directory.  Raises ``InvalidConfiguration`` with the
+    faults of all backends."""
+    out, faults = {}, []
     for config in settings.backends:
         own = replace(
             config,
             instance=settings.instance,
             data_dir=config.data_dir or str(settings.data_dir / "backends" / config.name),
         )
-        out[config.name] = adapter_class(config.type)(own)
+        try:
+            out[config.name] = adapter_class(config.type)(own)
+        except (InvalidConfiguration, ValueError) as error:
+            faults.append(f"backend {config.name}: {error}")
+    if faults:
+        raise InvalidConfiguration("; ".join(faults))
     return out
+
+
+def check_backends(settings: Settings) -> None:
+    """Raises as ``make_adapters``, and leaves nothing on the machine."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        elsewhere = [replace(config, data_dir=f"{nowhere}/{config.name}") for config in settings.backends]
+        make_adapters(replace(settings, backends=tuple(elsewhere)))
 
 
 def leave_when_idle(settings: Settings) -> None:

@@ -25,6 +25,7 @@ from adapters.base import (
     Handle,
     Inventory,
     Load,
+    LogGone,
     LogPage,
     LogQuery,
     Observation,
@@ -201,7 +202,7 @@ class LocalAdapter:
         with self._ledger() as connection:
             records = attempts.of_markers(connection, [ref.marker])
         if not records or not _is_the_one(records[0].attempt, ref.handle):
-            raise BackendError("the backend does not know this attempt any more; its logs are gone")
+            raise LogGone("the backend does not know this attempt any more; its logs are gone")
         index = _whose_log(records[0], query)
         try:
             steps = ("tasks", str(index), query.stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,8 @@ def read_settings(config: Path | None, **options: str | None) -> Settings:
     from broker.embedded.server import EmbeddedServer
 
     data_dir = dev_path(os.environ).parent
-    here = environment_for(data_dir, EmbeddedServer(data_dir / "redis").url, None, {})
+    told = json.loads(dev_path(os.environ).read_text()).get("settings", {})
+    here = environment_for(data_dir, EmbeddedServer(data_dir / "redis").url, None, told)
     return load_settings(environ={name: text for name, text in here.items() if name not in hidden} | given)
 
 
@@ -180,7 +182,10 @@ def config() -> None:
 @config_option
 def check(config: Path | None) -> None:
     """Exit code 2 with every fault of the settings."""
+    from broker.wiring import check_backends
+
     settings = read_settings(config)
+    check_backends(settings)
     names = ", ".join(f"{backend.name} ({backend.type})" for backend in settings.backends) or "none"
     click.echo(f"the settings are valid; backends: {names}")
 

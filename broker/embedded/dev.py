@@ -48,6 +48,9 @@ ROUND_S = 0.2
 SCOPES = frozenset(Scope) - {Scope.JOBS_ACT_AS}
 PROJECT = "default"
 
+SAID = ("BROKER_CONFIG", "BROKER_ALLOW_SHARED_LOCAL")
+"""What ``broker dev`` may have been told and other commands on the same state have to know."""
+
 
 def run_dev(
     data_dir: Path,
@@ -107,6 +110,7 @@ class Dev:
         self.settings = settings
         self.server = server
         self.stop_asked = threading.Event()
+        self.said = {name: environment[name] for name in SAID if name in environment}
         commands = {role: [sys.executable, "-m", "broker.cli.main", role] for role in ROLES}
         self.supervisor = Supervisor(commands, environment, settings.data_dir / "logs")
 
@@ -128,7 +132,8 @@ class Dev:
             token = good_token(self.settings, kept)  # while they start: it takes as long as they do
             if not self.wait_ready():
                 return 0 if self.stop_asked.is_set() else 1
-            write_private(dev_file, {"url": self.url, "token": token, "pid": os.getpid()})
+            about = {"url": self.url, "token": token, "pid": os.getpid(), "settings": self.said}
+            write_private(dev_file, about)
             self.announce()
             self.tend()
             return 0

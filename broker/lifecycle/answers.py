@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from adapters.base import BackendError, BadLogQuery, Finding, LogPage
+from adapters.base import BackendError, BadLogQuery, Finding, LogGone, LogPage
 from api_spec.errors import LogReaderUnavailable
 from broker.store.asks import Said
 
@@ -16,6 +16,7 @@ LONGEST_SENTENCE = 2000
 REFUSALS: dict[str, type[Exception]] = {
     "query": BadLogQuery,
     "backend": BackendError,
+    "gone": LogGone,
     "reader": LogReaderUnavailable,
 }
 

@@ -29,6 +29,7 @@ from broker.access import Principal, Scope
 from broker.auth import Tokens
 from broker.lifecycle import accept as accepting
 from broker.lifecycle import cancel_tasks as cancelling
+from broker.lifecycle import figures as counting
 from broker.lifecycle import intents, logs, reading, usage
 from broker.lifecycle.context import UNPLACED, Context
 from broker.lifecycle.dispatch import drain
@@ -42,7 +43,7 @@ from broker.lifecycle.release import release_dependants
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.sweep import sweep, tick
 from broker.lifecycle.watch import watch, watched
-from broker.store.connection import errors_in_our_words
+from broker.store.connection import errors_in_our_words, probe
 from broker.store.events import of_job
 
 P = ParamSpec("P")
@@ -266,12 +267,12 @@ class Broker:
 
     @over_the_store
     def ready(self) -> None:
-        """Raises ``StoreUnavailable``."""
-        self.store.client.ping()
+        """Raises ``StoreUnavailable``, within two seconds."""
+        probe(self.store.client)
 
     @over_the_store
     def figures(self) -> Mapping[str, Mapping[tuple[str, ...], float]]:
-        return reading.figures(self.context)
+        return counting.figures(self.context)
 
     # ---- what workers and the controller do ----------------------------------------------------------
 

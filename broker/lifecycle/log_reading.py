@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adapters.base import BackendError, BadLogQuery, LogQuery
+from adapters.base import BackendError, BadLogQuery, LogGone, LogQuery
 from adapters.extras import ChecksFiles
 from broker.lifecycle import kept_logs
 from broker.lifecycle.answers import of_findings, of_page, refusal
@@ -32,6 +32,8 @@ def _answer(context: Context, backend: str, body: Mapping[str, Any]) -> Said:
         return ANSWERS[body["what"]](context, backend, body)
     except BadLogQuery as error:
         return refusal("query", str(error))
+    except LogGone as error:
+        return refusal("gone", str(error))
     except BackendError as error:
         return refusal("backend", str(error))
     except Exception:  # the last place that can tell who waits; the reason is the operator's, not the user's

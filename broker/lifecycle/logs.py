@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters.base import BackendError, BadLogQuery, Finding, LogPage, LogQuery
+from adapters.base import LogGone as GoneThere
 from adapters.extras import ChecksFiles, ReadsLogs
-from api_spec.errors import BackendUnavailable, InvalidRequest, LogReaderUnavailable, NotFound, NotSupported
+from api_spec.errors import (
+    BackendUnavailable,
+    InvalidRequest,
+    LogGone,
+    LogReaderUnavailable,
+    NotFound,
+    NotSupported,
+)
 from api_spec.states import FINAL
 from broker.access import Principal
 from broker.lifecycle import kept_logs
@@ -41,6 +49,8 @@ def log_page(
         return _page(context, relay, parts, attempt, query)
     except BadLogQuery as error:
         raise InvalidRequest(str(error)) from error
+    except GoneThere as error:
+        raise LogGone(str(error)) from error
     except BackendError as error:
         raise BackendUnavailable(str(error)) from error
 

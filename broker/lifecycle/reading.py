@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from api_spec.decisions import Decision, Refusal
-from api_spec.errors import Conflict, InvalidRequest, NotFound
+from api_spec.errors import Conflict, NotFound, bad_cursor
 from api_spec.packing import unpack_spec
 from api_spec.reasons import SENTENCES, Reason
 from api_spec.states import FINAL, JobState
@@ -78,7 +78,7 @@ def task_page(
     after = -1
     if cursor is not None:
         if not cursor.isdecimal():
-            raise InvalidRequest("the cursor is not one that this list gave out")
+            raise bad_cursor()
         after = int(cursor)
     record = parts.record
     if record.state in (JobState.FAILED, JobState.CANCELLED):  # perhaps before any task was seen
@@ -135,28 +135,3 @@ def backend(context: Context, name: str, who: Principal) -> BackendView:
     if found is None:
         raise context.no_backend(name)
     return found
-
-
-def figures(context: Context) -> Mapping[str, Mapping[tuple[str, ...], float]]:
-    """For /metrics: name -> labels -> value.  Read at scrape time, so that all processes tell the same."""
-    store = context.store
-    records = store.backends.read_many(tuple(context.adapters))
-    now_ms = store.now() * 1000
-    live: dict[tuple[str, ...], float] = {}
-    states: dict[tuple[str, ...], float] = {}
-    for project in store.projects():
-        for state in JobState:
-            states[project, str(state)] = store.index.count(project, f"s={state}")
-    for record in records:
-        live[(record.name,)] = store.backends.live_count(record.name)
-    out: dict[str, dict[tuple[str, ...], float]] = {"jobs": states, "live_jobs": live}
-    out["backend_reachable"] = {(r.name,): float(bool(r.reachable)) for r in records}
-    out["observer_lag_seconds"] = {
-        (r.name,): max(0.0, (now_ms - r.seen_at) / 1000) for r in records if r.seen_at is not None
-    }
-    out["backend_watched"] = {
-        (r.name,): float(r.is_watched(now_ms / 1000)) for r in records if r.watched_until is not None
-    }
-    out["due_jobs"] = {(queue,): count for queue, count in store.due_counts(int(now_ms)).items()}
-    out["counters"] = {(name,): float(value) for name, value in store.counters().items()}
-    return out

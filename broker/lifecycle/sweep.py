@@ -25,6 +25,7 @@ def sweep(context: Context) -> None:
     if context.store.leases.acquire("sweeper", context.holder, 6 * context.settings.sweep_s) is None:
         return
     point("swept")
+    context.store.swept()
     if context.store.notice_restart():
         log.warning("a new incarnation of the store has begun; attempts are looked up first")
     point("swept")

@@ -10,6 +10,7 @@ from adapters.base import Adapter
 from api_spec.jobs import JobSpec
 from api_spec.reasons import Reason
 from api_spec.states import AT_A_BACKEND, FINAL, JobState
+from api_spec.times import to_rfc3339
 from api_spec.views import AttemptView, BackendView, Caps, JobSummary, JobView, ServiceView, TaskView
 from broker.lifecycle.tasks import TaskRow
 from broker.store.backends import BackendRecord
@@ -144,10 +145,15 @@ def backend_view(
         seen_at=_seconds(record.seen_at),
         live_jobs=live_jobs,
         caps=caps if adapter else None,
-        inventory=record.inventory,
-        load=record.load,
+        inventory=_dated(record.inventory),
+        load=_dated(record.load),
         watched=watched,
     )
+
+
+def _dated(told: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """With its time as all times are written."""
+    return None if told is None else {**told, "as_of": to_rfc3339(told["as_of"])}
 
 
 def _seconds(ms: int | None) -> float | None:

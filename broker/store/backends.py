@@ -143,6 +143,9 @@ class Backends:
         found = zip(job_ids, raw, strict=True) if job_ids else ()
         return {job_id: Live.load(text.decode()) for job_id, text in found if text is not None}
 
+    def live_ids(self, name: str) -> list[str]:
+        return [job_id.decode() for job_id in self.client.hkeys(f"{self.prefix}live:{name}")]
+
     def live_count(self, name: str) -> int:
         return int(self.client.hlen(f"{self.prefix}live:{name}"))
 

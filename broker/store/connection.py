@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from api_spec.errors import InvalidConfiguration, StoreUnavailable
@@ -29,17 +29,35 @@ OPTIONS: Mapping[str, Any] = {  # all that redis-py 8 changed its mind about, no
     "socket_timeout": 10,
     "socket_connect_timeout": 5,
     "health_check_interval": 15,
-    "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+    # Not what was not answered in time: whoever asked has waited long enough, and the server hangs.
+    "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 3, supported_errors=(redis.ConnectionError,)),
     "retry_on_error": [redis.ConnectionError],
     "legacy_responses": True,
     "decode_responses": False,
 }
 
 
+PROBE_S = 1.0  # load balancers wait no longer
+
+
 def connect(url: str) -> Client:
+    """Raises ``InvalidConfiguration`` for a cluster.  Connects when it is first asked something."""
     if "cluster" in url.partition("://")[0]:
         raise InvalidConfiguration("Redis Cluster cannot be used: Celery has no transport for it")
     return redis.Redis.from_pool(KeptByThreads.from_url(url, **OPTIONS))
+
+
+def probe(client: Client) -> None:
+    """Raises ``redis.RedisError`` unless the server answers at once, over a connection of its own."""
+    options = client.connection_pool.connection_kwargs
+    quick = {"socket_timeout": PROBE_S, "socket_connect_timeout": PROBE_S, "retry": Retry(NoBackoff(), 0)}
+    connection = client.connection_pool.connection_class(**{**options, **quick, "retry_on_error": []})
+    try:
+        connection.connect()
+        connection.send_command("PING")
+        connection.read_response()
+    finally:
+        connection.disconnect()
 
 
 class KeptByThreads(redis.ConnectionPool):

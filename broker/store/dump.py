@@ -1,7 +1,8 @@
 """The whole store as lines of JSON: a backup, and the way from one machine to many.
 
 Line 1 is a header, ``{"workload_broker": 1, ...}``.  Each further line is one record with its ``type``:
-``job`` (all parts of one job, as in ``archive``), ``token`` and ``backend`` (what operators said of it).
+``job`` (all parts of one job, as in ``archive``), ``token``, ``backend`` (what operators said of it) and
+``project`` (how many events it has had, so that whoever follows them hears that an import has none of them).
 A dump of any release can be read by each later one.
 """
 
@@ -40,6 +41,7 @@ def export_lines(store: Store) -> Iterator[str]:
     for token in store.tokens.list_tokens():
         yield _line({"type": "token", "digest": store.tokens.digest_of(token["id"]), "record": dict(token)})
     for project in store.projects():
+        yield _line({"type": "project", "name": project, "events": store.events.counted(project)})
         for job_id in job_ids(store, project):
             parts = store.jobs.parts(job_id)
             if parts is not None:
@@ -88,7 +90,7 @@ def import_lines(store: Store, lines: Iterable[str]) -> Loaded:
     numbered = enumerate(lines, start=1)
     _check_header(next(numbered, (1, "")))
     store.begin_incarnation()
-    counts = {"ok": 0, "exists": 0, "token": 0}
+    counts = {"ok": 0, "exists": 0, "token": 0, "project": 0}
     for number, line in numbered:
         if not line.strip():
             continue
@@ -110,6 +112,9 @@ def _load(store: Store, record: Mapping[str, Any]) -> str:
         store.backends.declare(record["name"], record["kind"])
         store.backends.set_flags(record["name"], drained=record["drained"], paused=record["paused"])
         return "token"
+    if record["type"] == "project":
+        store.events.count_on(record["name"], int(record["events"]))
+        return "project"
     raise ValueError(f"a record of the type {record['type']} is not known")
 
 

@@ -58,6 +58,15 @@ class Events:
         writer = self.client if pipe is None else pipe
         writer.xadd(f"{self.prefix}operator", record, maxlen=self.kept, approximate=True)
 
+    def counted(self, project: str) -> int:
+        """The sequence number of its last event."""
+        return int(self.client.hget(f"{self.prefix}sequences", project) or 0)
+
+    def count_on(self, project: str, sequence: int) -> None:
+        """The next event has a higher number: those up to this one were told by another store."""
+        if self.counted(project) < sequence:
+            self.client.hset(f"{self.prefix}sequences", project, str(sequence))
+
     def last_id(self, project: str) -> str | None:
         return self._last(f"{self.prefix}events:{project}")
 
@@ -79,14 +88,15 @@ class Events:
 
     def _newest(self, project: str) -> str:
         """The id of the last event there ever was, also when its stream has expired."""
-        last = self.client.hget(f"{self.prefix}sequences", project) or b"0"
         run = self.client.hget(f"{self.prefix}meta", "incarnation") or b"1"
-        return f"{run.decode()}-{last.decode()}"
+        return f"{run.decode()}-{self.counted(project)}"
 
     def _refuse_a_gap(self, key: str, after: str, newest: str) -> None:
-        """What followed ``after`` must still be there; a new incarnation alone is no gap."""
+        """What followed ``after`` must still be there; a new incarnation alone is no gap: it counts on."""
         rows = self.client.xrange(key, count=1)
         oldest = rows[0][0].decode() if rows else newest
+        if _numbers(after) > _numbers(newest):
+            raise Gone(f"no event has the id {after} yet; the newest is {newest}", oldest=oldest)
         # With nothing kept, only who has seen the last one has missed nothing.
         first = _numbers(oldest)[1] - 1 if rows else _numbers(newest)[1]
         if _numbers(after)[1] < first:

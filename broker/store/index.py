@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from api_spec.errors import InvalidRequest
+from api_spec.errors import bad_cursor
 from api_spec.ids import RANDOM_BYTES, from_bytes, is_id, new_id, to_bytes
 from api_spec.jobs import Kind
 from api_spec.views import JobQuery, Page
@@ -62,7 +62,7 @@ class Index:
 
     def list_jobs(self, query: JobQuery) -> Page[JobRecord]:
         if query.cursor is not None and not is_id(query.cursor):
-            raise InvalidRequest("the cursor is not one that this list gave out")
+            raise bad_cursor()
         driver = self._driver(query)
         found: list[JobRecord] = []
         last, looked_at = query.cursor, 0
@@ -83,6 +83,12 @@ class Index:
         head = f"{value}\0".encode()
         key, low, high = f"{self.prefix}index:{project}", b"[" + head, b"[" + head + AFTER_EVERY_ID
         return int(self.client.zlexcount(key, low, high))
+
+    def ids(self, project: str, value: str) -> list[str]:
+        """All of them, oldest first: for what cannot be many, as jobs in a live state."""
+        head = f"{value}\0".encode()
+        key, low, high = f"{self.prefix}index:{project}", b"[" + head, b"[" + head + AFTER_EVERY_ID
+        return [from_bytes(member[-ID_BYTES:]) for member in self.client.zrange(key, low, high, bylex=True)]
 
     def _driver(self, query: JobQuery) -> Condition:
         def size(condition: Condition) -> int:

@@ -23,7 +23,7 @@ class Key:
 
 # fmt: off
 KEYS: tuple[Key, ...] = (
-    Key("meta",                "hash",   NEVER,      "v_max, instance, incarnation (and since when), run_id"),
+    Key("meta",                "hash",   NEVER,      "v_max, instance, incarnation and its begin, swept_at"),
     Key("limits",              "hash",   NEVER,      "events_kept, retention_ms, as configured"),
     Key("counters",            "hash",   NEVER,      "stale_writes, unknown_words ..."),
     Key("sequences",           "hash",   NEVER,      "project -> sequence number of its last event"),

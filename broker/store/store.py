@@ -29,6 +29,16 @@ from broker.store.scripts import Scripts
 from broker.store.tokens import TokenRecords
 from broker.store.usages import Usages
 
+COUNTERS = (
+    "drains",
+    "drain_failures",
+    "logs_not_kept",
+    "observe_failures",
+    "stale_writes",  # refused by their epoch
+    "unknown_words",
+    "watch_failures",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreOptions:
@@ -142,6 +152,15 @@ class Store:
 
     def count(self, name: str, by: int = 1) -> None:
         self.client.hincrby(f"{self.prefix}counters", name, by)
+
+    def swept(self) -> None:
+        """The sweeper has done its round."""
+        self.client.hset(f"{self.prefix}meta", "swept_at", str(int(self.now() * 1000)))
+
+    def swept_at(self) -> float | None:
+        """Seconds since the epoch; None: no sweeper has ever been there."""
+        raw = self.client.hget(f"{self.prefix}meta", "swept_at")
+        return None if raw is None else int(raw) / 1000
 
     def counters(self) -> dict[str, int]:
         return {

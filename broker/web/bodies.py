@@ -14,12 +14,15 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api_spec.encoding import decode_ours, encode_sorted
-from api_spec.errors import Fault, InvalidRequest, UnsupportedMediaType
+from api_spec.errors import Fault, InvalidRequest, TooLarge, UnsupportedMediaType
 from broker.web.context import this_request
 
 MAX_DEPTH = 32
+CHUNK_BYTES = 64 * 1024
+READ_ON_BYTES = 64 * 1024**2  # what is longer is cut off
 JSON = ("application/json",)
 MERGE_PATCH = ("application/json", "application/merge-patch+json")
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -43,15 +46,32 @@ def read_json(limit_bytes: int, types: tuple[str, ...] = JSON) -> Any:
     """The document of this request."""
     request = this_request()
     check_content_type(request, types)
-    request.max_content_length = limit_bytes
-    return parse(request.get_data(cache=False))
+    return parse(read_body(request, limit_bytes))
 
 
 def read_json_if_any(limit_bytes: int) -> Any:
     """The document of this request, or an empty one where nothing was sent."""
     request = this_request()
+    sent = read_body(request, limit_bytes)
+    if not sent:
+        return {}
+    check_content_type(request, JSON)
+    return parse(sent)
+
+
+def read_body(request: Request, limit_bytes: int) -> bytes:
+    """Raises ``TooLarge``, when it has read on for a while: a client that still sends would not hear it."""
     request.max_content_length = limit_bytes
-    return read_json(limit_bytes) if request.get_data() else {}
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        size = request.content_length
+        left = request.environ["wsgi.input"]
+        for _ in range(READ_ON_BYTES // CHUNK_BYTES):
+            if not left.read(CHUNK_BYTES):
+                break
+        has = f"has {size} bytes" if size else "is longer"
+        raise TooLarge(f"the body {has}; at most {limit_bytes} are taken") from None
 
 
 def check_content_type(request: Request, types: tuple[str, ...]) -> None:

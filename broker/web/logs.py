@@ -17,6 +17,7 @@ from flask_smorest import Blueprint
 from adapters.base import LogPage, LogQuery
 from api_spec.errors import (
     BackendUnavailable,
+    LogGone,
     LogReaderUnavailable,
     NotFound,
     NotSupported,
@@ -62,7 +63,7 @@ Read = Callable[[LogQuery], LogPage]
     ],
     query=LogQuerySchema,
     headers={"Last-Event-ID": "Where a stream goes on: a cursor."},
-    fails=[NotFound, NotSupported, BackendUnavailable, LogReaderUnavailable, TooManyStreams],
+    fails=[NotFound, NotSupported, LogGone, BackendUnavailable, LogReaderUnavailable, TooManyStreams],
 )
 def read_log(job_id: str) -> Response:
     """Read or follow a job's log."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -25,11 +25,12 @@ Figures = Callable[[], Mapping[str, Mapping[tuple[str, ...], float]]]
 LABELS = {
     "jobs": ("project", "state"),
     "live_jobs": ("backend",),
+    "backend_jobs": ("backend", "state"),
+    "oldest_job_seconds": ("backend", "state"),
     "backend_reachable": ("backend",),
     "backend_watched": ("backend",),
     "observer_lag_seconds": ("backend",),
     "due_jobs": ("queue",),
-    "counters": ("name",),
 }
 
 
@@ -73,10 +74,11 @@ class FiguresCollector(Collector):
     def __init__(self, figures: Mapping[str, Mapping[tuple[str, ...], float]]) -> None:
         self.figures = figures
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         for name, rows in self.figures.items():
             labels = LABELS.get(name) or unnamed(rows)
-            family = GaugeMetricFamily(PREFIX + name, name.replace("_", " "), labels=labels)
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            family = kind(PREFIX + name, name.replace("_", " "), labels=labels)
             for values, value in rows.items():
                 family.add_metric(values, value)
             yield family

@@ -172,7 +172,7 @@ def test_a_worker_that_wakes_up_after_its_lease_repeats_nothing_and_its_write_is
 
     wait_until(lambda: parts.store.counters().get("stale_writes", 0) >= 1, PATIENCE_S, "it was refused")
     metrics = parts.client().call(Call(method="GET", path="/metrics")).content.decode()
-    assert re.search(r"stale_writes\S* [1-9]", metrics), metrics
+    assert re.search(r"broker_stale_writes_total [1-9]", metrics), metrics
     assert parts.end("worker") == {"worker": 0}
     all_complete(parts, ids)
     assert_started_once(parts, fake, ids)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api_spec.errors import InvalidRequest
+from api_spec.errors import Gone, InvalidRequest
 from api_spec.jobs import Array, Dependency, Kind, Retry
 from api_spec.states import JobState
 from api_spec.views import JobQuery
@@ -51,6 +51,18 @@ def live_through(kit) -> dict[str, str]:
 def moved(kit):
     """The same broker on an empty store: another prefix."""
     return make_kit(kit.settings, kit.fake)
+
+
+def test_whoever_followed_events_hears_that_an_import_has_none_of_them(kit):
+    """Ids go on where they were, so that what was missed shows."""
+    live_through(kit)
+    seen = kit.broker.events(ANA, None, 500).items
+    other = moved(kit)
+    import_lines(other.store, export_lines(kit.store))
+
+    assert other.broker.events(ANA, seen[-1].id, 500).items[0].type == "restored"
+    with pytest.raises(Gone):
+        other.broker.events(ANA, seen[0].id, 500)
 
 
 def test_an_exported_store_is_imported_elsewhere_with_all_its_jobs(kit):

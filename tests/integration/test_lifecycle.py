@@ -9,9 +9,18 @@ from dataclasses import replace
 
 import pytest
 
+import adapters.base
 from adapters.base import Busy, LogQuery, Observation
 from api_spec.decisions import Outcome
-from api_spec.errors import Conflict, InvalidRequest, InvalidSpec, NotFound, NothingFits, PreconditionFailed
+from api_spec.errors import (
+    Conflict,
+    InvalidRequest,
+    InvalidSpec,
+    LogGone,
+    NotFound,
+    NothingFits,
+    PreconditionFailed,
+)
 from api_spec.jobs import (
     Array,
     Dependency,
@@ -30,6 +39,7 @@ from api_spec.jobs import (
 from api_spec.reasons import Reason
 from api_spec.schemas import dump_accepted, dump_job
 from api_spec.states import JobState
+from api_spec.times import from_rfc3339
 from api_spec.views import JobQuery
 from broker.lifecycle.context import UNPLACED
 from broker.lifecycle.pending import carry_out
@@ -839,6 +849,30 @@ def test_a_log_that_was_asked_for_too_early_goes_on_from_its_start(kit):
 
     assert (early.data, early.cursor, early.complete) == (b"", "", False)
     assert later.data == kit.broker.log(job_id, ANA, LogQuery()).data != b""
+
+
+def test_a_log_that_nobody_has_any_more_is_gone_and_not_late(kit, monkeypatch):
+    """Who hears that a backend is away asks again, and would for ever."""
+    job_id = kit.submit(spec())
+    kit.ended(job_id)
+
+    def gone(*_):
+        raise adapters.base.LogGone("its logs are gone")
+
+    monkeypatch.setattr(adapter_of(kit), "logs", gone)
+
+    with pytest.raises(LogGone) as told:
+        kit.broker.log(job_id, ANA, LogQuery())
+    assert (told.value.http_status, told.value.retryable) == (410, False)
+
+
+def test_what_a_backend_has_is_dated_as_everything_else(kit):
+    kit.broker.perform("refresh:fake")
+
+    view = kit.broker.backend("fake", ANA)
+
+    for told in (view.inventory, view.load):
+        assert abs(from_rfc3339(told["as_of"]) - kit.store.now()) < 60
 
 
 def test_the_first_attempt_of_an_array_names_its_tasks_too(kit):

@@ -3,11 +3,13 @@ to, and go on when Redis comes back."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
 import threading
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -161,6 +163,18 @@ def test_the_figures_of_all_api_processes_are_told_as_one(parts):
 
     line = r'^broker_http_answers_total\{method="GET",route="/v1/jobs",status="200"\} (\S+)$'
     assert [float(count) for count in re.findall(line, told, re.M)] == [REQUESTS]
+
+
+def test_who_sends_too_much_hears_so_when_all_is_sent(parts):
+    """A connection that is closed meanwhile would look like a broken network."""
+    parts.end("api")
+    parts.start("api")
+    with closing(http.client.HTTPConnection("127.0.0.1", parts.port, timeout=30)) as connection:
+        headers = {"Authorization": f"Bearer {parts.token}", "Content-Type": "application/json"}
+        connection.request("POST", "/v1/jobs", b" " * 12 * 1024**2, headers)
+        answer = connection.getresponse()
+
+        assert (answer.status, json.loads(answer.read())["code"]) == (413, "too_large")
 
 
 def test_a_worker_that_hangs_still_stops_in_time(parts, fake, tmp_path):

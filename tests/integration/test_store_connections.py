@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import redis
 
-from broker.store.connection import connect
+from broker.store import connection
+from broker.store.connection import connect, probe
 from tests.helpers import wait_until
 
 
@@ -172,3 +175,45 @@ def test_what_is_given_back_twice_is_lent_once(client):
     pool.release(connection)
 
     assert pool.get_connection() is not pool.get_connection()
+
+
+# ---- a server that hangs -------------------------------------------------------------------------------
+
+
+@contextmanager
+def silence():
+    """A port where connections are taken and nothing is answered, and what was sent there."""
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+
+        def listen():
+            taken = []
+            while True:
+                try:
+                    taken.append(listener.accept()[0])
+                except OSError:
+                    return
+                heard.append(taken[-1].recv(4096))
+
+        threading.Thread(target=listen, daemon=True).start()
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}", heard
+
+
+def test_a_server_that_answers_is_found_so(client):
+    probe(client)
+
+
+def test_a_server_that_hangs_is_found_so_at_once(monkeypatch):
+    """A load balancer does not wait for the twenty seconds that a command may take."""
+    monkeypatch.setattr(connection, "PROBE_S", 0.05)
+    with silence() as (url, heard), pytest.raises(redis.RedisError):
+        probe(connect(url))
+    assert len(heard) == 1
+
+
+def test_what_was_not_answered_in_time_is_not_sent_again(monkeypatch):
+    monkeypatch.setitem(connection.OPTIONS, "socket_timeout", 0.05)
+    with silence() as (url, heard), pytest.raises(redis.RedisError):
+        connect(url).ping()
+    assert len(heard) == 1

@@ -846,6 +846,30 @@ def test_wrong_settings_are_told_with_exit_code_2(run, monkeypatch):
     assert run("config", "check").exit_code == 2
 
 
+def test_what_no_backend_could_start_with_is_told_for_all_of_them(run, tmp_path):
+    """And nothing is made on the machine meanwhile."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        f"""
+redis_url = "redis://127.0.0.1/0"
+data_dir = "{tmp_path / "data"}"
+backends = [
+    {{ name = "one", type = "local", options = {{ bogus = 1 }} }},
+    {{ name = "two", type = "nosuch" }},
+    {{ name = "three", type = "local" }},
+]
+"""
+    )
+
+    told = run("config", "check", "--config", str(settings))
+
+    assert told.exit_code == 2
+    assert "backend one: " in told.stderr and "bogus" in told.stderr
+    assert "backend two: there is no adapter for the backend type nosuch" in told.stderr
+    assert "three" not in told.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("words, name", [([], "by-variable"), (["--name", "login"], "login")])
 def test_a_worker_is_called_as_its_command_says_before_all_else(run, monkeypatch, tmp_path, words, name):
     monkeypatch.setenv("BROKER_REDIS_URL", "redis://127.0.0.1/0")
@@ -879,6 +903,14 @@ def test_commands_of_the_server_find_the_state_of_a_running_broker_dev(run, tmp_
     assert without.exit_code == 2
     assert beside.exit_code == 0, beside.output
     assert "backends = ['local (local)']" in beside.stdout
+
+
+def test_they_know_what_broker_dev_was_told(run, tmp_path, monkeypatch):
+    """Or a token for a second owner would be refused, with the advice to do what was done."""
+    monkeypatch.setenv("BROKER_DATA_DIR", str(tmp_path))
+    write("dev.json", json.dumps({"settings": {"BROKER_ALLOW_SHARED_LOCAL": "true"}}))
+
+    assert "allow_shared_local = True" in run("config", "show").stdout
 
 
 SERVER_LIBRARIES = ("flask", "celery", "redis", "environs", "marshmallow", "cel_expr_python", "rich")

@@ -50,6 +50,23 @@ def test_a_server_that_was_started_since_is_told_the_script_again(world):
     assert world.read(world.accept()).state is JobState.ACCEPTED
 
 
+def test_a_request_that_is_sent_again_is_done_once(world):
+    """Its answer was lost on the way: by then a worker may have the job, which must not begin anew."""
+    one = new_job()
+    waiting = new_job(deps=((one.id, "succeeded"),))
+    first = world.jobs.accept([one, waiting])
+    [claim] = world.claim()
+    world.begin(claim)
+    events = world.events()
+
+    again = world.jobs.accept([one, waiting])
+
+    assert (again.verdict, again.ids, again.waits) == ("ok", first.ids, (False, True))
+    assert (again.at_ms, again.hints) == (first.at_ms, ())
+    assert world.state(one.id) is JobState.SUBMITTING
+    assert world.events() == events
+
+
 def test_a_bundle_with_one_unknown_predecessor_leaves_nothing(world):
     before = world.names()
     good = new_job()

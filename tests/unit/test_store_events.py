@@ -109,6 +109,16 @@ def test_a_reader_that_has_missed_nothing_goes_on(world, after, first):
     assert page.next == "1-10"
 
 
+@pytest.mark.parametrize("id_of", ["{}-{}", "{}-999999", "99-1"])
+def test_an_id_that_no_event_has_had_yet_is_refused(world, id_of):
+    """A stream would wait for it for ever, and without a word."""
+    world.accept()
+    run, last = world.store.events.last_id("vision").split("-")
+
+    with pytest.raises(Gone, match=r"no event has the id .* yet"):
+        world.store.events.of_project("vision", id_of.format(run, int(last) + 1), 10)
+
+
 @pytest.mark.parametrize("after", ["1-5", "1-1", "0-1"])
 def test_a_reader_that_missed_something_is_told_the_oldest(world, after):
     trimmed(world)

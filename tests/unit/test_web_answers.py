@@ -91,6 +91,7 @@ def test_a_body_over_the_limit_is_refused_and_one_below_is_read(ana, path, limit
     at = ana.post(path, data=b" " * limit, content_type="application/json")
 
     assert_problem(over, 413, "too_large")
+    assert over.json["detail"] == f"the body has {limit + 1} bytes; at most {limit} are taken"
     assert_problem(at, 400, "invalid_request")
 
 
@@ -284,6 +285,7 @@ def test_figures_and_request_times_are_in_the_metrics(api, ana):
     assert "broker_uptime 0.5" in text
     assert 'broker_new{label_0="x",label_1="y"} 1.0' in text
     assert 'broker_http_answers_total{method="GET",route="/v1/jobs",status="200"} 1.0' in text
+    assert "# TYPE broker_drains_total counter\nbroker_drains_total 2.0" in text
     assert "01ABC" not in text
 
 

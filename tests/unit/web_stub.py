@@ -306,7 +306,13 @@ class StubBroker:
 
     def figures(self):
         jobs = {("vision", "RUNNING"): 3.0, ("vision", "QUEUED"): 0.0}
-        return {"jobs": jobs, "uptime": {(): 0.5}, "due_jobs": {}, "new": {("x", "y"): 1.0}}
+        return {
+            "jobs": jobs,
+            "uptime": {(): 0.5},
+            "due_jobs": {},
+            "new": {("x", "y"): 1.0},
+            "drains_total": {(): 2.0},
+        }
 
 
 BACKEND = BackendView(

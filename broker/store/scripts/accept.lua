@@ -17,6 +17,16 @@ if request.idempotency then
   end
 end
 
+-- A request whose answer was lost on the way to us is sent again with its ids: what was done is not done twice.
+local first = request.jobs[1].id
+if redis.call('EXISTS', job_key(first), P .. 'packed:' .. first) > 0 then
+  local answer = { 'ok', redis.call('HGET', job_key(first), 'created') or int(now) }
+  for _, new in ipairs(request.jobs) do
+    answer[#answer + 1] = redis.call('HGET', job_key(new.id), 'waits') or '0'
+  end
+  return answer
+end
+
 -- After the key: what was answered once is answered again, whatever has become of the other job since.
 if request.unchanged then
   local job = read_job(request.unchanged[1])

@@ -1,11 +1,13 @@
 """Logs of all processes: one JSON object a line, with the request, job and attempt they belong to.
 
-The only module that knows structlog.  Libraries that log with the standard library (gunicorn, Celery,
-redis) come out of the same formatter.  ``log = logging.getLogger(__name__)`` is all that a module of ours
-needs: ``log.info("accepted", extra={"backend": name})``; what ``bound`` holds is added to each line.
+The only module that knows structlog, which writes the form for people.  Libraries that log with the standard
+library (gunicorn, Celery, redis) come out of the same formatter.  ``log = logging.getLogger(__name__)`` is what
+a module of ours needs: ``log.info("accepted", extra={"backend": name})``; what ``bound`` holds is added.
 
-    {"timestamp": "2026-11-22T02:18:54.123Z", "level": "info", "logger": "broker.lifecycle.accept",
-     "event": "accepted", "process": "worker", "request_id": "...", "job": "01J...", "attempt": 1}
+    {"request_id": "...", "job": "01J...", "backend": "hpc", "event": "accepted", "level": "info",
+     "logger": "broker.lifecycle", "timestamp": "2026-11-22T02:18:54.123456Z", "process": "api"}
+
+Of each job a line says when it was accepted, handed over, and over; the rest of its life is in its events.
 """
 
 from __future__ import annotations
@@ -15,14 +17,17 @@ import logging.config
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-import structlog
-from structlog.typing import EventDict, WrappedLogger
+from api_spec.encoding import encode_text
 
 # Chatty below this, and what they say there is of no use to an operator.
 QUIET = {"httpx2": "WARNING", "httpcore2": "WARNING", "urllib3": "WARNING", "kombu": "WARNING"}
+
+# What each record has; all else was said by whoever logged.
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("broker.logs", default=MappingProxyType({}))
 
@@ -40,51 +45,72 @@ class bound:  # noqa: N801 - reads as a verb, and a class costs each request a t
         _bound.reset(self.token)
 
 
-def add_bound(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    return {**_bound.get(), **event}
-
-
 def set_up_logs(process: str, *, log_format: str = "json", level: str = "info") -> None:
     """For the whole process, once it knows its settings; ``process`` is api, worker, controller or dev."""
+    logging.captureWarnings(True)  # or Python prints them as text
+    # No line of ours says where in the code it was written, and finding out would cost a third of it.
+    logging._srcfile = None  # as the documentation of the standard library recommends
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    form = for_people() if log_format == "console" else Lines(process)
+    # stderr: what a command prints for its user stays alone on stdout.
+    handler = {"class": "logging.StreamHandler", "formatter": "ours", "stream": sys.stderr}
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"ours": {"()": lambda: form}},
+            "handlers": {"all": handler},
+            "root": {"handlers": ["all"], "level": level.upper()},
+            "loggers": {name: {"level": least} for name, least in QUIET.items()},
+        }
+    )
 
-    def name_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        event["process"] = process
-        return event
 
+class Lines(logging.Formatter):
+    """JSON.  structlog's chain needs twice the time for the same line, and every job has some."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self.process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {**_bound.get()}
+        line |= {name: value for name, value in record.__dict__.items() if name not in STANDARD}
+        line["event"] = record.getMessage()
+        line["level"] = record.levelname.lower()
+        line["logger"] = record.name
+        line["timestamp"] = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
+        line["process"] = self.process
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        try:
+            return encode_text(line)
+        except (TypeError, ValueError):  # a line never fails for what is in it
+            return encode_text({name: as_text(value) for name, value in line.items()})
+
+
+def as_text(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+def for_people() -> logging.Formatter:
+    import structlog
+
+    # A plain traceback: the rich one prints local variables, and with them secrets.
+    plain = structlog.dev.plain_traceback
     shared: list[Any] = [
-        add_bound,
+        lambda _, __, event: {**_bound.get(), **event},
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        name_process,
     ]
-    logging.captureWarnings(True)  # or Python prints them as text
-    logging.config.dictConfig(standard_library(shared, log_format, level))
-
-
-def standard_library(shared: list[Any], log_format: str, level: str) -> dict[str, Any]:
-    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {
-            "ours": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "processors": [remove_meta, *renderers(log_format)],
-                "foreign_pre_chain": shared,
-            }
-        },
-        # stderr: what a command prints for its user stays alone on stdout.
-        "handlers": {"all": {"class": "logging.StreamHandler", "formatter": "ours", "stream": sys.stderr}},
-        "root": {"handlers": ["all"], "level": level.upper()},
-        "loggers": {name: {"level": least} for name, least in QUIET.items()},
-    }
-
-
-def renderers(log_format: str) -> list[Any]:
-    if log_format == "console":
-        # A plain traceback: the rich one prints local variables, and with them secrets.
-        plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return structlog.stdlib.ProcessorFormatter(
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain),
+        ],
+        foreign_pre_chain=shared,
+    )

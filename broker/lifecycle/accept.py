@@ -30,7 +30,7 @@ from api_spec.views import Accepted, JobView
 from broker.access import Principal, Scope
 from broker.lifecycle import native
 from broker.lifecycle.bundle import refuse_missing_outputs, resolve_names
-from broker.lifecycle.context import SUBMIT, UNPLACED, Context
+from broker.lifecycle.context import SUBMIT, UNPLACED, Context, log
 from broker.lifecycle.intents import CHANGED, must_have
 from broker.lifecycle.points import point
 from broker.lifecycle.reading import visible
@@ -152,6 +152,8 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
     if answer.verdict != "ok":
         return _other_answer(context, answer)
     point("accepted")
+    for job, decision in zip(new, decisions, strict=True):
+        log.info("accepted", extra={"job": job.id, "backend": decision.chosen})
     for hint in answer.hints:
         context.publish(hint)
         point("hint_sent")

@@ -116,6 +116,10 @@ class Writer:
         point("observation_applied")
         if written is Written.STALE:
             self.lease.lost = True
+        if written is Written.OK and step.ends:
+            said = {name: step.change.set.get(name) for name in ("state", "reason")}
+            told = {"attempt": entry.attempt, "backend": self.backend, **said}
+            log.info("ended", extra={"job": seen.record.id, **told})
         if written is Written.OK and step.change.judged:
             point("taken_back")
             native.hint(self.context)

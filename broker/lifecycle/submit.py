@@ -163,8 +163,8 @@ def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, ha
         wake=attempt.backend in native.backends(context),  # its dependants may wait there, too
         look_again=waits,
     )
-    # For debugging only, as it stands in the attempt: the line would cost a ninth of the hand-over.
-    log.debug("%s is at %s as %s", attempt.marker, attempt.backend, handle)
+    told = {"attempt": attempt.number, "backend": attempt.backend, "handle": dict(handle)}
+    log.info("handed over", extra={"job": record.id, **told})
     if record.cancel:
         return _pending(record, change, "handle_written", lambda: context.hint(f"drain:{attempt.backend}"))
     return _pending(record, change, "handle_written")

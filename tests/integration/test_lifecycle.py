@@ -851,6 +851,19 @@ def test_a_log_that_was_asked_for_too_early_goes_on_from_its_start(kit):
     assert later.data == kit.broker.log(job_id, ANA, LogQuery()).data != b""
 
 
+def test_a_job_can_be_followed_through_the_logs_of_all_processes(kit, caplog):
+    with caplog.at_level("INFO"):
+        job_id = kit.submit(spec())
+    with caplog.at_level("INFO"):
+        kit.ended(job_id)
+
+    lines = [record for record in caplog.records if getattr(record, "job", None) == job_id]
+    assert [line.message for line in lines] == ["accepted", "handed over", "ended"]
+    assert lines[0].backend == "fake"
+    assert [(line.attempt, line.backend) for line in lines[1:]] == [(1, "fake")] * 2
+    assert (lines[2].state, lines[2].reason) == (S.COMPLETED, Reason.COMPLETED)
+
+
 def test_a_log_that_nobody_has_any_more_is_gone_and_not_late(kit, monkeypatch):
     """Who hears that a backend is away asks again, and would for ever."""
     job_id = kit.submit(spec())

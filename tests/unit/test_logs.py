@@ -17,8 +17,10 @@ log = logging.getLogger("broker.somewhere")
 def as_it_was():
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    costly = logging._srcfile, logging.logThreads, logging.logProcesses, logging.logMultiprocessing
     yield
     root.handlers[:], root.level = handlers, level
+    logging._srcfile, logging.logThreads, logging.logProcesses, logging.logMultiprocessing = costly
     logging.captureWarnings(False)
 
 
@@ -85,6 +87,15 @@ def test_a_line_never_fails_for_what_is_in_it(lines):
     log.info("odd", extra={"thing": object()})
 
     assert "object object" in lines()[0]["thing"]
+
+
+def test_half_a_character_is_a_line_too(lines):
+    """File names and what programs print may hold anything."""
+    set_up_logs("worker")
+
+    log.warning("wrote %s", "a\udcff.txt")
+
+    assert lines()[0]["event"].startswith("wrote a")
 
 
 def test_the_level_is_kept(lines):

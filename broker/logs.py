@@ -1,8 +1,8 @@
 """Logs of all processes: one JSON object a line, with the request, job and attempt they belong to.
 
 The only module that knows structlog, which writes the form for people.  Libraries that log with the standard
-library (gunicorn, Celery, redis) come out of the same formatter.  ``log = logging.getLogger(__name__)`` is what
-a module of ours needs: ``log.info("accepted", extra={"backend": name})``; what ``bound`` holds is added.
+library (gunicorn, Celery, redis) come out of the same formatter.  ``log = logging.getLogger(__name__)`` is
+all that a module needs: ``log.info("accepted", extra={"backend": name})``; what ``bound`` holds is added.
 
     {"request_id": "...", "job": "01J...", "backend": "hpc", "event": "accepted", "level": "info",
      "logger": "broker.lifecycle", "timestamp": "2026-11-22T02:18:54.123456Z", "process": "api"}

@@ -56,6 +56,10 @@ class Faults:
     def delay(self, seconds: float, times: int = FOR_EVER, of: str | None = None) -> None:
         self.set("delay", times, seconds, [of] if of else None)
 
+    def slow(self, seconds: float, times: int = FOR_EVER, of: str | None = None) -> None:
+        """It acts at once, and answers only after so long."""
+        self.set("slow", times, seconds, [of] if of else None)
+
     def refuse(self, reason: str | None = None, times: int = FOR_EVER) -> None:
         """Submits are refused for good; ``reason`` as in api_spec.reasons."""
         self.set("refuse", times, reason)

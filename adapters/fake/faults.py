@@ -17,6 +17,7 @@ KINDS: dict[str, frozenset[str] | None] = {
     "flap":     None,      # every second request is dropped
     "delay":    None,      # value: seconds before it acts
     "busy":     None,      # it did not act; value: seconds after which to come again
+    "slow":     None,      # it acted; value: seconds until it answers
     "lose":     WRITES,    # it acted, the answer is lost
     "late":     SUBMIT,    # no answer, and it acts only after value seconds
     "refuse":   SUBMIT,    # for good; value: a reason

@@ -78,6 +78,8 @@ class Server(socketserver.ThreadingUnixStreamServer):
         if "drop" in fate or "flap" in fate:
             return None
         answer = self._with_lock(lambda: self._act(request, fate))
+        if "slow" in fate and "busy" not in fate:
+            time.sleep(fate["slow"])
         if "lose" in fate or "late" in fate:
             return None
         if "garbage" in fate:

@@ -86,6 +86,11 @@ def _cancel_when_running(broker: Broker, job_id: str) -> None:
         broker.cancel(job_id, ANA)
 
 
+def _busy_then_slow(faults: Faults) -> None:
+    faults.busy(of="submit")
+    faults.slow(1.8, of="submit")
+
+
 def _array(given: Environment) -> tuple[JobSpec, ...]:
     environment = {**given, "FAKE_RUN_S": "forever"}
     return (_job("array", environment, "exec sleep 1000", array=Array(indices="0-2")),)
@@ -136,6 +141,14 @@ SCENARIOS = {
             outcomes=(S.COMPLETED,),
             fault=lambda f: f.accept_late(0.8),
             afterwards_s=1.5,
+        ),
+        # Whoever hears "busy" too late must not say that nothing was sent: another worker has sent it since.
+        Scenario(
+            name="busy, then slow",
+            jobs=_one,
+            outcomes=(S.COMPLETED,),
+            fault=_busy_then_slow,
+            afterwards_s=2.0,
         ),
         Scenario(name="reroute", jobs=_one, outcomes=(S.COMPLETED,), prepare=_drain_the_first_choice),
         Scenario(

@@ -13,8 +13,8 @@ from limits.errors import StorageError
 from web_stub import TRAINING, running_api
 
 from api_spec.errors import BrokerError, StoreUnavailable, all_errors
+from broker import logs
 from broker.access import Scope
-from broker.logs import add_bound
 from broker.web.headers import ALWAYS
 
 PUBLIC = {"/healthz", "/readyz", "/openapi.json", "/", "/docs", "/docs/", "/docs/errors", "/docs/<asset>"}
@@ -160,7 +160,7 @@ def test_an_answer_tells_its_length_with_and_without_its_body(ana):
 
 def test_what_a_request_logs_is_bound_to_its_id(api, ana, caplog):
     seen = {}
-    api.broker.backends = lambda who: seen.update(add_bound(None, "", {})) or ()
+    api.broker.backends = lambda who: seen.update(logs._bound.get()) or ()
 
     ana.get("/v1/backends", headers={"X-Request-Id": "r-1"})
 

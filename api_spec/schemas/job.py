@@ -51,7 +51,8 @@ LABEL_VALUE = Regexp(
 
 # A name that ends like a secret, but for the special tokens of language models and what points to a file.
 _SECRET = re.compile(
-    r"(PASSWORD|PASSWD|PASSPHRASE|(^|_)SECRET(_|$)|(API|ACCESS|PRIVATE|SECRET)_?KEY$|CREDENTIALS?$|TOKEN$)",
+    r"(PASSWORD|PASSWD|PASSPHRASE|(^|_)(PASS|PWD|PAT)$|SECRETS?$|(^|_)SECRETS?_|CREDENTIALS?$|TOKEN$"
+    r"|(API|ACCESS|PRIVATE|SECRET|SIGNING|ENCRYPTION|OPENAI|WANDB|LICEN[CS]E)_?KEYS?(_\d+)?$|ACCESS_TOKENS$)",
     re.IGNORECASE,
 )
 _NO_SECRET = re.compile(r"(_(FILE|PATH|DIR|NAME)|(^|_)(BOS|EOS|PAD|UNK|MASK|SEP|CLS)_TOKEN)$", re.IGNORECASE)

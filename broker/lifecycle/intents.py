@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adapters.base import Capability
-from api_spec.errors import Conflict, Fault, InvalidSpec, NotFound, NotSupported, PreconditionFailed
+from api_spec.errors import (
+    BackendUnavailable,
+    Conflict,
+    Fault,
+    InvalidSpec,
+    NotFound,
+    NotSupported,
+    PreconditionFailed,
+)
 from api_spec.jobs import JobSpec, Service
 from api_spec.packing import pack_spec, spec_digest, unpack_spec
 from api_spec.reasons import Reason
@@ -215,8 +223,10 @@ def _write(context: Context, record: JobRecord, change: Change, if_version: int 
 
 
 def _can(context: Context, record: JobRecord, capability: Capability) -> bool:
-    adapter = context.adapters.get(record.backend or "")
-    return adapter is not None and capability in adapter.capabilities
+    """Raises ``BackendUnavailable`` for one that was taken out of the configuration."""
+    if record.backend and record.backend not in context.adapters:
+        raise BackendUnavailable(f"the backend {record.backend} is not in the configuration")
+    return capability in context.adapters[record.backend].capabilities if record.backend else False
 
 
 def _why_not(context: Context, record: JobRecord, verb: str) -> str:

@@ -58,6 +58,8 @@ def log_page(
 def _page(
     context: Context, relay: LogRelay, parts: Parts, attempt: AttemptRecord, query: LogQuery
 ) -> LogPage:
+    if attempt.backend not in context.adapters:
+        raise BackendError(f"the backend {attempt.backend} is not in the configuration")
     adapter = context.adapter(attempt.backend)
     if not isinstance(adapter, ReadsLogs):
         raise NotSupported(f"the backend {attempt.backend} gives no logs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from api_spec.decisions import Decision, Outcome
+from api_spec.decisions import Decision, Outcome, Refusal
 from api_spec.frozen import changed
 from api_spec.jobs import Input, JobSpec
 from api_spec.packing import unpack_spec
@@ -42,7 +42,7 @@ def place(context: Context, snapshots: Snapshots, backend: str, claim: Claim) ->
     if record.waits:
         return _place_to_wait(context, snapshots, backend, claim, decision)
     if chosen is None:
-        _no_backend(context, record, decision)
+        _no_backend(context, record, spec, decision)
         return None
     if chosen != backend and record.reroutes >= REROUTES and _is_eligible(decision, backend):
         decision = replace(decision, chosen=backend, summary=f"{backend} keeps it: {decision.summary}")
@@ -105,10 +105,19 @@ def _look_again(context: Context, record: JobRecord, written: Written) -> None:
         point("step_done")
 
 
-def _no_backend(context: Context, record: JobRecord, decision: Decision) -> None:
+def _taken_out(context: Context, spec: JobSpec) -> str | None:
+    """A backend that the job asks for and that was here before: it may come back."""
+    known = context.store.backends.names() if spec.placement.backends else ()
+    return next((n for n in spec.placement.backends if n in known and n not in context.adapters), None)
+
+
+def _no_backend(context: Context, record: JobRecord, spec: JobSpec, decision: Decision) -> None:
     """Proven impossible: it ends.  Otherwise it waits, longer each time, and says for what."""
     why = why_waiting(decision)
-    if decision.outcome is Outcome.NOTHING_FITS:
+    away = _taken_out(context, spec)
+    if away:
+        why = Refusal(Reason.BACKEND_DOWN, f"the backend {away} is not in the configuration")
+    elif decision.outcome is Outcome.NOTHING_FITS:
         reason = Reason.REJECTED if record.excluded else Reason.NEVER_FITS
         message = record.message if record.excluded and record.message else decision.summary
         change = Change(

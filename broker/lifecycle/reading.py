@@ -20,6 +20,8 @@ from broker.store.archive import Parts
 from broker.store.backends import BackendRecord
 from policies.records import unpack
 
+NOT_CONFIGURED = "the backend {} is not in the configuration"
+
 
 def visible(context: Context, job_id: str, who: Principal) -> Parts:
     """Raises ``NotFound`` for a job of another project as for one that does not exist."""
@@ -46,7 +48,7 @@ def _known_of(context: Context, backend: str | None) -> BackendRecord | None:
     known = context.store.backends.read(backend)
     if backend in context.adapters:
         return known
-    return replace(known, reachable=False, message=f"the backend {backend} is not in the configuration")
+    return replace(known, reachable=False, message=NOT_CONFIGURED.format(backend))
 
 
 def list_jobs(context: Context, query: JobQuery, who: Principal) -> Page[JobSummary]:
@@ -54,7 +56,10 @@ def list_jobs(context: Context, query: JobQuery, who: Principal) -> Page[JobSumm
     if query.project != who.project:
         raise NotFound(f"there is no project {query.project}")
     page = context.store.index.list_jobs(query)
-    return Page(tuple(job_summary(record) for record in page.items), page.next)
+    silent = context.store.backends.silent()
+    gone = {record.backend for record in page.items if record.backend} - context.adapters.keys()
+    silent |= {name: NOT_CONFIGURED.format(name) for name in gone}
+    return Page(tuple(job_summary(record, silent) for record in page.items), page.next)
 
 
 def attempts(context: Context, job_id: str, who: Principal) -> tuple[AttemptView, ...]:

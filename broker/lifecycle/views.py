@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from adapters.base import Adapter
 from api_spec.jobs import JobSpec
-from api_spec.reasons import Reason
+from api_spec.reasons import PENDING, Reason
 from api_spec.states import AT_A_BACKEND, FINAL, JobState
 from api_spec.times import to_rfc3339
 from api_spec.views import AttemptView, BackendView, Caps, JobSummary, JobView, ServiceView, TaskView
@@ -21,7 +22,7 @@ def job_view(record: JobRecord, spec: JobSpec, backend: BackendRecord | None = N
     """``backend``: what is known of the job's backend now; it tells how old the job's state may be."""
     reachable, observed_at = _freshness(record, backend)
     reason, message = record.reason, record.message
-    if reachable is False and record.state not in FINAL and reason is None:
+    if reachable is False and record.state not in FINAL and _goes_before(Reason.BACKEND_DOWN, reason):
         reason, message = Reason.BACKEND_DOWN, backend.message if backend else None
     return JobView(
         id=record.id,
@@ -55,6 +56,11 @@ def job_view(record: JobRecord, spec: JobSpec, backend: BackendRecord | None = N
     )
 
 
+def _goes_before(one: Reason, other: Reason | None) -> bool:
+    """What the backend said before it fell silent is no longer the reason."""
+    return other is None or other not in PENDING or PENDING.index(one) < PENDING.index(other)
+
+
 def _freshness(record: JobRecord, backend: BackendRecord | None) -> tuple[bool | None, float | None]:
     """An ended job is as fresh as it will ever be; one at no backend has nothing to be fresh about.  A pass
     that was not let to a job tells nothing of it."""
@@ -65,7 +71,12 @@ def _freshness(record: JobRecord, backend: BackendRecord | None) -> tuple[bool |
     return backend.reachable, _seconds(backend.seen_at)
 
 
-def job_summary(record: JobRecord) -> JobSummary:
+def job_summary(record: JobRecord, silent: Mapping[str, str] = MappingProxyType({})) -> JobSummary:
+    """``silent``: backends that do not answer now, and what is said of them."""
+    reason, message = record.reason, record.message
+    said = silent.get(record.backend or "")
+    if said is not None and record.state not in FINAL and _goes_before(Reason.BACKEND_DOWN, reason):
+        reason, message = Reason.BACKEND_DOWN, said
     return JobSummary(
         id=record.id,
         kind=record.kind,
@@ -73,12 +84,12 @@ def job_summary(record: JobRecord) -> JobSummary:
         project=record.project,
         owner=record.owner,
         state=record.state,
-        reason=record.reason,
+        reason=reason,
         backend=record.backend,
         labels=record.labels,
         created_at=record.created / 1000,
         ended_at=_seconds(record.ended),
-        message=record.message,
+        message=message,
         service=_service_view(record),
     )
 

@@ -64,6 +64,15 @@ class Backends:
             pipe.hgetall(self._key(name))
         return tuple(_record(name, texts(raw)) for name, raw in zip(names, pipe.execute(), strict=True))
 
+    def silent(self) -> dict[str, str]:
+        """Those that do not answer now, each with what was said of it."""
+        names = self.names()
+        pipe = self.client.pipeline(transaction=False)
+        for name in names:
+            pipe.hmget(self._key(name), "reachable", "message")
+        told = zip(names, pipe.execute(), strict=True)
+        return {name: (said or b"").decode() for name, (reachable, said) in told if reachable == b"0"}
+
     # ---- what the workers found ----------------------------------------------------------------------
 
     def put_snapshot(self, name: str, snapshot: Mapping[str, str], now_ms: int, next_in_s: float) -> None:

@@ -1,8 +1,8 @@
 """The layout of the store: every key there is.  A test holds it against what is really there.
 
 All keys begin with the prefix (``wb:`` unless set), and so do the channels ``said:<question>``, on which log
-readers answer and which keep nothing.  A key with expiry RETENTION is removed by the sweeper
-that long after the end of its job, and carries twice that as its own expiry as a net.
+readers answer and which keep nothing.  A key with expiry RETENTION is removed by the sweeper that long after
+the end of its job, unless a live dependant pins it.
 """
 
 from __future__ import annotations

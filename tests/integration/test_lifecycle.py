@@ -13,6 +13,7 @@ import adapters.base
 from adapters.base import Busy, LogQuery, Observation
 from api_spec.decisions import Outcome
 from api_spec.errors import (
+    BackendUnavailable,
     Conflict,
     InvalidRequest,
     InvalidSpec,
@@ -547,6 +548,57 @@ def test_jobs_of_a_backend_that_left_the_configuration_are_kept(pair):
     assert (view.configured, view.live_jobs) == (False, 1)
     other.store.close()
     pair.ended(job_id)
+
+
+@pytest.fixture
+def without_two(pair):
+    """The same state, seen by a broker whose configuration has lost the backend ``two``."""
+    settings = replace(pair.settings, backends=pair.settings.backends[:1])
+    other = make_kit(settings, pair.fake, prefix=pair.store.prefix)
+    yield other
+    other.store.close()
+
+
+def test_what_a_silent_backend_said_last_is_no_longer_the_reason(pair, without_two):
+    """Neither of the job nor in the list, where an administrator looks first."""
+    job_id = pair.submit(spec(environment={"FAKE_START_S": "1000"}, placement=Placement(backends=("two",))))
+    pair.reaches(job_id, S.QUEUED)
+    change = Change(set={"reason": Reason.PRIORITY, "message": "one is ahead"})
+    pair.store.jobs.move(job_id, Guard(), change)
+
+    [listed] = without_two.broker.list_jobs(JobQuery(project="vision"), ANA).items
+    for seen in (without_two.get(job_id), listed):
+        told = (seen.state, seen.reason, seen.message)
+        assert told == (S.QUEUED, Reason.BACKEND_DOWN, "the backend two is not in the configuration")
+    assert pair.get(job_id).reason is Reason.PRIORITY
+
+
+def test_what_may_run_only_at_a_backend_that_was_taken_out_waits_for_it(pair, without_two):
+    job_id = pair.submit(spec(hold=True, placement=Placement(backends=("two",))))
+    without_two.broker.release(job_id, ANA)
+
+    without_two.settle(lambda: without_two.get(job_id).reason is Reason.BACKEND_DOWN)
+    job = without_two.get(job_id)
+    assert job.state is S.ACCEPTED
+    assert job.message == "the backend two is not in the configuration"
+    assert pair.ended(job_id).state is S.COMPLETED
+
+
+def test_what_is_asked_of_a_job_at_a_backend_that_was_taken_out_is_for_later(pair, without_two):
+    """It can do all this, and nobody asked a wrong question."""
+    place = Placement(backends=("two",))
+    job_id = pair.submit(spec(environment={"FAKE_START_S": "1000"}, placement=place))
+    service = pair.submit(spec(kind=Kind.INFERENCE, placement=place))
+    pair.reaches(job_id, S.QUEUED)
+    pair.reaches(service, S.RUNNING)
+
+    for ask in (
+        lambda: without_two.broker.log(job_id, ANA, LogQuery()),
+        lambda: without_two.broker.hold(job_id, ANA),
+        lambda: without_two.broker.update(service, ANA, replicas=2),
+    ):
+        with pytest.raises(BackendUnavailable, match="the backend two is not in the configuration"):
+            ask()
 
 
 def test_the_breaker_opens_after_failures_and_closes_when_the_backend_is_back(kit):

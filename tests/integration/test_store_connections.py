@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import redis
@@ -185,19 +185,23 @@ def silence():
     """A port where connections are taken and nothing is answered, and what was sent there."""
     heard = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        over = threading.Event()
+        listener.settimeout(0.02)
 
         def listen():
-            taken = []
-            while True:
-                try:
-                    taken.append(listener.accept()[0])
-                except OSError:
-                    return
-                heard.append(taken[-1].recv(4096))
+            with ExitStack() as taken:
+                while not over.is_set():
+                    with suppress(TimeoutError):
+                        one = taken.enter_context(listener.accept()[0])
+                        heard.append(one.recv(4096))
 
-        threading.Thread(target=listen, daemon=True).start()
-        yield f"redis://127.0.0.1:{listener.getsockname()[1]}", heard
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield f"redis://127.0.0.1:{listener.getsockname()[1]}", heard
+        finally:
+            over.set()
+            thread.join()
 
 
 def test_a_server_that_answers_is_found_so(client):

@@ -97,6 +97,8 @@ def test_a_job_runs_a_command_a_script_or_what_its_image_knows(program):
         ("HF_TOKEN", ""),
         ("KEYBOARD", "de"),
         ("SECRETARIAT", "ana"),
+        ("SORT_KEY", "name"),
+        ("COMPASS", "north"),
     ],
 )
 def test_a_harmless_environment_name_is_not_taken_for_a_secret(name, value):
@@ -164,6 +166,11 @@ WRONG = [
     ({"environment": {"HF_TOKEN": "1"}}, "/environment/HF_TOKEN", "looks like a secret"),
     ({"environment": {"PGPASSWORD": "1"}}, "/environment/PGPASSWORD", "looks like a secret"),
     ({"environment": {"client_secret": "1"}}, "/environment/client_secret", "looks like a secret"),
+    ({"environment": {"MYSECRET": "1"}}, "/environment/MYSECRET", "looks like a secret"),
+    ({"environment": {"MYSQL_PWD": "1"}}, "/environment/MYSQL_PWD", "looks like a secret"),
+    ({"environment": {"GH_PAT": "1"}}, "/environment/GH_PAT", "looks like a secret"),
+    ({"environment": {"OPENAI_KEY": "1"}}, "/environment/OPENAI_KEY", "looks like a secret"),
+    ({"environment": {"api_key_1": "1"}}, "/environment/api_key_1", "looks like a secret"),
     (
         {"environment": {"AWS_SECRET_ACCESS_KEY": "1"}},
         "/environment/AWS_SECRET_ACCESS_KEY",

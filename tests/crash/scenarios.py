@@ -7,7 +7,7 @@ they look at what there is and do what is next, as users and their portals do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from api_spec.jobs import Array, Dependency, Health, JobSpec, Kind, Replicas, Retry, Service
 from api_spec.states import FINAL, JobState
@@ -107,6 +107,24 @@ def _cancel_one_task_and_then_all(broker: Broker, job_id: str) -> None:
         broker.cancel(job_id, ANA)
 
 
+def _waiting(given: Environment) -> tuple[JobSpec, ...]:
+    return (_job("waiting", {**given, "FAKE_START_S": "0.7"}, time_limit_s=3600),)
+
+
+def _change_hold_and_release(broker: Broker, job_id: str) -> None:
+    """Each once the backend was told of the one before."""
+    job, record = broker.get(job_id, ANA), broker.store.jobs.read(job_id)
+    if job.state is not S.QUEUED or record is None or record.act:
+        return
+    told = [event.type for event in broker.job_events(job_id, ANA)]
+    if "updated" not in told:
+        broker.update(job_id, ANA, spec=replace(job.spec, time_limit_s=1800))
+    elif "held" not in told:
+        broker.hold(job_id, ANA)
+    elif job.held:
+        broker.release(job_id, ANA)
+
+
 def _scale_then_cancel(broker: Broker, job_id: str) -> None:
     job = broker.get(job_id, ANA)
     if job.state is not S.RUNNING or job.service is None or job.cancel_requested:
@@ -150,6 +168,7 @@ SCENARIOS = {
             fault=_busy_then_slow,
             afterwards_s=2.0,
         ),
+        Scenario(name="long lease", jobs=_one, outcomes=(S.COMPLETED,), settings={"lease_s": 12.0}),
         Scenario(name="reroute", jobs=_one, outcomes=(S.COMPLETED,), prepare=_drain_the_first_choice),
         Scenario(
             name="native", jobs=_second_after(), outcomes=(S.COMPLETED,) * 2, native=True, starts_of=(1, 1)
@@ -177,6 +196,7 @@ SCENARIOS = {
             drive=_cancel_one_task_and_then_all,
         ),
         Scenario(name="scale", jobs=_service, outcomes=(S.CANCELLED,), starts=2, drive=_scale_then_cancel),
+        Scenario(name="change, hold", jobs=_waiting, outcomes=(S.COMPLETED,), drive=_change_hold_and_release),
         Scenario(name="forget", jobs=_endless, outcomes=(S.FAILED,), forgets=True),
         Scenario(
             name="archive",

@@ -12,13 +12,16 @@ import pytest
 from broker.lifecycle.points import POINTS
 from tests.crash.grounds import FakeGround, LocalGround
 from tests.crash.scenarios import ONLY_THE_FAKE
-from tests.crash.table import DELAY_S, Case, cases, run_table
+from tests.crash.table import DELAY_S, MODES, Case, cases, run_table
 
 HELD_UP = f"delay{1.5 * DELAY_S}"  # until another worker is in the midst of its submission
+LONG_LEASES = ("drain_entered", "claimed", "intent_written", "submit_returned", "observe_leased")
 ON_THE_FAKE = [
     *cases(without=set()),
     Case("accept_decided", "exception", None, "late request"),
     Case("submit_returned", HELD_UP, None, "busy, then slow"),
+    *(Case("update_returned", mode, None, "change, hold") for mode in MODES),
+    *(Case(point, "kill", None, "long lease") for point in LONG_LEASES),
 ]
 ON_LOCAL = cases(without=ONLY_THE_FAKE)
 MUTANTS = [

@@ -48,7 +48,7 @@ class bound:  # noqa: N801 - reads as a verb, and a class costs each request a t
 def set_up_logs(process: str, *, log_format: str = "json", level: str = "info") -> None:
     """For the whole process, once it knows its settings; ``process`` is api, worker, controller or dev."""
     logging.captureWarnings(True)  # or Python prints them as text
-    # No line of ours says where in the code it was written, and finding out would cost a third of it.
+    # No line of ours says where in the code it was written, so nobody needs to find out.
     logging._srcfile = None  # as the documentation of the standard library recommends
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     form = for_people() if log_format == "console" else Lines(process)

@@ -102,10 +102,8 @@ def show_accepted(accepted: Sequence[Json], output: str | None) -> None:
 def preview(session: Session, jobs: Sequence[JobFile], output: str | None) -> None:
     from broker.client.errors import Refused
 
-    specs = [job.spec for job in jobs]
     try:
-        one = session.client.preview(specs[0]) if len(specs) == 1 else None
-        decisions = [one] if one else session.client.preview_all(specs)
+        decisions = session.client.preview_all([job.spec for job in jobs])
     except Refused as error:
         raise with_places(error, jobs) from error
 

@@ -49,8 +49,8 @@ def resolve(context: Context, claim: Claim) -> None:
         raise LookupError(f"job {claim.record.id} is SUBMITTING without an attempt")
     spec = as_decided(context, claim, attempt)
     order = Order(record=claim.record, attempt=attempt, spec=spec, send_by=claim.send_by)
-    lost = attempt.sent or attempt.submitted_at < context.store.incarnation_began()
-    carry_out(context.store.jobs, look_up(context, order) if lost else _again(context, order))
+    may_be_there = attempt.sent or attempt.submitted_at < context.store.incarnation_began()
+    carry_out(context.store.jobs, look_up(context, order) if may_be_there else _again(context, order))
 
 
 def look_up(context: Context, order: Order) -> Pending | None:
@@ -165,9 +165,8 @@ def _handed_over(context: Context, record: JobRecord, attempt: AttemptRecord, ha
     )
     told = {"attempt": attempt.number, "backend": attempt.backend, "handle": dict(handle)}
     log.info("handed over", extra={"job": record.id, **told})
-    if record.cancel:
-        return _pending(record, change, "handle_written", lambda: context.hint(f"drain:{attempt.backend}"))
-    return _pending(record, change, "handle_written")
+    hint = (lambda: context.hint(f"drain:{attempt.backend}")) if record.cancel else None
+    return _pending(record, change, "handle_written", hint)
 
 
 def _rejected(context: Context, record: JobRecord, attempt: AttemptRecord, error: Rejected) -> Pending:

@@ -142,7 +142,7 @@ def test_what_an_sbatch_script_cannot_keep_is_refused_before_anything_is_sent(ap
 
 
 def test_a_dry_run_shows_decisions_and_stores_nothing(api, run):
-    api.on("POST", "/v1/jobs", decision())
+    api.on("POST", "/v1/jobs:batch", {"decisions": [decision()]})
 
     result = run("submit", "--dry-run", write("a.yaml", "kind: batch\nname: a\n"))
 

@@ -64,6 +64,11 @@ class Context:
         )
 
 
+def not_configured(backend: str) -> str:
+    """Of one that was there, and that a store with live jobs still knows."""
+    return f"the backend {backend} is not in the configuration"
+
+
 def ref_of(record: JobRecord, attempt: AttemptRecord) -> AttemptRef:
     """What an adapter gets to know of an attempt."""
     from api_spec.quantities import expand_indices

@@ -110,9 +110,9 @@ class _Run:
     def handle(self, claim: Claim) -> int:
         """How many jobs were handled: one or none."""
         context, record = self._context, claim.record
-        if record.state is not JobState.ACCEPTED or record.waits:
-            self.end()  # this one may take its time, or look at what was written
         try:
+            if record.state is not JobState.ACCEPTED or record.waits:
+                self.end()  # this one may take its time, or look at what was written
             with bound(job=record.id, attempt=record.attempt):
                 self._step(claim)
         except StoreUnavailable:

@@ -23,7 +23,7 @@ from api_spec.packing import pack_spec, spec_digest, unpack_spec
 from api_spec.reasons import Reason
 from api_spec.states import AT_A_BACKEND, JobState
 from broker.access import Principal, must_act_on
-from broker.lifecycle.context import ACT, SUBMIT, Context
+from broker.lifecycle.context import ACT, SUBMIT, Context, not_configured
 from broker.lifecycle.points import point
 from broker.lifecycle.refusals import in_force
 from broker.store.changes import Change, Event, Guard
@@ -225,7 +225,7 @@ def _write(context: Context, record: JobRecord, change: Change, if_version: int 
 def _can(context: Context, record: JobRecord, capability: Capability) -> bool:
     """Raises ``BackendUnavailable`` for one that was taken out of the configuration."""
     if record.backend and record.backend not in context.adapters:
-        raise BackendUnavailable(f"the backend {record.backend} is not in the configuration")
+        raise BackendUnavailable(not_configured(record.backend))
     return capability in context.adapters[record.backend].capabilities if record.backend else False
 
 

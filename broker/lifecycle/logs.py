@@ -19,7 +19,7 @@ from api_spec.errors import (
 from api_spec.states import FINAL
 from broker.access import Principal
 from broker.lifecycle import kept_logs
-from broker.lifecycle.context import Context
+from broker.lifecycle.context import Context, not_configured
 from broker.lifecycle.log_relay import LogRelay
 from broker.lifecycle.reading import visible
 from broker.store.archive import Parts
@@ -59,7 +59,7 @@ def _page(
     context: Context, relay: LogRelay, parts: Parts, attempt: AttemptRecord, query: LogQuery
 ) -> LogPage:
     if attempt.backend not in context.adapters:
-        raise BackendError(f"the backend {attempt.backend} is not in the configuration")
+        raise BackendError(not_configured(attempt.backend))
     adapter = context.adapter(attempt.backend)
     if not isinstance(adapter, ReadsLogs):
         raise NotSupported(f"the backend {attempt.backend} gives no logs")

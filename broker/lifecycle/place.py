@@ -13,7 +13,7 @@ from api_spec.quantities import compact_indices
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle import arrays, native
-from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context
+from broker.lifecycle.context import ACT, SUBMIT, UNPLACED, Context, not_configured
 from broker.lifecycle.pending import Pending
 from broker.lifecycle.points import point
 from broker.lifecycle.snapshots import Snapshots
@@ -114,10 +114,11 @@ def _taken_out(context: Context, spec: JobSpec) -> str | None:
 def _no_backend(context: Context, record: JobRecord, spec: JobSpec, decision: Decision) -> None:
     """Proven impossible: it ends.  Otherwise it waits, longer each time, and says for what."""
     why = why_waiting(decision)
-    away = _taken_out(context, spec)
+    impossible = decision.outcome is Outcome.NOTHING_FITS
+    away = _taken_out(context, spec) if impossible else None
     if away:
-        why = Refusal(Reason.BACKEND_DOWN, f"the backend {away} is not in the configuration")
-    elif decision.outcome is Outcome.NOTHING_FITS:
+        why = Refusal(Reason.BACKEND_DOWN, not_configured(away))
+    elif impossible:
         reason = Reason.REJECTED if record.excluded else Reason.NEVER_FITS
         message = record.message if record.excluded and record.message else decision.summary
         change = Change(

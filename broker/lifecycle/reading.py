@@ -13,14 +13,12 @@ from api_spec.states import FINAL, JobState
 from api_spec.views import AttemptView, BackendView, JobQuery, JobSummary, JobView, Page, TaskView
 from broker.access import Principal, Scope, must_see
 from broker.lifecycle import arrays, native, tasks
-from broker.lifecycle.context import Context
+from broker.lifecycle.context import Context, not_configured
 from broker.lifecycle.views import attempt_view, backend_view, job_summary, job_view, task_view
 from broker.lifecycle.watch import watched
 from broker.store.archive import Parts
 from broker.store.backends import BackendRecord
 from policies.records import unpack
-
-NOT_CONFIGURED = "the backend {} is not in the configuration"
 
 
 def visible(context: Context, job_id: str, who: Principal) -> Parts:
@@ -48,7 +46,7 @@ def _known_of(context: Context, backend: str | None) -> BackendRecord | None:
     known = context.store.backends.read(backend)
     if backend in context.adapters:
         return known
-    return replace(known, reachable=False, message=NOT_CONFIGURED.format(backend))
+    return replace(known, reachable=False, message=not_configured(backend))
 
 
 def list_jobs(context: Context, query: JobQuery, who: Principal) -> Page[JobSummary]:
@@ -58,7 +56,7 @@ def list_jobs(context: Context, query: JobQuery, who: Principal) -> Page[JobSumm
     page = context.store.index.list_jobs(query)
     silent = context.store.backends.silent()
     gone = {record.backend for record in page.items if record.backend} - context.adapters.keys()
-    silent |= {name: NOT_CONFIGURED.format(name) for name in gone}
+    silent |= {name: not_configured(name) for name in gone}
     return Page(tuple(job_summary(record, silent) for record in page.items), page.next)
 
 

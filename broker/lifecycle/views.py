@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from types import MappingProxyType
 from typing import Any
 
 from adapters.base import Adapter
@@ -71,7 +70,7 @@ def _freshness(record: JobRecord, backend: BackendRecord | None) -> tuple[bool |
     return backend.reachable, _seconds(backend.seen_at)
 
 
-def job_summary(record: JobRecord, silent: Mapping[str, str] = MappingProxyType({})) -> JobSummary:
+def job_summary(record: JobRecord, silent: Mapping[str, str]) -> JobSummary:
     """``silent``: backends that do not answer now, and what is said of them."""
     reason, message = record.reason, record.message
     said = silent.get(record.backend or "")

@@ -7,7 +7,9 @@ import pytest
 from api_spec.jobs import Dependency, When
 from api_spec.states import JobState
 from broker.lifecycle import dispatch, native
+from broker.store.jobs import ClaimLimits
 from tests.builders import spec
+from tests.helpers import wait_until
 from tests.kit import ANA, adapter_of, at, fake_kit
 
 S = JobState
@@ -19,6 +21,15 @@ MANY = 8
 def kit(redis_server, tmp_path):
     with fake_kit(redis_server, tmp_path) as kit:
         yield kit
+
+
+def claimed(kit, lane):
+    limits = ClaimLimits(count=9, lease_s=60)
+
+    def some():
+        return kit.store.jobs.claim(lane, "fake", limits)
+
+    return wait_until(some)
 
 
 def submit_many(kit, count=MANY):
@@ -94,6 +105,27 @@ def test_the_last_job_of_a_run_may_break_its_worker(kit, monkeypatch):
     kit.broker.perform("drain:fake")
 
     assert states(kit, ids) == [S.QUEUED, S.ACCEPTED]
+
+
+def test_a_handle_that_cannot_be_written_keeps_no_other_job_from_its_turn(kit, monkeypatch):
+    """Before a job that takes its time the handle is written alone: what fails there is no end of the run."""
+    lost, later = submit_many(kit, 2)
+    kit.fake.faults.busy(of="submit")
+    kit.broker.perform("drain:fake")
+    [waiting] = [job_id for job_id in (lost, later) if kit.get(job_id).state is S.SUBMITTING]
+    before = submit_many(kit, 1)[0]
+    claims = claimed(kit, "submit") + claimed(kit, "act")
+    assert [claim.record.id for claim in claims] == [before, waiting]
+
+    def broken(jobs, pending):
+        raise ZeroDivisionError("a bug")
+
+    run = dispatch._Run(kit.broker.context, kit.broker.snapshots, "fake")
+    assert run.handle(claims[0]) == 1
+    monkeypatch.setattr(dispatch, "carry_out", broken)
+
+    assert run.handle(claims[1]) == 0
+    assert kit.store.counters()["drain_failures"] == 1
 
 
 def test_an_intent_that_is_refused_lets_the_handle_beside_it_be_written(kit):

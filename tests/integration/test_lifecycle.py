@@ -584,6 +584,15 @@ def test_what_may_run_only_at_a_backend_that_was_taken_out_waits_for_it(pair, wi
     assert pair.ended(job_id).state is S.COMPLETED
 
 
+def test_what_waits_for_another_backend_says_so_although_one_was_taken_out(pair, without_two):
+    job_id = pair.submit(spec(hold=True, placement=Placement(backends=("one", "two"))))
+    pair.store.backends.set_flags("one", drained=True)
+    without_two.broker.release(job_id, ANA)
+
+    without_two.settle(lambda: without_two.get(job_id).reason is not None)
+    assert without_two.get(job_id).reason is Reason.DRAINED
+
+
 def test_what_is_asked_of_a_job_at_a_backend_that_was_taken_out_is_for_later(pair, without_two):
     """It can do all this, and nobody asked a wrong question."""
     place = Placement(backends=("two",))

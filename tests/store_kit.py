@@ -23,7 +23,8 @@ from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from broker.store import Store, open_store
 from broker.store.changes import Change, Guard, Live
-from broker.store.jobs import Claim, ClaimLimits, Idempotency, NewJob, Written
+from broker.store.idempotency import Idempotency
+from broker.store.jobs import Claim, ClaimLimits, NewJob, Written
 from broker.store.records import AttemptRecord, JobRecord
 from broker.store.store import StoreOptions
 
@@ -42,6 +43,9 @@ _order = itertools.count()
 def opened(url: str, **options: Any) -> Iterator[Store]:
     """A store with a prefix of its own on a server that others use too."""
     store = open_store(url, StoreOptions(**{"prefix": f"s{uuid.uuid4().hex[:8]}:", **options}))
+    meta = store.meta()
+    if meta["incarnation"] == meta["first_incarnation"]:  # the time, and tests write down the ids of events
+        store.client.hset(f"{store.prefix}meta", mapping={"incarnation": "1", "first_incarnation": "1"})
     try:
         yield store
     finally:

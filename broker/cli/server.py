@@ -167,7 +167,7 @@ def import_(file: Path, config: Path | None) -> None:
 
     loaded = import_store(read_settings(config), file)
     known = f", {loaded.already_there} were there" if loaded.already_there else ""
-    click.echo(f"{loaded.jobs} jobs and {loaded.tokens} other records read from {file}{known}")
+    click.echo(f"{loaded.jobs} jobs and {loaded.others} other records read from {file}{known}")
 
 
 # ---- config ------------------------------------------------------------------------------------------

@@ -35,8 +35,8 @@ from broker.lifecycle.intents import CHANGED, must_have
 from broker.lifecycle.points import point
 from broker.lifecycle.reading import visible
 from broker.lifecycle.snapshots import Snapshots
-from broker.lifecycle.views import job_view
-from broker.store.jobs import AcceptAnswer, Idempotency, NewJob
+from broker.store.idempotency import Idempotency
+from broker.store.jobs import AcceptAnswer, NewJob
 from policies.engine import decide, why_waiting
 from policies.records import pack, unpack
 
@@ -129,10 +129,27 @@ def resubmit(context: Context, snapshots: Snapshots, wanted: Resubmission, who: 
 
 
 def _replayed(context: Context, submission: Submission, who: Principal) -> Accepted | None:
-    """The earlier answer to this key; None: there is none, or no key."""
+    """The answer that this key had, whatever has become of the jobs since; None: there was none, or no key.
+
+    A job that was forgotten, decision and all, is left out.
+    """
     idempotency = _idempotency(submission, who)
-    earlier = context.store.jobs.replay(idempotency) if idempotency else None
-    return None if earlier is None else _other_answer(context, earlier)
+    earlier = context.store.idempotency.read(idempotency.key) if idempotency else None
+    if idempotency is None or earlier is None:
+        return None
+    if earlier.digest != idempotency.digest:
+        raise IdempotencyConflict("this idempotency key was used for a request with another body")
+    views, decisions = [], []
+    for job_id, packed, waits in zip(earlier.ids, earlier.specs, earlier.waits, strict=True):
+        parts = context.store.jobs.parts(job_id)
+        if parts is None:
+            continue
+        record, spec = parts.record, unpack_spec(packed)
+        decision = unpack(parts.decisions[min(parts.decisions)])
+        job = _new_job(job_id, spec, dump_spec(spec), decision, who, record.resubmit_of)
+        views.append(_view(job, spec, record.created / 1000, waits))
+        decisions.append(decision)
+    return Accepted(tuple(views), tuple(decisions), replayed=True)
 
 
 def _accept(context: Context, snapshots: Snapshots, submission: Submission, who: Principal) -> Accepted:
@@ -149,8 +166,9 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
         for job_id, spec, document, decision in zip(ids, specs, documents, decisions, strict=True)
     ]
     answer = context.store.jobs.accept(new, _idempotency(submission, who), submission.unchanged)
-    if answer.verdict != "ok":
-        return _other_answer(context, answer)
+    if answer.verdict in ("replay", "conflict") and (earlier := _replayed(context, submission, who)):
+        return earlier
+    _refuse_unless_ok(answer)
     point("accepted")
     for job, decision in zip(new, decisions, strict=True):
         log.info("accepted", extra={"job": job.id, "backend": decision.chosen})
@@ -263,18 +281,11 @@ def _view(job: NewJob, spec: JobSpec, at: float, waits: bool) -> JobView:
     )
 
 
-def _other_answer(context: Context, answer: AcceptAnswer) -> Accepted:
-    if answer.verdict == "conflict":
-        raise IdempotencyConflict("this idempotency key was used for a request with another body")
+def _refuse_unless_ok(answer: AcceptAnswer) -> None:
     if answer.verdict == "changed":
         raise PreconditionFailed(CHANGED)
     if answer.verdict == "no_such_job":
         message = f"there is no job {answer.ids[0]} in this project to depend on"
         raise InvalidSpec(message, faults=[Fault("/depends_on", message)])
-    views, decisions = [], []
-    for job_id in answer.ids:
-        parts = context.store.jobs.parts(job_id)
-        if parts is not None:
-            views.append(job_view(parts.record, unpack_spec(parts.spec)))
-            decisions.append(unpack(parts.decisions[min(parts.decisions)]))
-    return Accepted(tuple(views), tuple(decisions), replayed=True)
+    if answer.verdict != "ok":
+        raise StoreUnavailable("the store has forgotten this idempotency key just now; ask again")

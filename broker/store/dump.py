@@ -1,8 +1,9 @@
 """The whole store as lines of JSON: a backup, and the way from one machine to many.
 
 Line 1 is a header, ``{"workload_broker": 1, ...}``.  Each further line is one record with its ``type``:
-``job`` (all parts of one job, as in ``archive``), ``token``, ``backend`` (what operators said of it) and
-``project`` (how many events it has had, so that whoever follows them hears that an import has none of them).
+``job`` (all parts of one job, as in ``archive``), ``token``, ``idempotency`` (what a key was answered),
+``backend`` (what operators said of it) and ``project`` (how many events it has had, so that whoever follows
+them hears that an import has none of them).
 A dump of any release can be read by each later one.
 """
 
@@ -33,7 +34,12 @@ CHUNK = 500
 def export_lines(store: Store) -> Iterator[str]:
     """Each job as it stands when it is read; what is accepted meanwhile may be missing."""
     meta = store.meta()
-    yield _line({"workload_broker": DUMP_VERSION, "instance": meta["instance"], "at": store.now()})
+    first = {
+        "instance": meta["instance"],
+        "at": store.now(),
+        "first_incarnation": store.events.first_incarnation(),
+    }
+    yield _line({"workload_broker": DUMP_VERSION, **first})
     for name in store.backends.names():
         record = store.backends.read(name)
         flags = {"drained": record.drained, "paused": record.paused}
@@ -46,6 +52,8 @@ def export_lines(store: Store) -> Iterator[str]:
             parts = store.jobs.parts(job_id)
             if parts is not None:
                 yield _line({"type": "job", "id": job_id, **job_document(parts)})
+    for document in store.idempotency.documents():
+        yield _line({"type": "idempotency", **document})
 
 
 def job_ids(store: Store, project: str) -> Iterator[str]:
@@ -78,7 +86,7 @@ def job_document(parts: Parts) -> dict[str, Any]:
 class Loaded:
     jobs: int
     already_there: int
-    tokens: int
+    others: int  # tokens, backends, idempotency keys
 
 
 def import_lines(store: Store, lines: Iterable[str]) -> Loaded:
@@ -88,9 +96,10 @@ def import_lines(store: Store, lines: Iterable[str]) -> Loaded:
     begins: attempts are looked up by their marker before they are sent.
     """
     numbered = enumerate(lines, start=1)
-    _check_header(next(numbered, (1, "")))
+    header = _check_header(next(numbered, (1, "")))
     store.begin_incarnation()
-    counts = {"ok": 0, "exists": 0, "token": 0, "project": 0}
+    store.events.take_over(int(header.get("first_incarnation", 1)))
+    counts = dict.fromkeys(("ok", "exists", "token", "backend", "project", "idempotency"), 0)
     for number, line in numbered:
         if not line.strip():
             continue
@@ -99,7 +108,8 @@ def import_lines(store: Store, lines: Iterable[str]) -> Loaded:
             counts[_load(store, record)] += 1
         except (KeyError, TypeError, ValueError) as error:
             _refuse(number, f"a {record.get('type')} that cannot be read: {error!r}")
-    return Loaded(counts["ok"], counts["exists"], counts["token"])
+    others = counts["token"] + counts["backend"] + counts["idempotency"]
+    return Loaded(counts["ok"], counts["exists"], others)
 
 
 def _load(store: Store, record: Mapping[str, Any]) -> str:
@@ -111,10 +121,13 @@ def _load(store: Store, record: Mapping[str, Any]) -> str:
     if record["type"] == "backend":
         store.backends.declare(record["name"], record["kind"])
         store.backends.set_flags(record["name"], drained=record["drained"], paused=record["paused"])
-        return "token"
+        return "backend"
     if record["type"] == "project":
         store.events.count_on(record["name"], int(record["events"]))
         return "project"
+    if record["type"] == "idempotency":
+        store.idempotency.restore(record)
+        return "idempotency"
     raise ValueError(f"a record of the type {record['type']} is not known")
 
 
@@ -175,17 +188,18 @@ def attempts_json(attempts: Iterable[AttemptRecord]) -> dict[int, str]:
     return {attempt.number: dump_attempt(attempt) for attempt in attempts}
 
 
-def _check_header(first: tuple[int, str]) -> None:
+def _check_header(first: tuple[int, str]) -> Mapping[str, Any]:
     number, line = first
     try:
         header = json.loads(line)
     except ValueError:
         header = None
     version = header.get("workload_broker") if isinstance(header, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(header, dict) or not isinstance(version, int):
         _refuse(number, "this is not the export of a workload broker")
     if version > DUMP_VERSION:
         _refuse(1, f"the export has version {version}; this release reads up to {DUMP_VERSION}")
+    return header
 
 
 def _read(number: int, line: str) -> dict[str, Any]:

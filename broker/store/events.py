@@ -91,12 +91,23 @@ class Events:
         run = self.client.hget(f"{self.prefix}meta", "incarnation") or b"1"
         return f"{run.decode()}-{self.counted(project)}"
 
+    def first_incarnation(self) -> int:
+        """Events of earlier ones are not this store's, nor of one that was imported."""
+        return int(self.client.hget(f"{self.prefix}meta", "first_incarnation") or 1)
+
+    def take_over(self, first_incarnation: int) -> None:
+        """From a store that is imported: whoever followed it may go on here."""
+        if first_incarnation < self.first_incarnation():
+            self.client.hset(f"{self.prefix}meta", "first_incarnation", str(first_incarnation))
+
     def _refuse_a_gap(self, key: str, after: str, newest: str) -> None:
         """What followed ``after`` must still be there; a new incarnation alone is no gap: it counts on."""
         rows = self.client.xrange(key, count=1)
         oldest = rows[0][0].decode() if rows else newest
         if _numbers(after) > _numbers(newest):
             raise Gone(f"no event has the id {after} yet; the newest is {newest}", oldest=oldest)
+        if _numbers(after)[0] < self.first_incarnation():
+            raise Gone(f"the store that had {after} was lost; the oldest event is {oldest}", oldest=oldest)
         # With nothing kept, only who has seen the last one has missed nothing.
         first = _numbers(oldest)[1] - 1 if rows else _numbers(newest)[1]
         if _numbers(after)[1] < first:

@@ -11,10 +11,9 @@ from typing import Any
 from broker.store.archive import Parts, unpack_parts
 from broker.store.changes import Change, Guard, Write
 from broker.store.connection import Client
+from broker.store.idempotency import TTL_MS, Idempotency
 from broker.store.records import AttemptRecord, Edge, JobRecord, read_attempt, read_job, write_value
 from broker.store.scripts import Scripts
-
-IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000  # at most: a key does not outlive its jobs
 
 SEND_WITHIN = 0.5
 """A claim's holder may submit during this share of its lease.  Whoever claims the job next looks for it at
@@ -49,12 +48,6 @@ class NewJob:
     queue: str
     deps: tuple[Edge, ...] = ()
     event: str = "{}"
-
-
-@dataclass(frozen=True)
-class Idempotency:
-    key: str
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +100,7 @@ class Jobs:
             request["idempotency"] = {
                 "key": idempotency.key,
                 "digest": idempotency.digest,
-                "ttl_ms": min(IDEMPOTENCY_TTL_MS, self.retention_ms),
+                "ttl_ms": min(TTL_MS, self.retention_ms),
             }
         if unchanged:
             request["unchanged"] = [unchanged[0], str(unchanged[1])]
@@ -118,16 +111,6 @@ class Jobs:
             hints = tuple(answer[2 + len(new) :])
             return AcceptAnswer("ok", tuple(job.id for job in new), int(answer[1]), waits, hints)
         return AcceptAnswer(answer[0], tuple(answer[1:]))
-
-    def replay(self, idempotency: Idempotency) -> AcceptAnswer | None:
-        """What this key was answered before: replay or conflict; None if it is new."""
-        key = f"{self.prefix}idempotency:{idempotency.key}"
-        digest, ids = self.client.hmget(key, "digest", "ids")
-        if digest is None:
-            return None
-        if _text(digest) != idempotency.digest:
-            return AcceptAnswer("conflict")
-        return AcceptAnswer("replay", tuple(_text(ids).split()))
 
     def claim(self, lane: str, backend: str, limits: ClaimLimits) -> list[Claim]:
         """What is due in one queue, projects in turn; each is due again when its lease is over."""

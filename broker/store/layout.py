@@ -23,7 +23,7 @@ class Key:
 
 # fmt: off
 KEYS: tuple[Key, ...] = (
-    Key("meta",                "hash",   NEVER,      "v_max, instance, incarnation and its begin, swept_at"),
+    Key("meta",                "hash",   NEVER,      "v_max, instance, swept_at; first and last incarnation"),
     Key("limits",              "hash",   NEVER,      "events_kept, retention_ms, as configured"),
     Key("counters",            "hash",   NEVER,      "stale_writes, unknown_words ..."),
     Key("sequences",           "hash",   NEVER,      "project -> sequence number of its last event"),
@@ -47,7 +47,7 @@ KEYS: tuple[Key, ...] = (
     Key("operator",            "stream", NEVER,      "backends, policy, tokens; trimmed"),
     Key("backends",            "set",    NEVER,      "every backend that was ever configured"),
     Key("backend:<name>",      "hash",   NEVER,      "snapshot, freshness, drained, paused, breaker"),
-    Key("idempotency:<name>",  "hash",   OWN,        "digest of the request, ids of its jobs; 24 h"),
+    Key("idempotency:<name>",  "hash",   OWN,        "what a request was answered; 24 h: idempotency.py"),
     Key("lease:<name>",        "hash",   NEVER,      "holder, until, epoch (the fencing token)"),
     Key("slots:<name>",        "zset",   OWN,        "holder -> until when it may work"),
     Key("alive:<name>",        "zset",   OWN,        "<role>:<host>: pid -> until when it is alive"),

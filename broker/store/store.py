@@ -21,6 +21,7 @@ from broker.store.connection import (
     refuse_unfit_server,
 )
 from broker.store.events import Events
+from broker.store.idempotency import IdempotencyKeys
 from broker.store.index import Index
 from broker.store.jobs import Jobs, texts
 from broker.store.keeps import Keeps
@@ -77,6 +78,7 @@ class Store:
         hint_ms, retention_ms = int(options.sweep_s * 1000), int(options.retention_s * 1000)
         self.scripts = Scripts(client, prefix)
         self.jobs = Jobs(client, self.scripts, prefix, hint_ms, retention_ms)
+        self.idempotency = IdempotencyKeys(client, prefix)
         self.archive = Archive(client, self.scripts, prefix)
         self.index = Index(client, self.jobs, prefix)
         self.events = Events(client, prefix, options.events_kept)

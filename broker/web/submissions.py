@@ -34,7 +34,7 @@ blueprint = Blueprint("submissions", __name__, url_prefix="/v1", description="Tr
 
 SUBMIT = SubmitQuery()
 LOCATION = {"Location": "Where the job is."}
-KEY = {"Idempotency-Key": "Repeated with its key, a request does nothing and is answered with the same jobs."}
+KEY = {"Idempotency-Key": "Repeated with its key, a request does nothing and is answered as before."}
 IF_MATCH = {"If-Match": "412 when the job that is resubmitted no longer has this ETag."}
 FOR = {"Broker-Owner": "The person to act for; needs the scope jobs:act-as."}
 BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from api_spec.errors import Gone, InvalidRequest
 from api_spec.jobs import Array, Dependency, Kind, Retry
+from api_spec.schemas import dump_accepted
 from api_spec.states import JobState
 from api_spec.views import JobQuery
 from broker.lifecycle.recover import recover
@@ -107,6 +109,38 @@ def test_jobs_go_on_after_an_import_without_starting_twice(kit):
     other.store.close()
 
 
+def test_a_request_that_is_repeated_after_an_import_is_answered_and_not_done_again(kit):
+    first = kit.broker.accept([spec()], ANA, key="k", body_digest="d")
+    lines = list(export_lines(kit.store))
+    other = moved(kit)
+    import_lines(other.store, lines)
+    import_lines(other.store, lines)
+
+    again = other.broker.accept([spec()], ANA, key="k", body_digest="d")
+
+    assert again.replayed
+    assert dump_accepted(again) == dump_accepted(first)
+    left_ms = other.store.client.pttl(f"{other.store.prefix}idempotency:vision:ana:ana:k")
+    assert 0 < left_ms <= 24 * 3600 * 1000
+    other.store.close()
+
+
+def test_whoever_followed_a_store_that_was_lost_is_told_unless_it_was_imported(kit):
+    kit.ended(kit.submit(spec()))
+    seen = kit.broker.events(ANA, None, 500).items
+    kit.store.client.hset(f"{kit.store.prefix}meta", mapping={"incarnation": "5", "first_incarnation": "3"})
+    lines = list(export_lines(kit.store))
+    empty, other = moved(kit), moved(kit)
+    import_lines(other.store, lines)
+    last = f"5-{len(seen)}"
+
+    assert [event.type for event in other.broker.events(ANA, last, 500).items] == ["restored"]
+    with pytest.raises(Gone, match="was lost"):
+        other.broker.events(ANA, f"2-{len(seen)}", 500)
+    with pytest.raises(Gone, match="was lost"):
+        empty.broker.events(ANA, last, 500)
+
+
 def test_an_import_may_be_repeated(kit):
     kit.ended(kit.submit(spec()))
     lines = list(export_lines(kit.store))
@@ -148,7 +182,9 @@ def test_a_dump_of_every_release_loads_for_ever(kit, dump):
 
 
 def test_there_is_a_dump_of_this_release():
-    assert (RECORDED / "0.1.jsonl").exists()
+    release = ".".join(version("workload-broker").split(".")[:2])
+
+    assert (RECORDED / f"{release}.jsonl").exists()
 
 
 def test_when_all_of_redis_is_lost_the_backends_tell_what_they_know(kit):

@@ -1012,6 +1012,33 @@ def test_what_was_accepted_once_is_replayed_when_it_would_be_refused_now(kit):
     assert kit.broker.accept(wanted, ANA, key="k", body_digest="d").jobs[0].id == first.jobs[0].id
 
 
+def test_a_repeated_request_has_the_answer_of_the_first_whatever_has_become_of_the_jobs(kit):
+    wanted = [
+        spec(name="first", time_limit_s=3600, environment={"FAKE_START_S": "forever"}),
+        spec(name="second", depends_on=(Dependency(name="first"),), labels={"team": "vision"}),
+        spec(name="third", hold=True),
+    ]
+    first = kit.broker.accept(wanted, ANA, key="k", body_digest="d")
+    ids = [job.id for job in first.jobs]
+    kit.reaches(ids[0], S.QUEUED)
+    kit.broker.update(ids[0], ANA, spec=replace(kit.get(ids[0]).spec, time_limit_s=1800))
+    kit.broker.cancel(ids[2], ANA)
+
+    again = kit.broker.accept(wanted, ANA, key="k", body_digest="d")
+
+    assert again.replayed
+    assert dump_accepted(again) == dump_accepted(first)
+    assert kit.get(ids[0]).spec.time_limit_s == 1800
+
+
+def test_a_repeated_resubmission_has_the_answer_of_the_first(kit):
+    job_id = kit.submit(spec())
+    first = kit.broker.resubmit(job_id, ANA, key="k")
+    kit.ended(first.jobs[0].id)
+
+    assert dump_accepted(kit.broker.resubmit(job_id, ANA, key="k")) == dump_accepted(first)
+
+
 def test_two_owners_behind_one_portal_may_think_of_the_same_key(kit):
     portal = replace(ANA, subject="portal")
     first = kit.broker.accept([spec()], portal, key="k", body_digest="d")

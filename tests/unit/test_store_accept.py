@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from api_spec.states import JobState
-from broker.store.jobs import Idempotency
+from broker.store.idempotency import Idempotency
 from tests.store_kit import SUBMIT, World, new_job, opened
 
 AT_ONCE = 10

@@ -141,6 +141,18 @@ def test_a_reader_from_an_earlier_incarnation_that_lost_events_is_told(world):
     assert gone.value.extra["oldest"] == "2-14"
 
 
+@pytest.mark.parametrize("after", ["6-1", "6-2", "6-999"])
+def test_a_reader_of_a_store_that_was_lost_is_told(world, after):
+    """Also one that had seen no more events than there are by now: what it missed is in no stream."""
+    world.store.client.hset(world.key("meta"), mapping={"incarnation": "7", "first_incarnation": "7"})
+    say(world, world.accept(), 3)
+
+    with pytest.raises(Gone, match=f"the store that had {after} was lost") as gone:
+        world.store.events.of_project("vision", after, 100)
+
+    assert gone.value.extra["oldest"] == "7-1"
+
+
 def test_a_reader_whose_missed_events_have_all_expired_is_told(redis_server):
     """The whole stream goes when a project was silent for the retention; "nothing new" would be a lie."""
     with opened(redis_server, retention_s=0.05) as store:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from broker.store import open_store
+from broker.store.store import StoreOptions
 from tests.helpers import wait_until
 from tests.store_kit import BACKEND, World, new_job, opened
 
@@ -268,6 +271,17 @@ def incarnate(world, run_id, durable):
 def test_the_first_incarnation_begins_before_every_job(world):
     assert world.store.meta()["incarnation"] == "1"
     assert world.store.incarnation_began() == 0.0
+
+
+def test_the_first_incarnation_is_later_than_any_of_a_store_that_was_lost(redis_server):
+    """Its number is the time, so that an id which a reader kept from before is none of this store."""
+    store = open_store(redis_server, StoreOptions(prefix=f"i{uuid.uuid4().hex[:8]}:"))
+    try:
+        began = int(store.meta()["incarnation"])
+        assert began == int(store.meta()["first_incarnation"])
+        assert abs(store.client.time()[0] - began) <= 30
+    finally:
+        store.close()
 
 
 def test_the_same_server_goes_on_in_the_same_incarnation(world):

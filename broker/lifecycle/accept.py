@@ -29,7 +29,7 @@ from api_spec.states import JobState
 from api_spec.views import Accepted, JobView
 from broker.access import Principal, Scope
 from broker.lifecycle import native
-from broker.lifecycle.bundle import refuse_missing_outputs, resolve_names
+from broker.lifecycle.bundle import mentions, refuse_missing_outputs, resolve_names
 from broker.lifecycle.context import SUBMIT, UNPLACED, Context, log
 from broker.lifecycle.intents import CHANGED, must_have
 from broker.lifecycle.points import point
@@ -70,6 +70,10 @@ def preview(
     """The decisions that accept would make now, after the same checks; nothing is written."""
     ids = [new_id(context.store.now(), os.urandom(10)) for _ in submission.specs]
     specs = _among_themselves(context, submission, ids, who)
+    waited_for = {dependency.job or "" for spec in specs for dependency in spec.depends_on}
+    for job_id in sorted(waited_for.difference(ids)):
+        if _known_spec(context, who, job_id) is None:
+            raise _no_such_job(job_id, submission)
     return tuple(_decide(context, snapshots, spec, who) for spec in specs)
 
 
@@ -78,7 +82,7 @@ def _among_themselves(
 ) -> list[JobSpec]:
     specs = [_in_project(spec, who) for spec in submission.specs]
     resolved = resolve_names(specs, ids, submission.place)
-    refuse_missing_outputs(resolved, ids, submission.place, lambda job_id: _known_spec(context, job_id))
+    refuse_missing_outputs(resolved, ids, submission.place, lambda job_id: _known_spec(context, who, job_id))
     return resolved
 
 
@@ -168,7 +172,7 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
     answer = context.store.jobs.accept(new, _idempotency(submission, who), submission.unchanged)
     if answer.verdict in ("replay", "conflict") and (earlier := _replayed(context, submission, who)):
         return earlier
-    _refuse_unless_ok(answer)
+    _refuse_unless_ok(answer, submission)
     point("accepted")
     for job, decision in zip(new, decisions, strict=True):
         log.info("accepted", extra={"job": job.id, "backend": decision.chosen})
@@ -191,9 +195,10 @@ def _in_project(spec: JobSpec, who: Principal) -> JobSpec:
     return spec
 
 
-def _known_spec(context: Context, job_id: str) -> JobSpec | None:
+def _known_spec(context: Context, who: Principal, job_id: str) -> JobSpec | None:
+    """None: there is none in this project."""
     found = context.store.jobs.read_with_spec(job_id)
-    return unpack_spec(found[1]) if found else None
+    return unpack_spec(found[1]) if found and found[0].project == who.project else None
 
 
 def _refuse_impossible(decisions: Sequence[Decision]) -> None:
@@ -281,11 +286,15 @@ def _view(job: NewJob, spec: JobSpec, at: float, waits: bool) -> JobView:
     )
 
 
-def _refuse_unless_ok(answer: AcceptAnswer) -> None:
+def _refuse_unless_ok(answer: AcceptAnswer, submission: Submission) -> None:
     if answer.verdict == "changed":
         raise PreconditionFailed(CHANGED)
     if answer.verdict == "no_such_job":
-        message = f"there is no job {answer.ids[0]} in this project to depend on"
-        raise InvalidSpec(message, faults=[Fault("/depends_on", message)])
+        raise _no_such_job(answer.ids[0], submission)
     if answer.verdict != "ok":
         raise StoreUnavailable("the store has forgotten this idempotency key just now; ask again")
+
+
+def _no_such_job(job_id: str, submission: Submission) -> InvalidSpec:
+    message = f"there is no job {job_id} in this project"
+    return InvalidSpec(message, faults=[Fault(mentions(submission.specs, job_id, submission.place), message)])

@@ -52,6 +52,18 @@ def _resolve_one(at: str, spec: JobSpec, by_name: Mapping[str, str], faults: lis
     return replace(spec, depends_on=tuple(edges.values()), inputs=tuple(inputs))
 
 
+def mentions(specs: Sequence[JobSpec], job_id: str, place: Place) -> str:
+    """Where the submission speaks of a job first, as a JSON pointer."""
+    for i, spec in enumerate(specs):
+        for n, item in enumerate(spec.inputs):
+            if item.from_output is not None and item.from_output.job == job_id:
+                return f"{place(i)}/inputs/{n}/from/job"
+        for n, dependency in enumerate(spec.depends_on):
+            if dependency.job == job_id:
+                return f"{place(i)}/depends_on/{n}/job"
+    return ""
+
+
 def _cycles(specs: Sequence[JobSpec], ids: Sequence[str], place: Place) -> list[Fault]:
     if not any(spec.depends_on for spec in specs):
         return []

@@ -50,7 +50,7 @@ from broker.store.changes import Change, Guard
 from broker.store.jobs import ClaimLimits
 from tests.builders import spec
 from tests.fakes import running_fake
-from tests.kit import ANA, BEN, adapter_of, at, fake_kit, make_kit, settings_for
+from tests.kit import ANA, BEN, EVE, adapter_of, at, fake_kit, make_kit, settings_for
 
 S = JobState
 ENDLESS = {"FAKE_RUN_S": "forever"}
@@ -463,6 +463,43 @@ def test_what_is_wrong_is_pointed_at_where_it_stands_in_the_body(kit, bundled, c
         ) as told:
             ask(specs, ANA, bundled=bundled)
         assert [fault.pointer for fault in told.value.faults] == [f"{pointer}/depends_on/0/name"]
+
+
+STRANGER = "01M80Q4MTXKHY7CP3YFVMHTP66"
+
+
+@pytest.mark.parametrize(
+    ("wish", "pointer"),
+    [
+        ({"depends_on": (Dependency(job=STRANGER),)}, "/depends_on/0/job"),
+        (
+            {"inputs": (Input(name="m", from_output=OutputOf(job=STRANGER, output="model")),)},
+            "/inputs/0/from/job",
+        ),
+        (
+            {"inputs": (Input(name="m", from_output=OutputOf(job="trian", output="model")),)},
+            "/inputs/0/from/job",
+        ),
+    ],
+    ids=["dependency", "input", "input by a name that is none"],
+)
+@pytest.mark.parametrize("ask", ["accept", "preview"])
+def test_a_job_that_does_not_exist_is_pointed_at_where_it_is_named(kit, ask, wish, pointer):
+    with pytest.raises(InvalidSpec, match=r"there is no job .* in this project") as told:
+        getattr(kit.broker, ask)([spec(name="fine"), spec(name="waits", **wish)], ANA)
+
+    assert [fault.pointer for fault in told.value.faults] == [f"/jobs/1{pointer}"]
+
+
+@pytest.mark.parametrize("ask", ["accept", "preview"])
+def test_nothing_is_told_of_a_job_of_another_project(kit, ask):
+    (theirs,) = kit.broker.accept([spec(outputs=(Output(name="plan", path="p"),))], EVE).jobs
+    wish = Input(name="m", from_output=OutputOf(job=theirs.id, output="model"))
+
+    with pytest.raises(InvalidSpec) as told:
+        getattr(kit.broker, ask)([spec(inputs=(wish,))], ANA)
+
+    assert str(told.value) == f"there is no job {theirs.id} in this project"
 
 
 def test_a_dry_run_of_a_bundle_knows_its_names_and_writes_nothing(kit):

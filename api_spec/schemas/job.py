@@ -34,6 +34,7 @@ from api_spec.schemas.parts import (
     VolumeSchema,
     repeated,
 )
+from api_spec.schemas.secrecy import looks_like_a_secret
 from api_spec.schemas.strict import Broken, Ruled
 
 FAULTS_AT_MOST = 100  # nobody reads more, and the answer stays small
@@ -48,21 +49,6 @@ LABEL_KEY = Regexp(
 LABEL_VALUE = Regexp(
     r"^([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?)?$", error=_MADE_OF.format("'-', '.' and '_'")
 )
-
-# A name that ends like a secret, but for the special tokens of language models and what points to a file.
-_SECRET = re.compile(
-    r"(PASSWORD|PASSWD|PASSPHRASE|(^|_)(PASS|PWD|PAT)$|SECRETS?$|(^|_)SECRETS?_|CREDENTIALS?$|TOKEN$"
-    r"|(API|ACCESS|PRIVATE|SECRET|SIGNING|ENCRYPTION|OPENAI|WANDB|LICEN[CS]E)_?KEYS?(_\d+)?$|ACCESS_TOKENS$)",
-    re.IGNORECASE,
-)
-_NO_SECRET = re.compile(r"(_(FILE|PATH|DIR|NAME)|(^|_)(BOS|EOS|PAD|UNK|MASK|SEP|CLS)_TOKEN)$", re.IGNORECASE)
-
-
-def looks_like_a_secret(name: str, value: str) -> bool:
-    """An absolute path is none, and neither is nothing."""
-    if not value or value.startswith("/"):
-        return False
-    return _SECRET.search(name) is not None and _NO_SECRET.search(name) is None
 
 
 class CommonSpecSchema(Ruled):

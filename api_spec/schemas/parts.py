@@ -36,6 +36,7 @@ from api_spec.schemas.fields import (
     Whole,
     about,
 )
+from api_spec.schemas.secrecy import has_a_password, looks_like_a_secret
 from api_spec.schemas.strict import Broken, Ruled, Strict
 
 _MADE_OF = "must be made of {}, '-', '.' and '_', and begin with a letter or digit"
@@ -54,6 +55,7 @@ ADDRESS = Regexp(
 )
 MIG = Regexp(r"^([0-9]+c\.)?[0-9]+g\.[0-9]+gb(\+[a-z0-9.]+)*$", error="must be a MIG profile such as 1g.10gb")
 
+AS_IT_IS = "must not carry a password, since everybody in the project can read it; see secrets"
 Name = partial(Text, 63, pattern=NAME)
 Path = partial(Text, 4096, pattern=ABSOLUTE)
 
@@ -114,6 +116,11 @@ class ArraySchema(Ruled):
     def rules(self, given: dict[str, Any], loaded: dict[str, Any]) -> Broken:
         if (given.get("indices") is None) == ("parameters" not in given):
             yield "_schema", "needs either indices or parameters"
+        for index, parameters in enumerate(loaded.get("parameters", ())):
+            for name, value in parameters.items():
+                if isinstance(value, str) and looks_like_a_secret(name, value):
+                    hint = "looks like a secret, and all tasks have the same: put it into secrets"
+                    yield "parameters", {index: {name: [hint]}}
 
 
 class DependencySchema(Ruled):
@@ -190,6 +197,8 @@ class InputSchema(Ruled):
     def rules(self, given: dict[str, Any], loaded: dict[str, Any]) -> Broken:
         if (given.get("uri") is None) == (given.get("from") is None):
             yield "_schema", "needs either uri or from (an output of another job)"
+        if has_a_password(loaded.get("uri") or ""):
+            yield "uri", AS_IT_IS
 
 
 class OutputSchema(Ruled):
@@ -262,10 +271,14 @@ class MetricsSchema(Strict):
     path = Path(load_default="/metrics")
 
 
-class ModelSchema(Strict):
+class ModelSchema(Ruled):
     builds = jobs.Model
 
     uri = Text(2048, pattern=ADDRESS, required=True, metadata=about("", example="models:/resnet@champion"))
+
+    def rules(self, given: dict[str, Any], loaded: dict[str, Any]) -> Broken:
+        if has_a_password(loaded.get("uri", "")):
+            yield "uri", AS_IT_IS
 
 
 class ServiceSchema(Ruled):

@@ -99,6 +99,9 @@ def test_a_job_runs_a_command_a_script_or_what_its_image_knows(program):
         ("SECRETARIAT", "ana"),
         ("SORT_KEY", "name"),
         ("COMPASS", "north"),
+        ("PROXY", "http://ana@proxy:3128"),
+        ("MAIL", "to:ana@example.org"),
+        ("RANGE", "http://host/a:b@c"),
     ],
 )
 def test_a_harmless_environment_name_is_not_taken_for_a_secret(name, value):
@@ -171,6 +174,14 @@ WRONG = [
     ({"environment": {"GH_PAT": "1"}}, "/environment/GH_PAT", "looks like a secret"),
     ({"environment": {"OPENAI_KEY": "1"}}, "/environment/OPENAI_KEY", "looks like a secret"),
     ({"environment": {"api_key_1": "1"}}, "/environment/api_key_1", "looks like a secret"),
+    ({"environment": {"DATABASE": "postgres://u:p@db/x"}}, "/environment/DATABASE", "looks like a secret"),
+    (
+        {"array": {"parameters": [{"lr": 0.1}, {"lr": 0.1, "api_key": "k"}]}},
+        "/array/parameters/1/api_key",
+        "looks like a secret",
+    ),
+    ({"inputs": [{"name": "a", "uri": "https://me:pw@host/a"}]}, "/inputs/0/uri", "not carry a password"),
+    ({"inputs": [{"name": "a", "uri": "s3://:pw@host/a"}]}, "/inputs/0/uri", "not carry a password"),
     (
         {"environment": {"AWS_SECRET_ACCESS_KEY": "1"}},
         "/environment/AWS_SECRET_ACCESS_KEY",
@@ -246,6 +257,11 @@ WRONG = [
         "measured: external",
     ),
     ({"kind": "inference", "service": {}}, "/service/port", "is required"),
+    (
+        {"kind": "inference", "service": {**SERVICE, "model": {"uri": "http://me:pw@host/m"}}},
+        "/service/model/uri",
+        "not carry a password",
+    ),
     ({"kind": "inference", "service": {"preset": "x"}}, "/service/preset", "vllm, triton"),
 ]
 

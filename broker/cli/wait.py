@@ -27,9 +27,14 @@ CONDITIONS = ("started", "succeeded", "failed", "ended", "ready")
 def wait(session: Session, /, words: tuple[str, ...], until: str, **options: Any) -> None:
     """Wait for each JOB (an ID, its beginning, or a name), or all live ones that the filters leave now.
 
-    Exit code 1 if one of them failed or was cancelled, or will never be what --for says.
+    Exit code 1 if one of them failed or was cancelled, or will never be what --for says; 3 if the filters
+    leave none.
     """
+    from api_spec.errors import NotFound
+
     chosen = list(select(session, words, options, LIVE))
+    if not chosen:  # they may all have failed by now: success would be a guess
+        raise NotFound("no live job is left by the filters; --state chooses among those that have ended")
     wait_for(session, chosen, until, options["seconds"], quiet=options["quiet"])
 
 

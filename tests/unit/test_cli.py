@@ -339,6 +339,16 @@ def test_wait_for_an_event_that_has_come(api, run):
     assert run("wait", JOB_ID, "--for", "ready").exit_code == 0
 
 
+def test_waiting_for_none_is_no_success(api, run):
+    """All of them may have failed before the question."""
+    api.on("GET", "/v1/jobs", {"items": [], "next": None})
+
+    result = run("wait", "-l", "run=5")
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "no live job is left by the filters" in result.stderr
+
+
 def test_usage_shows_what_was_measured_and_what_was_not(api, run):
     nothing = dict.fromkeys(("cpu_s", "gpu_s", "memory_mib_s", "peak_cpus", "peak_memory_mib", "energy_j"))
     first = {"attempt": 1, "backend": "hpc", "elapsed_s": 90.4, **nothing}

@@ -57,9 +57,11 @@ ELSEWHERE.update({name: f"resources.{name}" for name in (*_RESOURCES, "mig_profi
 
 
 def of_an_unknown_field(name: str, known: Collection[str]) -> str:
-    if name == "service":
+    if "spec" in known:
+        return f'{UNKNOWN}; what a job is goes below spec: {{"spec": {{{json.dumps(name[:60])}: ...}}}}'
+    if name == "service" and "kind" in known:
         return "only inference jobs have a service; leave it out, or set kind to inference"
-    if name == "array":
+    if name == "array" and "kind" in known:
         return "an inference job cannot be an array; use service.replicas for several copies"
     place = _place(name, known)
     if place is not None:

@@ -385,6 +385,15 @@ def test_a_patch_of_the_spec_leaves_the_rest_as_it_was(ana, service):
     assert answer.json["spec"]["command"] == SERVICE["command"]
 
 
+@pytest.mark.parametrize("name", ["service", "array", "time_limit"])
+def test_a_patch_of_a_field_at_the_top_is_told_where_it_goes(ana, service, name):
+    answer = ana.patch(f"/v1/jobs/{service['id']}", json={name: {}})
+
+    fault = answer.json["errors"][0]
+    assert (answer.status_code, fault["pointer"]) == (422, f"/{name}")
+    assert f'{{"spec": {{"{name}": ...}}}}' in fault["message"]
+
+
 def test_null_in_a_patch_takes_a_member_away(ana):
     job = ana.post("/v1/jobs", json={**SERVICE, "labels": {"a": "1", "b": "2"}}).json["job"]
 

@@ -18,14 +18,14 @@ from broker.controller import Controller
 from broker.heartbeat import Heartbeat
 from broker.lifecycle import points
 from broker.lifecycle.broker import Broker
-from broker.lifecycle.recover import Recovered
+from broker.lifecycle.recover import Loaded, Recovered, import_lines
 from broker.lifecycle.recover import recover as recover_from_backends
 from broker.log_reader import LogReader
 from broker.logs import set_up_logs
 from broker.settings import Settings
 from broker.store import open_store
 from broker.store.connection import errors_in_our_words
-from broker.store.dump import Loaded, export_lines, import_lines
+from broker.store.dump import export_lines
 from broker.watcher import Watcher
 from broker.wiring import build, hints_over, store_options
 

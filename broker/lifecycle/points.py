@@ -50,6 +50,8 @@ POINTS: dict[str, str] = {
     "cleaned_up": "the backend has forgotten an attempt",
     "forgotten": "one job is gone, or postponed",
     "swept": "a step of the sweeper is done",
+    "recover_listed": "a backend was asked for all of our jobs, nothing is written",
+    "restored": "one record of an export, or one job that a backend knows, is there again",
 }
 
 Hook = Callable[[str], None]

@@ -1,4 +1,4 @@
-"""Recover: when all of Redis is lost, what the backends' own objects tell about our jobs.
+"""Recover: when all of Redis is lost, what an export holds and what the backends' objects tell of our jobs.
 
 They carry marker, project, owner, kind, name and digest.  What nobody knows any more (dependencies, labels,
 who submitted) stays empty, and the job is marked ``recovered``.
@@ -6,6 +6,7 @@ who submitted) stays empty, and the job is marked ``recovered``.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,9 +17,11 @@ from api_spec.packing import pack_spec
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle.context import Context, log
+from broker.lifecycle.points import point
 from broker.store.archive import Parts
-from broker.store.dump import attempts_json, restore
+from broker.store.dump import attempts_json, load_lines, restore
 from broker.store.records import AttemptRecord, write_value
+from broker.store.store import Store
 
 NOBODY_KNOWS = ("true",)  # stands for a command that the backend did not keep
 
@@ -28,6 +31,23 @@ class Recovered:
     jobs: int
     already_there: int
     unreachable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    jobs: int
+    already_there: int
+    others: int  # tokens, backends, idempotency keys
+
+
+def import_lines(store: Store, lines: Iterable[str]) -> Loaded:
+    """As ``load_lines``.  May be repeated."""
+    counts = Counter[str]()
+    for done in load_lines(store, lines):
+        counts[done] += 1
+        point("restored")
+    others = counts["token"] + counts["backend"] + counts["idempotency"]
+    return Loaded(counts["job"], counts["exists"], others)
 
 
 def recover(context: Context) -> Recovered:
@@ -40,13 +60,17 @@ def recover(context: Context) -> Recovered:
             log.warning("%s was not asked for its jobs: %s", name, error)
             unreachable.append(name)
             continue
+        point("recover_listed")
         for ours in found:
             marker = parse_marker(ours.ref.marker)
             if marker is not None and marker.instance == context.settings.instance:
                 by_job.setdefault(marker.job_id, []).append((name, ours))
     now = context.store.now()  # for an end that the backend does not date
-    answers = [restore(context.store, _parts(job_id, found, now)) for job_id, found in by_job.items()]
-    return Recovered(answers.count("ok"), answers.count("exists"), tuple(unreachable))
+    new = 0
+    for job_id, attempts in by_job.items():
+        new += restore(context.store, _parts(job_id, attempts, now))
+        point("restored")
+    return Recovered(new, len(by_job) - new, tuple(unreachable))
 
 
 def _parts(job_id: str, found: Iterable[tuple[str, Ours]], now: float) -> Parts:

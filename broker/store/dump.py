@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from api_spec.errors import InvalidRequest
@@ -82,53 +82,45 @@ def job_document(parts: Parts) -> dict[str, Any]:
 # ---- in ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Loaded:
-    jobs: int
-    already_there: int
-    others: int  # tokens, backends, idempotency keys
-
-
-def import_lines(store: Store, lines: Iterable[str]) -> Loaded:
-    """Raises ``InvalidRequest`` at the first line that cannot be read; what came before it is there.
+def load_lines(store: Store, lines: Iterable[str]) -> Iterator[str]:
+    """Each step once it is done: "incarnation", then "exists", or the type of each record.
 
     A job that the store has already is left as it is, so an import may be repeated.  A new incarnation
-    begins: attempts are looked up by their marker before they are sent.
+    begins: attempts are looked up by their marker before they are sent.  Raises ``InvalidRequest`` at the
+    first line that cannot be read; what came before it is there.
     """
     numbered = enumerate(lines, start=1)
     header = _check_header(next(numbered, (1, "")))
     store.begin_incarnation()
     store.events.take_over(int(header.get("first_incarnation", 1)))
-    counts = dict.fromkeys(("ok", "exists", "token", "backend", "project", "idempotency"), 0)
+    yield "incarnation"
     for number, line in numbered:
         if not line.strip():
             continue
         record = _read(number, line)
         try:
-            counts[_load(store, record)] += 1
+            done = _load(store, record)
         except (KeyError, TypeError, ValueError) as error:
             _refuse(number, f"a {record.get('type')} that cannot be read: {error!r}")
-    others = counts["token"] + counts["backend"] + counts["idempotency"]
-    return Loaded(counts["ok"], counts["exists"], others)
+        yield done
 
 
 def _load(store: Store, record: Mapping[str, Any]) -> str:
-    if record["type"] == "job":
-        return restore(store, _parts(record))
-    if record["type"] == "token":
+    kind: str = record["type"]
+    if kind == "job":
+        return "job" if restore(store, _parts(record)) else "exists"
+    if kind == "token":
         store.tokens.put_token(record["digest"], record["record"])
-        return "token"
-    if record["type"] == "backend":
+    elif kind == "backend":
         store.backends.declare(record["name"], record["kind"])
         store.backends.set_flags(record["name"], drained=record["drained"], paused=record["paused"])
-        return "backend"
-    if record["type"] == "project":
+    elif kind == "project":
         store.events.count_on(record["name"], int(record["events"]))
-        return "project"
-    if record["type"] == "idempotency":
+    elif kind == "idempotency":
         store.idempotency.restore(record)
-        return "idempotency"
-    raise ValueError(f"a record of the type {record['type']} is not known")
+    else:
+        raise ValueError(f"a record of the type {kind} is not known")
+    return kind
 
 
 def _parts(document: Mapping[str, Any]) -> Parts:
@@ -143,8 +135,8 @@ def _parts(document: Mapping[str, Any]) -> Parts:
     )
 
 
-def restore(store: Store, parts: Parts) -> str:
-    """'ok', or 'exists'.  Leases and queues are made anew from the state; nothing is due twice."""
+def restore(store: Store, parts: Parts) -> bool:
+    """False: it was there, and stays as it is.  Leases and queues are made anew from the state."""
     record = parts.record
     left_out = {"lease", "queue", "tries"}
     attempt = parts.attempts_json.get(record.attempt)
@@ -165,7 +157,7 @@ def restore(store: Store, parts: Parts) -> str:
     answer: bytes = store.scripts.run(
         "restore", request, parts.spec, parts.tasks or b"", *parts.decisions.values()
     )
-    return answer.decode()
+    return answer == b"ok"
 
 
 def _live_entry(record: JobRecord, attempt: AttemptRecord) -> Live | None:

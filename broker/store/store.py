@@ -132,17 +132,18 @@ class Store:
         run_id = str(info.get("run_id", ""))
         if run_id == self._run_id:
             return False
-        request = {"run_id": run_id, "durable": is_durable(self.client)}
+        return self._incarnate(run_id)
+
+    def begin_incarnation(self) -> None:
+        """After an import: attempts are looked up before they are sent."""
+        self._incarnate(str(self.client.info("server").get("run_id", "")), anyhow=True)
+
+    def _incarnate(self, run_id: str, anyhow: bool = False) -> bool:
+        request = {"run_id": run_id, "durable": is_durable(self.client), "anyhow": anyhow}
         is_new = bool(self.scripts.run("incarnation", request))
         self._run_id = run_id
         self._incarnation_began = int(self.client.hget(f"{self.prefix}meta", "incarnation_began") or 0) / 1000
         return is_new
-
-    def begin_incarnation(self) -> None:
-        """After an import: attempts are looked up before they are sent."""
-        self.scripts.run("incarnation", {"run_id": "", "durable": False})
-        self._run_id = ""
-        self.notice_restart()
 
     def meta(self) -> Mapping[str, str]:
         return texts(self.client.hgetall(f"{self.prefix}meta"))

@@ -6,12 +6,16 @@ they look at what there is and do what is next, as users and their portals do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from api_spec.jobs import Array, Dependency, Health, JobSpec, Kind, Replicas, Retry, Service
 from api_spec.states import FINAL, JobState
 from broker.lifecycle.broker import Broker
+from broker.lifecycle.points import point
+from broker.lifecycle.recover import import_lines, recover
+from broker.store.dump import export_lines
 from tests.builders import spec
 from tests.fakes import Faults
 from tests.kit import ANA
@@ -116,7 +120,7 @@ def _change_hold_and_release(broker: Broker, job_id: str) -> None:
     job, record = broker.get(job_id, ANA), broker.store.jobs.read(job_id)
     if job.state is not S.QUEUED or record is None or record.act:
         return
-    told = [event.type for event in broker.job_events(job_id, ANA)]
+    told = _told(broker, job_id)
     if "updated" not in told:
         broker.update(job_id, ANA, spec=replace(job.spec, time_limit_s=1800))
     elif "held" not in told:
@@ -143,6 +147,47 @@ def _drain_the_first_choice(broker: Broker, job_id: str) -> None:
 
 def _sweep(broker: Broker, job_id: str) -> None:
     broker.sweep()
+
+
+def _lose_all(broker: Broker) -> None:
+    """As a server does that comes back with nothing, for the command that is given then."""
+    store = broker.store
+    store.client.delete(*store.client.scan_iter(match=f"{store.prefix}*", count=1000))
+    store._run_id = ""
+    store.prepare()
+    for name, adapter in broker.context.adapters.items():
+        store.backends.declare(name, adapter.type)
+    point("run_checked")
+
+
+def _lose_all_and_recover(broker: Broker, job_id: str) -> None:
+    """Again and again, as whoever is told that it was broken off; the job is cancelled when it is there."""
+    record = broker.store.jobs.read(job_id)
+    if record is None:
+        recover(broker.context)
+    elif record.state is S.RUNNING and not record.recovered:
+        _lose_all(broker)
+    else:
+        _cancel_when_running(broker, job_id)
+
+
+def _lose_all_and_import(broker: Broker, job_id: str) -> None:
+    """The export is made once, before the loss: of two processes that try, one links it into its place."""
+    record, dump = broker.store.jobs.read(job_id), broker.context.settings.data_dir / "export"
+    if record is None:
+        import_lines(broker.store, dump.read_text().splitlines(keepends=True))
+    elif record.state is S.RUNNING and not dump.exists():
+        written = dump.with_suffix(f".{os.getpid()}")
+        written.write_text("".join(export_lines(broker.store)))
+        os.link(written, dump)
+    elif record.state is S.RUNNING and "restored" not in _told(broker, job_id):
+        _lose_all(broker)
+    else:
+        _cancel_when_running(broker, job_id)
+
+
+def _told(broker: Broker, job_id: str) -> list[str]:
+    return [event.type for event in broker.job_events(job_id, ANA)]
 
 
 SCENARIOS = {
@@ -197,6 +242,8 @@ SCENARIOS = {
         ),
         Scenario(name="scale", jobs=_service, outcomes=(S.CANCELLED,), starts=2, drive=_scale_then_cancel),
         Scenario(name="change, hold", jobs=_waiting, outcomes=(S.COMPLETED,), drive=_change_hold_and_release),
+        Scenario(name="recover", jobs=_endless, outcomes=(S.CANCELLED,), drive=_lose_all_and_recover),
+        Scenario(name="import", jobs=_endless, outcomes=(S.CANCELLED,), drive=_lose_all_and_import),
         Scenario(name="forget", jobs=_endless, outcomes=(S.FAILED,), forgets=True),
         Scenario(
             name="archive",
@@ -223,6 +270,8 @@ PASSED_BY = {
     "cleaned_up": "archive",
     "forget_begun": "archive",
     "forgotten": "archive",
+    "recover_listed": "recover",
+    "restored": "recover",
 }
 # What a local process cannot be made to do: lose the answer of a call into a library, forget an attempt, wait
 # for another one.

@@ -104,12 +104,12 @@ class _Run:
         configs = self.ground.begin(self.case)
         if self.case.scenario.name == "reroute":
             configs = (replace(configs[0], name="a" + configs[0].name), *configs)
-        return settings_for(
-            url,
-            self.folder,
-            *configs,
-            **{"lease_s": LEASE_S, "sweep_s": SWEEP_S, **self.case.scenario.settings},
-        )
+        own = {  # an instance, too: what is recovered is all that a backend has of it
+            "instance": f"c{self.folder.name[:5]}",
+            "lease_s": LEASE_S,
+            "sweep_s": SWEEP_S,
+        }
+        return settings_for(url, self.folder, *configs, **{**own, **self.case.scenario.settings})
 
     def result(self) -> Result:
         store = open_store(

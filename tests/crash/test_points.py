@@ -13,17 +13,9 @@ from tests.crash.scenarios import SCENARIOS, Scenario
 from tests.kit import ANA, Kit, fake_kit
 
 SCRIPTS = resources.files("broker.store") / "scripts"
-# Nothing follows these that could be lost: a command given by hand, which may be given again; a log that is
-# read, an account that is kept, a restart that is noticed, an entry of the live table that was left behind.
-ELSEWHERE = {
-    "script.common",
-    "script.restore",
-    "adapter.list_ours",
-    "script.ask",
-    "script.usage",
-    "script.incarnation",
-    "script.live",
-}
+# Nothing follows these that could be lost: a log that is read, an account that is kept, an entry of the live
+# table that was left behind.
+ELSEWHERE = {"script.common", "script.ask", "script.usage", "script.live"}
 
 
 @dataclass

@@ -21,6 +21,7 @@ ON_THE_FAKE = [
     Case("accept_decided", "exception", None, "late request"),
     Case("submit_returned", HELD_UP, None, "busy, then slow"),
     *(Case("update_returned", mode, None, "change, hold") for mode in MODES),
+    *(Case("restored", mode, None, "import") for mode in MODES),
     *(Case(point, "kill", None, "long lease") for point in LONG_LEASES),
 ]
 ON_LOCAL = cases(without=ONLY_THE_FAKE)

@@ -13,7 +13,8 @@ from api_spec.reasons import Reason
 from api_spec.states import JobState
 from broker.access import Scope
 from broker.lifecycle.context import ref_of
-from broker.store.dump import export_lines, import_lines
+from broker.lifecycle.recover import import_lines
+from broker.store.dump import export_lines
 from tests.builders import spec
 from tests.fakes import FOR_EVER
 from tests.helpers import wait_until

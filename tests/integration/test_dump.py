@@ -13,9 +13,9 @@ from api_spec.jobs import Array, Dependency, Kind, Retry
 from api_spec.schemas import dump_accepted
 from api_spec.states import JobState
 from api_spec.views import JobQuery
-from broker.lifecycle.recover import recover
+from broker.lifecycle.recover import import_lines, recover
 from broker.processes import export_store, import_store
-from broker.store.dump import export_lines, import_lines
+from broker.store.dump import export_lines
 from tests.builders import spec
 from tests.kit import ANA, fake_kit, make_kit, settings_for
 

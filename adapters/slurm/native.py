@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adapters.slurm.log_links import fault_of as fault_of_a_link
+from adapters.slurm.log_links import log_name
 from adapters.slurm.native_values import (
     ADDRESS,
     CONSTRAINT,
@@ -72,6 +74,8 @@ OPTIONS: Mapping[str, Reader] = {
     "cpus_per_gpu": whole("cpus_per_gpu", 1, 4096),
     "tmp":          memory("tmp_disk_mib"),
     "dependency":   items("dependency", DEPENDENCY, "afterok:1234", joined=True),
+    "output":       log_name("log_output"),                  # a link to the log
+    "error":        log_name("log_error"),
     "container_entrypoint": truth("container_entrypoint"),   # of the image: run before the command
     "container_writable":   truth("container_writable"),     # the image's own file system, while it runs
     "container_mount_home": truth("container_mount_home"),
@@ -93,8 +97,6 @@ HINTS: Mapping[str, str] = {
     "mem":             "say resources.memory_per_node",
     "gpus":            "say resources.gpus_per_node",
     "gpus_per_node":   "say resources.gpus_per_node",
-    "output":          "the broker names the log files, and shows them",
-    "error":           "the broker names the log files, and shows them",
     "chdir":           "working_directory is a field of the job",
     "export":          "environment is a field of the job",
     "uid":             "the operator says whom a job runs as",
@@ -145,7 +147,7 @@ def places(spec: JobSpec, backend: str) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def chosen(spec: JobSpec, options: Options, backend: str) -> dict[str, Any]:
-    """As fields of a ``Submission``, and ``container_*``.  Only for a job that ``refusals`` lets pass."""
+    """As fields of a ``Submission``, ``container_*``, ``log_*``; of a job that ``refusals`` lets pass."""
     found: dict[str, Any] = {}
     for name, one in said(spec, options, backend).items():
         found |= OPTIONS[name](one.value)
@@ -186,6 +188,19 @@ def refusals(spec: JobSpec, options: Options, backend: str) -> Iterator[Refusal]
                 code = Reason.INVALID_SPEC if name in OPTIONS else Reason.UNSUPPORTED
                 yield Refusal(code, f"{shown(name).strip(chr(39))} {fault}", where)
     yield from _of_the_fabric(spec, options, backend)
+    yield from _of_the_logs(spec, options, backend)
+
+
+def _of_the_logs(spec: JobSpec, options: Options, backend: str) -> Iterator[Refusal]:
+    found = said(spec, options, backend)
+    for name in ("output", "error"):
+        one = found.get(name)
+        if (
+            one is not None
+            and fault_of(name, one.value) is None
+            and (fault := fault_of_a_link(spec, one.value))
+        ):
+            yield Refusal(Reason.INVALID_SPEC, f"{name} {fault}", one.pointer)
 
 
 def _of_the_fabric(spec: JobSpec, options: Options, backend: str) -> Iterator[Refusal]:

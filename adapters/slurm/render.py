@@ -44,7 +44,7 @@ def submission(spec: JobSpec, ref: AttemptRef, options: Options, backend: str) -
     paths = paths_of(spec, ref, options, user)
     try:
         chosen = native.chosen(spec, options, backend)
-        own = {name: value for name, value in chosen.items() if not name.startswith("container_")}
+        own = {name: value for name, value in chosen.items() if not name.startswith(("container_", "log_"))}
         return Submission(
             name=ref.marker,
             user=user,

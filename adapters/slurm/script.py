@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adapters.base import AttemptRef
-from adapters.slurm import containers, environment
+from adapters.slurm import containers, environment, log_links
 from adapters.slurm.options import Options
 from adapters.slurm.paths import TASK, Paths
 from api_spec.jobs import JobSpec
@@ -44,6 +44,7 @@ def script(
         *_variables(spec, ref, paths),
         *_files(spec, paths),
         *_place(spec, paths),
+        *_links(spec, paths, native or {}),
         _start(spec, paths, options, native or {}),
     ]
     return "\n".join(lines) + "\n"
@@ -110,6 +111,16 @@ def _place(spec: JobSpec, paths: Paths) -> Iterator[str]:
     wanted = None if spec.image is not None else spec.working_directory
     yield f"cd -- {paths.output_in_shell if wanted is None else shlex.quote(wanted)} || {{"
     yield f"  {_complaint('its working directory cannot be entered')}; }}"
+
+
+def _links(spec: JobSpec, paths: Paths, native: Mapping[str, Any]) -> Iterator[str]:
+    """After the working directory: what is no whole path counts from there."""
+    for link, log in log_links.in_shell(spec, paths, native):
+        # -T: where a directory has that name, ln would make the link within it
+        yield f"ours ln -sfT -- {log} {link} || {{"
+        yield f"  {_complaint('the link to its log, which output or error asks for, cannot be made')}; }}"
+    if log_links.are_one(native):
+        yield "exec 2>&1"
 
 
 def _start(spec: JobSpec, paths: Paths, options: Options, native: Mapping[str, Any]) -> str:

@@ -47,6 +47,8 @@ READ = [
     ("cpus_per_gpu", 8, {"cpus_per_gpu": 8}),
     ("tmp", "10GiB", {"tmp_disk_mib": 10240}),
     ("dependency", "afterok:12:13,afterany:14_3", {"dependency": "afterok:12:13,afterany:14_3"}),
+    ("output", "logs/%x-%4j.out", {"log_output": "logs/%x-%4j.out"}),
+    ("error", "/dev/null", {"log_error": "/dev/null"}),
     ("container_entrypoint", True, {"container_entrypoint": True}),
     ("container_writable", False, {"container_writable": False}),
     ("container_mount_home", True, {"container_mount_home": True}),
@@ -63,7 +65,8 @@ def test_every_option_is_in_the_table_of_cases_and_every_field_is_one_of_a_submi
     known = set(Submission.__dataclass_fields__)
 
     assert {name for name, _, _ in READ} == set(native.OPTIONS)
-    assert {key for _, _, found in READ for key in found if not key.startswith("container_")} <= known
+    fields = {key for _, _, found in READ for key in found}
+    assert {key for key in fields if not key.startswith(("container_", "log_"))} <= known
 
 
 @pytest.mark.parametrize("name", sorted(native.OPTIONS))

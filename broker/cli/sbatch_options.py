@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 Spec = dict[str, Any]
@@ -132,10 +133,28 @@ def gpu_reader(total_name: str | None) -> Reader:
 
 
 def gres(draft: Draft, text: str) -> None:
-    name, _, rest = text.removeprefix("gres/").partition(":")
-    if name != "gpu" or "," in text:
-        raise CannotCarry(f"only GPUs can be asked for this way, not {text!r}")
-    gpu_reader(None)(draft, rest or "1")
+    """GPUs are fields of a job; the rest is Slurm's own."""
+    parts = [part.removeprefix("gres/").removeprefix("gres:") for part in text.split(",")]
+    of_gpus = [part for part in parts if part.partition(":")[0] == "gpu"]
+    if len(of_gpus) > 1:
+        raise CannotCarry(f"needs one type of GPU and a number, such as gpu:a100:2, not {text!r}")
+    for part in of_gpus:
+        gpu_reader(None)(draft, part.partition(":")[2] or "1")
+    if others := [part for part in parts if part not in of_gpus]:
+        draft.put("placement.slurm.gres", ",".join(others))
+
+
+def moment(text: str) -> str:
+    """A date and time of this machine's clock, as the API takes it."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except ValueError:
+        raise CannotCarry(f"needs a date and time such as 2026-11-23T18:00, not {text!r}") from None
+
+
+def open_mode(draft: Draft, text: str) -> None:
+    if not "append".startswith(text.lower()):
+        raise CannotCarry("only append: nothing that a job has written before it was requeued goes")
 
 
 def array(draft: Draft, text: str) -> None:
@@ -232,7 +251,18 @@ OPTIONS: dict[str, Option] = {
     "nodelist":        Option(to("placement.slurm.nodelist"), "w"),
     "exclude":         Option(to("placement.slurm.exclude"), "x"),
     "signal":          Option(to("placement.slurm.signal")),
-    "comment":         Option(to("placement.slurm.comment")),
+    "wckey":           Option(to("placement.slurm.wckey")),
+    "switches":        Option(to("placement.slurm.switches")),
+    "begin":           Option(to("placement.slurm.begin", moment), "b"),
+    "deadline":        Option(to("placement.slurm.deadline", moment)),
+    "time-min":        Option(to("placement.slurm.time_min", time_limit)),
+    "tmp":             Option(to("placement.slurm.tmp", lambda text: f"{memory_mib(text)}MiB")),
+    "cpus-per-gpu":    Option(to("placement.slurm.cpus_per_gpu", positive)),
+    "mail-type":       Option(to("placement.slurm.mail_type")),
+    "mail-user":       Option(to("placement.slurm.mail_user")),
+    "output":          Option(to("placement.slurm.output"), "o"),
+    "error":           Option(to("placement.slurm.error"), "e"),
+    "open-mode":       Option(open_mode),
     "parsable":        Option(nothing, value=False),
     "quiet":           Option(nothing, "Q", value=False),
     "verbose":         Option(nothing, "v", value=False),
@@ -240,18 +270,10 @@ OPTIONS: dict[str, Option] = {
 
 # Refused like every other unknown option, with a hint for those that scripts often have.
 HINTS: dict[str, str] = {
-    "output":    "the broker keeps the output: broker logs ID",
-    "error":     "the broker keeps the output: broker logs --stream stderr ID",
-    "open-mode": "the broker keeps the output of each attempt apart",
-    "mail-type": "the broker sends no mail: broker wait ID, or broker events -f",
-    "mail-user": "the broker sends no mail: broker wait ID, or broker events -f",
-    "begin":     "the broker starts a job as soon as it can; broker submit, then broker hold and release",
+    "comment":   "the comment is the broker's own; labels are for people",
     "wrap":      "write the command into the script",
+    "input":     "a job reads nothing from a terminal; redirect it within the script",
 }
 # fmt: on
 
-LONG_OF_SHORT = {option.short: name for name, option in OPTIONS.items() if option.short} | {
-    "o": "output",
-    "e": "error",
-    "b": "begin",
-}
+LONG_OF_SHORT = {option.short: name for name, option in OPTIONS.items() if option.short} | {"i": "input"}

@@ -167,6 +167,27 @@ def test_a_script_as_sbatch_takes_it_fails_with_its_own_exit_code(house, broker,
     assert broker("logs", job["id"], "--stream", "stderr") == "err\n"
 
 
+def test_logs_are_found_where_a_script_of_sbatch_wants_them(house, broker, tmp_path):
+    """As with sbatch itself, both streams in one file; the broker shows the same."""
+    work = house.cluster.shared / f"work-{house.parts.port}"
+    work.mkdir()
+    script = tmp_path / "job.sbatch"
+    asks = f"--mem=100M --time=1 --job-name=train --chdir={work}"
+    mails = "--mail-type=END --mail-user=ana@example.org"
+    script.write_text(
+        f"#!/bin/bash\n#SBATCH {asks}\n#SBATCH -o %x-%j.out {mails}\necho out; echo err >&2; echo again\n"
+    )
+
+    taken = json.loads(broker("submit", str(script), "-o", "json"))
+    job = ended(house, taken["job"]["id"])
+
+    assert job["state"] == "COMPLETED", errors(house)
+    (attempt,) = house.client.attempts(job["id"])
+    (found,) = work.iterdir()
+    assert found.name == f"train-{attempt['native_id']}.out"
+    assert found.read_text() == "out\nerr\nagain\n" == broker("logs", job["id"])
+
+
 def test_after_a_lost_node_another_attempt_completes(house):
     gate = house.cluster.shared / f"gate-{house.parts.port}"
     wait = f'while ! [ -e "{gate}" ]; do sleep 0.1; done'

@@ -130,14 +130,14 @@ def test_nothing_fits_shows_every_backend(api, run):
 
 
 def test_what_an_sbatch_script_cannot_keep_is_refused_before_anything_is_sent(api, run):
-    text = "#!/bin/sh\n#SBATCH --output=x\ntrue\n"
+    text = "#!/bin/sh\n#SBATCH --comment=x\ntrue\n"
     api.on("POST", "/v1/jobs", SUBMITTED)
 
     refused = run("submit", write("a.sbatch", text))
-    accepted = run("submit", "a.sbatch", "--ignore", "output")
+    accepted = run("submit", "a.sbatch", "--ignore", "comment")
 
     assert (refused.exit_code, accepted.exit_code) == (2, 0)
-    assert "a.sbatch:2: --output" in refused.stderr
+    assert "a.sbatch:2: --comment" in refused.stderr
     assert len(api.requests) == 1
 
 

@@ -66,6 +66,20 @@ CARRIED = {
     "Slurm's own":        (["-p gpu -A vision", "-q high -C 'a&b' --reservation=r1"],
                            {"placement": {"slurm": {"partition": "gpu", "account": "vision", "qos": "high",
                                                     "constraint": "a&b", "reservation": "r1"}}}),
+    "where the logs are found": (["-o logs/%x-%j.out", "-e /tmp/%j.err --open-mode=append"],
+                           {"placement": {"slurm": {"output": "logs/%x-%j.out", "error": "/tmp/%j.err"}}}),
+    "mail":               (["--mail-type=END,FAIL --mail-user=ana@example.org"],
+                           {"placement": {"slurm": {"mail_type": "END,FAIL",
+                                                    "mail_user": "ana@example.org"}}}),
+    "when":               (["-b 2026-11-23T18:00:00+01:00 --deadline=2026-11-24T18:00:00Z --time-min=30"],
+                           {"placement": {"slurm": {"begin": "2026-11-23T17:00:00Z", "time_min": "0-00:30:00",
+                                                    "deadline": "2026-11-24T18:00:00Z"}}}),
+    "what is rarely said": (["--wckey=thesis --switches=1@10:00 --tmp=10G --cpus-per-gpu=4"],
+                           {"placement": {"slurm": {"wckey": "thesis", "switches": "1@10:00",
+                                                    "tmp": "10240MiB", "cpus_per_gpu": 4}}}),
+    "other resources":    (["--gres=gpu:2,shard:1,gres/nic:mlx5:2"],
+                           {"resources": {"gpus_per_node": 2},
+                            "placement": {"slurm": {"gres": "shard:1,nic:mlx5:2"}}}),
     "nice":               (["--nice=50"], {"placement": {"slurm": {"nice": 50}}}),
     "nice, bare":         (["--nice -N2"],
                            {"resources": {"nodes": 2}, "placement": {"slurm": {"nice": 100}}}),
@@ -78,15 +92,16 @@ CARRIED = {
 REFUSED = {
     "an option that is unknown": (["--magic=1"], "train.sbatch:2: --magic: cannot be carried over"),
     "an unknown short option":   (["-Z"], "train.sbatch:2: -Z: cannot be carried over"),
-    "the place of the output":   (["-N 2", "-o out-%j.txt"], ":3: --output: cannot be carried over (the"),
-    "mail":                      (["--mail-type=END"], "--mail-type: cannot be carried over"),
+    "the broker's own":          (["-N 2", "--comment=x"], ":3: --comment: cannot be carried over (the"),
+    "an input":                  (["-i data.txt"], "--input: cannot be carried over"),
+    "a time from now":           (["--begin=now+1hour"], "--begin: needs a date and time such as"),
+    "a log that is emptied":     (["--open-mode=truncate"], "--open-mode: only append"),
     "a range of nodes":          (["-N 2-4"], "--nodes: needs one number, not '2-4'"),
     "no nodes":                  (["-N 0"], "--nodes: must be at least 1"),
     "all memory of a node":      (["--mem=0"], "0 would mean the whole node"),
     "no end":                    (["--time=UNLIMITED"], "a job always has an end"),
     "an end at once":            (["--time=0"], "0 means without a limit"),
-    "other resources":           (["--gres=shard:2"], "only GPUs can be asked for this way"),
-    "two types of GPU":          (["--gres=gpu:a100:1,gpu:h100:1"], "only GPUs"),
+    "two types of GPU":          (["--gres=gpu:a100:1,gpu:h100:1"], "needs one type of GPU"),
     "tasks that do not divide":  (["-N 2 -n 3"], "--ntasks=3 does not divide over 2 nodes"),
     "tasks that contradict":     (["-N 2 -n 8 --ntasks-per-node=2"], "--ntasks=8 is not --nodes times"),
     "a job of Slurm":            (["--dependency=afterok:12345"], "'12345' is not a job of this broker"),
@@ -134,7 +149,7 @@ def test_times_are_read_as_slurm_reads_them(written, meant):
 
 def test_all_refusals_are_told_at_once():
     with pytest.raises(InvalidSpec) as refused:
-        read("--magic", "-N 2", "--mail-user=x")
+        read("--magic", "-N 2", "--comment=x")
 
     assert [line.split(":")[1] for line in str(refused.value).splitlines()] == ["2", "4"]
     assert len(refused.value.faults) == 2

@@ -274,7 +274,7 @@ class KubernetesAdapter:
     def inventory(self) -> Inventory:
         with reading(self.name):
             client, options = self.client, self.options
-            nodes, spaces = cluster.nodes(client, options), cluster.namespaces(client, options)
+            nodes, spaces = cluster.expected_nodes(client, options), cluster.namespaces(client, options)
             served = cluster.apis(client)
             allowed = cluster.allowed(client, options, served)
             classes = cluster.device_classes(client, served)
@@ -283,7 +283,7 @@ class KubernetesAdapter:
     def load(self) -> Load:
         with reading(self.name):
             client, options = self.client, self.options
-            nodes, pods = cluster.nodes(client, options), cluster.pods(client, options)
+            nodes, pods = cluster.expected_nodes(client, options), cluster.pods(client, options)
             return capacity.load(nodes, pods, options.gpu_resource, time.time())
 
     def check(self) -> Sequence[Finding]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from adapters.base import AttemptRef, Finding
-from adapters.kubernetes import cluster, extension_checks, identity, names, render
+from adapters.kubernetes import cluster, extension_checks, identity, names, node_groups, render
 from adapters.kubernetes.errors import Forbidden, KubernetesError, NotThere
 from adapters.kubernetes.extension_checks import WRITES, Right
 from adapters.kubernetes.names import Manifest, member
@@ -118,7 +118,9 @@ def _nodes(client: Client, options: Options) -> Iterator[Finding]:
     message = (
         f"{len(ready)} of {len(told)} nodes take pods; beside CPUs and memory all have {has or 'nothing'}"
     )
-    yield Finding(subject="nodes", well=bool(ready), message=message)
+    if more := len(node_groups.absent(told, options)):
+        message += f"; {more} more may be brought by an autoscaler"
+    yield Finding(subject="nodes", well=bool(ready or more), message=message)
     for name, fabric in options.fabrics.items():
         if fabric.resource and not resources[fabric.resource]:
             message = f"fabrics.{name} names {fabric.resource}, which no node has"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from adapters.kubernetes import autoscaling, capacity, kueue, limit_ranges, names, tenancy
+from adapters.kubernetes import autoscaling, capacity, kueue, limit_ranges, names, node_groups, tenancy
 from adapters.kubernetes.errors import Forbidden, NotThere
 from adapters.kubernetes.names import Manifest, member, rows
 from adapters.kubernetes.options import Options
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 def nodes(client: Client, options: Options) -> list[capacity.Node]:
     return client.read(NODES.path(), partial(capacity.node, options=options))
+
+
+def expected_nodes(client: Client, options: Options) -> list[capacity.Node]:
+    """With those that an autoscaler may bring."""
+    found = nodes(client, options)
+    return [*found, *node_groups.absent(found, options)]
 
 
 def namespaces(client: Client, options: Options) -> list[str] | None:

@@ -9,10 +9,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from adapters import option_readers as read
+from adapters.kubernetes import capacity
 from adapters.kubernetes.identity import BLANKS, is_allowed
 from adapters.kubernetes.names import is_namespace
 from adapters.kubernetes.native import LABEL_NAME, QUEUE
-from adapters.kubernetes.options import FabricOptions, Impersonate, Options, Toleration
+from adapters.kubernetes.options import FabricOptions, Impersonate, NodeGroup, Options, Toleration
 from adapters.kubernetes.volumes import NAME
 from adapters.option_readers import Reader
 
@@ -100,6 +101,29 @@ def _tolerations(key: str, value: Any) -> tuple[Toleration, ...]:
     return read.unprefixed(lambda: tuple(one(f"{key}[{index}]", row) for index, row in enumerate(value)))
 
 
+def _node_groups(key: str, value: Any) -> tuple[NodeGroup, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{key} is a list of tables, not {value!r}")
+
+    def one(where: str, row: Any) -> NodeGroup:
+        given = read.table("", f"{where}.", row, NodeGroup, NODE_GROUP)
+        for name in ("labels", "resources", "most"):
+            if not given.get(name):
+                raise ValueError(f"{where}.{name} is missing")
+        if missing := sorted({"cpu", "memory"} - given["resources"].keys()):
+            raise ValueError(f"{where}.resources has no {' and no '.join(missing)}")
+        return NodeGroup(**given)
+
+    return read.unprefixed(lambda: tuple(one(f"{key}[{index}]", row) for index, row in enumerate(value)))
+
+
+def _amount(key: str, value: Any) -> str:
+    """A table of Kubernetes has both numbers and texts."""
+    if isinstance(value, bool) or capacity.quantity(value) <= 0:
+        raise ValueError(f"{key} is an amount such as 96 or 1152Gi, not {value!r}")
+    return str(value)
+
+
 def _label(key: str, value: Any) -> str:
     if not LABEL_NAME.fullmatch(read.text(key, value)):
         raise ValueError(f"{key} is the name of a label, such as example.org/rack, not {value!r}")
@@ -160,6 +184,10 @@ TOLERATION: Mapping[str, Reader] = {
     "key": read.text, "operator": read.choice("Exists", "Equal"), "value": read.text,
     "effect": read.choice(*EFFECTS),
 }
+NODE_GROUP: Mapping[str, Reader] = {
+    "labels": partial(read.of_names, read.text), "resources": partial(read.of_names, _amount),
+    "most": read.whole,
+}
 READERS: Mapping[str, Reader] = {
     "kubeconfig": read.path, "context": read.text, "in_cluster": read.truth,
     "url": read.text, "ca_file": read.path, "token_file": read.path,
@@ -169,6 +197,7 @@ READERS: Mapping[str, Reader] = {
     "service_account": _name, "image_pull_secrets": _names, "runtime_class": _name,
     "run_as_user": _user, "run_as_group": _user,
     "priorities": partial(read.priorities, _name), "preemptible": _name, "tolerations": _tolerations,
+    "node_groups": _node_groups,
     "gpu_resource": _resource, "gpu_types": partial(read.of_names, read.text),
     "mig_profiles": partial(read.of_names, _resource), "device_class": _name,
     "device_classes": partial(read.of_names, _name), "device_selectors": partial(read.of_names, _expression),

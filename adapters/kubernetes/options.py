@@ -52,6 +52,19 @@ class Impersonate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeGroup:
+    """Nodes that a cluster autoscaler brings when they are wanted, and takes away."""
+
+    labels: Mapping[str, str]
+    """That every node of the group has and no other one, such as its name at the cloud; with the label
+    ``nvidia.com/gpu.product`` where jobs ask for a ``gpu_type``."""
+    resources: Mapping[str, str]
+    """What one node has to give: ``cpu``, ``memory`` and others, as Kubernetes writes them."""
+    most: int
+    """Nodes that there may be of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     kubeconfig: str | None = None
     """A kubeconfig file; or ``url``, or ``in_cluster``."""
@@ -105,6 +118,9 @@ class Options:
     on until the last of them is over."""
     tolerations: tuple[Toleration, ...] = ()
     """Of every pod; one with GPUs stands beside the taint ``nvidia.com/gpu`` anyhow."""
+    node_groups: tuple[NodeGroup, ...] = ()
+    """What a cluster autoscaler can bring: a job that only such nodes could hold waits for them, and is
+    refused where they are not named."""
     gpu_resource: str = "nvidia.com/gpu"
     """The extended resource that a GPU is."""
     gpu_types: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from adapters.kubernetes.native import MEANINGS
-from adapters.kubernetes.options import FabricOptions, Impersonate, Options, Toleration
+from adapters.kubernetes.options import FabricOptions, Impersonate, NodeGroup, Options, Toleration
 from adapters.option_page import tables
 
 HEAD = """# Options of a `kubernetes` backend
@@ -20,6 +20,7 @@ An option that is not known, or that contradicts another, is an error at the sta
 TABLES: Mapping[str, type] = {
     "": Options,
     "tolerations[].": Toleration,
+    "node_groups[].": NodeGroup,
     "fabrics.NAME.": FabricOptions,
     "impersonate.": Impersonate,
 }

@@ -37,6 +37,9 @@ def test_every_option_is_read(of, readers):
 
 WELL = {
     "a class with dots": {"preemptible": "team.low", "priorities": {"high": "team.high"}},
+    "a group": {
+        "node_groups": [{"labels": {"a": "b"}, "resources": {"cpu": 1.5, "memory": "1Gi"}, "most": 9}]
+    },
     "all taints": {"tolerations": [{}]},
     "a taint": {"tolerations": [{"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute"}]},
     "racks": {"rack_label": "topology.kubernetes.io/rack"},
@@ -77,6 +80,19 @@ FAULTS = {
     "tolerations[0].effect": {"tolerations": [{"effect": "Never"}]},
     "tolerations[0].value goes with": {"tolerations": [{"key": "a", "value": "b"}]},
     "tolerations[1].key is missing": {"tolerations": [{"key": "a"}, {"operator": "Equal", "value": "b"}]},
+    "node_groups is a list": {"node_groups": {"most": 1}},
+    "node_groups[0].labels is missing": {
+        "node_groups": [{"resources": {"cpu": 1, "memory": "1Gi"}, "most": 1}]
+    },
+    "node_groups[0].most is missing": {"node_groups": [{"labels": {"a": "b"}, "resources": {"cpu": 1}}]},
+    "node_groups[0].resources has no memory": {
+        "node_groups": [{"labels": {"a": "b"}, "resources": {"cpu": 1}, "most": 1}]
+    },
+    "node_groups[0].resources.cpu is an amount": {
+        "node_groups": [{"labels": {"a": "b"}, "resources": {"cpu": "many", "memory": 1}, "most": 1}]
+    },
+    "node_groups[0].most is a whole number": {"node_groups": [{"most": 0}]},
+    "node_groups[0].size": {"node_groups": [{"size": 1}]},
     "tolerations[0].seconds": {"tolerations": [{"seconds": 3}]},
     "gpu_resource": {"gpu_resource": "nvidia gpu"},
     "gpu_types.h100": {"gpu_types": {"h100": 1}},

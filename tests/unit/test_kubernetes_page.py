@@ -10,11 +10,17 @@ from pathlib import Path
 import pytest
 
 from adapters.kubernetes import native, page
-from adapters.kubernetes.loading import FABRIC, IMPERSONATE, READERS, TOLERATION, load
+from adapters.kubernetes.loading import FABRIC, IMPERSONATE, NODE_GROUP, READERS, TOLERATION, load
 from api_spec.field_texts import texts
 
 DOCS = Path(__file__).parents[2] / "docs"
-READ_BY = {"": READERS, "tolerations[].": TOLERATION, "fabrics.NAME.": FABRIC, "impersonate.": IMPERSONATE}
+READ_BY = {
+    "": READERS,
+    "tolerations[].": TOLERATION,
+    "node_groups[].": NODE_GROUP,
+    "fabrics.NAME.": FABRIC,
+    "impersonate.": IMPERSONATE,
+}
 
 
 def examples(text: str) -> list[str]:

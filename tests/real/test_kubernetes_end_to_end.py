@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from types import SimpleNamespace
 
 import pytest
 
 from adapters.kubernetes.adapter import KubernetesAdapter
 from api_spec.jobs import JobSpec, Kind, Resources, Volume
+from api_spec.reasons import Reason
+from api_spec.schemas import load_spec
 from api_spec.states import FINAL
 from broker.blobs import Directory
 from broker.lifecycle import kept_logs
@@ -177,3 +179,25 @@ def test_a_job_costs_fewer_than_eight_requests_until_its_log_is_kept(house, reco
     each = (house.wire.count - before) / count
     record_property("summary", f"Kubernetes: {each:.1f} requests a job from accept to its kept log")
     assert each < 8
+
+
+def test_what_an_autoscaler_may_bring_is_waited_for(own_kubernetes, tmp_path):
+    """The test is the autoscaler.  Where nobody has named the nodes, such a job is refused."""
+    with a_tenant(own_kubernetes, tmp_path) as tenant, ExitStack() as stack:
+        group = {"labels": tenant.only, "resources": {"cpu": "32", "memory": "256Gi"}, "most": 2}
+        wants = {"placement": {"kubernetes": {"node_labels": tenant.only}}, "labels": {"run": "200ms"}}
+        wanted = load_spec(body(project="vision", **wants))
+        with closing(KubernetesAdapter(tenant.config())) as adapter:
+            assert [one.code for one in adapter.refusals(wanted, adapter.inventory())] == [Reason.NEVER_FITS]
+        backend = tenant.config(node_groups=[group])
+        parts = stack.enter_context(Parts(tmp_path, backend, lease_s=5, poll_s=0.3))
+        parts.start("api", "worker", "controller")
+        house = SimpleNamespace(client=parts.client())
+        wait_until(lambda: house.client.backend("k8s")["reachable"], PATIENCE_S, "the cluster is known")
+        job_id = submit(house, **wants)
+
+        waits = until(house, job_id, lambda job: job["reason"] == "Capacity" and job["message"])
+        assert waits["state"] == "QUEUED"
+        stack.enter_context(tenant.own_nodes({"brought-0": {}}))
+
+        assert ended(house, job_id)["state"] == "COMPLETED"

@@ -35,7 +35,9 @@ def refused(wanted, *found, chosen=HERE):
 def test_what_only_an_absent_group_could_hold_is_not_refused():
     assert refused(WANTS, node("small"), chosen=options()) != []
     assert refused(WANTS, node("small")) == []
-    assert refused(spec(image="a", project="vision", resources=Resources(gpus_per_node=9))) == [Reason.NEVER_FITS]
+    assert refused(spec(image="a", project="vision", resources=Resources(gpus_per_node=9))) == [
+        Reason.NEVER_FITS
+    ]
 
 
 @pytest.mark.parametrize(("there", "missing"), [(0, 3), (1, 2), (3, 0), (4, 0)])

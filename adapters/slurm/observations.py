@@ -208,7 +208,9 @@ def _failed(row: Job, word: Word) -> _Told:
         )
         return _Told(reason=Reason.LAUNCH_FAILED, message=message)
     if row.exit_code == NOT_STARTED:
-        message = "its directory could not be written to, so that it did not start"
+        message = (
+            "what it needs could not be prepared on the node, so that it did not start; its stderr says what"
+        )
         return _Told(reason=Reason.LAUNCH_FAILED, message=message, exit_code=row.exit_code)
     if row.signal:
         return _signalled(row, row.signal)

@@ -45,6 +45,7 @@ def script(
         *_files(spec, paths),
         *_place(spec, paths),
         *_links(spec, paths, native or {}),
+        *(_has_pyxis() if spec.image is not None else ()),
         _start(spec, paths, options, native or {}),
     ]
     return "\n".join(lines) + "\n"
@@ -121,6 +122,15 @@ def _links(spec: JobSpec, paths: Paths, native: Mapping[str, Any]) -> Iterator[s
         yield f"  {_complaint('the link to its log, which output or error asks for, cannot be made')}; }}"
     if log_links.are_one(native):
         yield "exec 2>&1"
+
+
+def _has_pyxis() -> Iterator[str]:
+    """No API of Slurm tells which plug-ins there are; of an option that it does not know srun tells the log
+    alone."""
+    yield 'case "$(srun --help 2>/dev/null)" in'
+    yield "  *--container-image*) ;;"
+    yield f"  *) {_complaint('there is no Pyxis on this node, and so no images')} ;;"
+    yield "esac"
 
 
 def _start(spec: JobSpec, paths: Paths, options: Options, native: Mapping[str, Any]) -> str:

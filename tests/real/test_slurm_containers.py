@@ -8,7 +8,9 @@ import pytest
 
 from adapters.base import AttemptRef, BackendConfig, LogQuery
 from adapters.slurm.adapter import SlurmAdapter
+from adapters.slurm.script import NOT_STARTED
 from api_spec.jobs import JobSpec, Kind, Placement, Resources, Volume
+from api_spec.reasons import Reason
 from api_spec.states import AttemptState
 from tests.helpers import wait_until
 from tests.real.slurm import spank
@@ -124,6 +126,6 @@ def test_without_the_plug_in_the_job_fails_and_says_so(cluster, tmp_path):
         ref, end = run(adapter, cluster, command=("touch", str(tmp_path / "ran-on-the-host")))
         errors = adapter.logs(ref, LogQuery(stream="stderr")).data.decode()
 
-    assert end.exit_code, end
-    assert "unrecognized option '--container-image" in errors
+    assert (end.reason, end.exit_code) == (Reason.LAUNCH_FAILED, NOT_STARTED)
+    assert errors == "broker: the job was not started: there is no Pyxis on this node, and so no images\n"
     assert not (tmp_path / "ran-on-the-host").exists()

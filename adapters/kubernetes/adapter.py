@@ -329,7 +329,7 @@ class KubernetesAdapter:
 
 def _events(client: Client, root: Root, bundle: Bundle) -> Sequence[Manifest]:
     """A pass reads them only of what has lacked pods for a while."""
-    if evidence.is_new(root) or (bundle.pods and len(bundle.pods) >= observations.wanted_pods(bundle)):
+    if evidence.is_new(root) or (bundle.pods and not observations.lacks_pods(bundle)):
         return ()
     chosen = f"involvedObject.uid={root.uid}"
     return client.items(EVENTS.path(root.namespace), {"fieldSelector": chosen})

@@ -17,7 +17,6 @@ from adapters.kubernetes.attempts import Attempts, Root
 from adapters.kubernetes.dependents import DEPENDENTS
 from adapters.kubernetes.errors import Changed, Conflict, Forbidden, KubernetesError, NotThere, Refused
 from adapters.kubernetes.names import Manifest, member
-from adapters.kubernetes.observations import has_started
 from adapters.kubernetes.render import Plan
 from adapters.kubernetes.resources import JOB_SETS, JOBS
 
@@ -147,7 +146,7 @@ def suspended(attempts: Attempts, ref: AttemptRef) -> None:
     """Unless a pod has started.  Raises ``KubernetesError``."""
 
     def may_be(root: Root) -> bool:
-        return not attempts.is_over(root) and not any(map(has_started, attempts.pods(root)))
+        return not attempts.is_over(root) and not any(pod.has_started for pod in attempts.pods(root))
 
     _suspend(attempts, ref, True, may_be)
 

@@ -27,7 +27,7 @@ def _found(bundle: Bundle, events: Sequence[Manifest], kind: str) -> Iterator[Re
     if (refused := words.refused_pod(events)) is not None:
         yield Refusal(*refused)
     for pod in bundle.pods:
-        if pod.live and not observations.has_started(pod):
+        if pod.live and not pod.has_started:
             reason, message = observations.why_pod_waits(pod)
             yield Refusal(reason, message or "a pod is being started")
     if kind == Kind.INFERENCE.value:

@@ -25,7 +25,7 @@ def verdict(bundle: Bundle, limit_s: float, now: float) -> str | None:
     wanted = member(bundle.root, "spec", "completions")
     if not isinstance(wanted, int) or bundle.is_cancelled or _is_ending(bundle):
         return None
-    begun = [pod for pod in bundle.pods if observations.has_started(pod)]
+    begun = [pod for pod in bundle.pods if pod.has_started]
     started = {pod.index for pod in begun}
     since = min((pod.started_at for pod in begun if pod.live and pod.started_at), default=None)
     if since is None or len(started) >= wanted or now - since < limit_s:

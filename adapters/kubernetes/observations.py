@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapters.base import AttemptRef, Handle, Observation, TaskObservation
-from adapters.kubernetes import kueue, words
+from adapters.kubernetes import array_tasks, kueue, words
 from adapters.kubernetes.names import MARKER, USER, Manifest, is_cancelled, member, why_withdrawn
 from adapters.kubernetes.records import Condition, Pod, conditions, moment
 from adapters.kubernetes.words import End
-from api_spec.quantities import InvalidQuantity, expand_indices
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 
@@ -48,7 +47,7 @@ class Bundle:
 
     @property
     def logs_leave(self) -> bool:
-        return any(pod.leaving and has_started(pod) for pod in self.pods)
+        return any(pod.leaving and pod.has_started for pod in self.pods)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -90,12 +89,12 @@ def may_be_started(bundle: Bundle) -> bool:
     """By Kueue, which has made its Workload only after somebody held or cancelled the Job."""
     if bundle.workload is None or not kueue.must_wait(bundle.root):
         return False
-    return bundle.is_cancelled or not any(map(has_started, bundle.pods))
+    return bundle.is_cancelled or not any(pod.has_started for pod in bundle.pods)
 
 
 def of_job(bundle: Bundle, tasks: Sequence[int] = ()) -> Observation:
     """``tasks``: of an array, the task behind each index."""
-    table = _tasks(bundle, tasks)
+    table = array_tasks.table(bundle.root, bundle.pods, bundle.events, tasks, is_over(bundle))
     seen = Observation(
         marker=str(member(bundle.root, "metadata", "labels", MARKER)),
         state=None,
@@ -112,7 +111,8 @@ def of_job(bundle: Bundle, tasks: Sequence[int] = ()) -> Observation:
         return _ended(seen, bundle, table)
     if _runs(bundle, is_array=bool(tasks)):
         restarts = kueue.restarts(bundle.workload, has_stopped=False)
-        return replace(seen, state=A.RUNNING, restarts=restarts, message=_being_taken(bundle))
+        message = _being_taken(bundle) or (_why_others_wait(bundle) if tasks else None)
+        return replace(seen, state=A.RUNNING, restarts=restarts, message=message)
     reason, message = waits_for(bundle)
     return replace(seen, state=A.QUEUED, reason=reason, message=message)
 
@@ -140,7 +140,7 @@ def _is_suspended(bundle: Bundle) -> bool:
 
 def _runs(bundle: Bundle, *, is_array: bool) -> bool:
     """A job on several nodes needs all of them; of an array one task is enough."""
-    started = {pod.index for pod in bundle.pods if has_started(pod)}
+    started = {pod.index for pod in bundle.pods if pod.has_started}
     wanted = member(bundle.root, "spec", "completions")
     needed = 1 if is_array or not isinstance(wanted, int) else wanted
     return len(started) >= needed
@@ -155,8 +155,14 @@ def _being_taken(bundle: Bundle) -> str | None:
     return None
 
 
-def has_started(pod: Pod) -> bool:
-    return pod.started_at is not None or pod.phase in ("Running", "Succeeded")
+def _why_others_wait(bundle: Bundle) -> str | None:
+    """Of an array that runs since one task does.  What merely starts is on its way, and says nothing."""
+    told = [why_pod_waits(pod) for pod in bundle.pods if pod.live and not pod.has_started]
+    refused = words.refused_pod(bundle.events) if lacks_pods(bundle) else None
+    known = [one for one in (*told, refused) if one is not None and one[0] is not Reason.STARTING]
+    if not known:
+        return None
+    return f"other tasks wait: {min(known, key=lambda one: words.order_of(one[0]))[1]}"
 
 
 def waits_for(bundle: Bundle) -> tuple[Reason, str | None]:
@@ -164,7 +170,7 @@ def waits_for(bundle: Bundle) -> tuple[Reason, str | None]:
         return Reason.CAPACITY, f"it is being withdrawn: {withdrawn}"
     if _is_suspended(bundle):
         return kueue.why(bundle.root, bundle.workload) if kueue.queue_of(bundle.root) else (Reason.HELD, None)
-    waiting = [pod for pod in bundle.pods if pod.live and not has_started(pod)]
+    waiting = [pod for pod in bundle.pods if pod.live and not pod.has_started]
     if not waiting:
         return words.refused_pod(bundle.events) or (Reason.STARTING, _not_made(bundle))
     told = [why_pod_waits(pod) for pod in waiting]
@@ -178,19 +184,26 @@ def waits_for(bundle: Bundle) -> tuple[Reason, str | None]:
 def _not_made(bundle: Bundle) -> str | None:
     if not bundle.pods:
         return "its pods have not been made yet"
-    wanted = wanted_pods(bundle)
+    wanted = member(bundle.root, "spec", "parallelism")
+    wanted = wanted if isinstance(wanted, int) else 1
     return f"{len(bundle.pods)} of {wanted} pods have been made" if len(bundle.pods) < wanted else None
 
 
 def lacks_pods(bundle: Bundle) -> bool:
     """What keeps them from being made, quota and Pod Security, is told by events alone."""
-    return not _is_suspended(bundle) and not is_over(bundle) and len(bundle.pods) < wanted_pods(bundle)
+    live = sum(pod.live for pod in bundle.pods)
+    return not _is_suspended(bundle) and not is_over(bundle) and live < _wanted_pods(bundle)
 
 
-def wanted_pods(bundle: Bundle) -> int:
-    """At one time."""
-    found = member(bundle.root, "spec", "parallelism")
-    return found if isinstance(found, int) else 1
+def _wanted_pods(bundle: Bundle) -> int:
+    """At this time: those of tasks that are over are not made again."""
+    at_once, in_all = (member(bundle.root, "spec", name) for name in ("parallelism", "completions"))
+    at_once = at_once if isinstance(at_once, int) else 1
+    over = array_tasks.places(bundle.root, "completedIndexes") | array_tasks.places(
+        bundle.root, "failedIndexes"
+    )
+    ended = {pod.index for pod in bundle.pods if pod.phase == "Succeeded"}
+    return min(at_once, in_all - len(over | ended)) if isinstance(in_all, int) else at_once
 
 
 def why_pod_waits(pod: Pod) -> tuple[Reason, str | None]:
@@ -251,7 +264,7 @@ def lost_its_pod(bundle: Bundle) -> bool:
     failed = bundle.conditions.get("Failed")
     taken = failed is not None and failed.holds and words.DISRUPTION_SAID in (failed.message or "")
     there = {pod.index for pod in bundle.pods if pod.phase == "Failed"}
-    return (taken and not there) or bool(_places(bundle.root, "failedIndexes") - there)
+    return (taken and not there) or bool(array_tasks.places(bundle.root, "failedIndexes") - there)
 
 
 def is_ahead_of_its_pods(bundle: Bundle) -> bool:
@@ -273,68 +286,3 @@ def _ended_at(bundle: Bundle) -> float | None:
         bundle.conditions[word].since for word in ("Complete", "Failed", "Suspended") if bundle.holds(word)
     ]
     return known[0] if known else moment(member(bundle.root, "status", "completionTime"))
-
-
-# ---- arrays ------------------------------------------------------------------------------------------
-
-
-def _tasks(bundle: Bundle, tasks: Sequence[int]) -> dict[int, TaskObservation]:
-    if not tasks:
-        return {}
-    latest = {pod.index: pod for pod in bundle.pods}  # a later pod of an index stands for it
-    done = _places(bundle.root, "completedIndexes")
-    failed = _places(bundle.root, "failedIndexes")
-    over = is_over(bundle)
-    return {
-        index: _task(
-            latest.get(place), place in done, _taken(bundle, place) if place in failed else None, over
-        )
-        for place, index in enumerate(tasks)
-    }
-
-
-def _taken(bundle: Bundle, place: int) -> End:
-    """How a task ended that counts as failed and has no pod any more.  Pods are called NAME-INDEX-SUFFIX."""
-    name = str(member(bundle.root, "metadata", "name"))
-    those = [
-        one
-        for one in bundle.events
-        if str(member(one, "involvedObject", "name")).rpartition("-")[0] == f"{name}-{place}"
-    ]
-    return words.taken_pod(those) or End(Reason.NODE_LOST, "its pod is gone")
-
-
-def _task(pod: Pod | None, done: bool, taken: End | None, over: bool) -> TaskObservation:
-    """``taken``: it counts as failed, by that if its pod tells of no fault of its own."""
-    end = words.end_of_pod(pod) if pod is not None and not pod.live else None
-    started_at = pod.started_at if pod is not None else None
-    ended_at = pod.ended.ended_at if pod is not None and pod.ended is not None else None
-    if done or (pod is not None and pod.phase == "Succeeded"):
-        end, outcome = End(Reason.COMPLETED, exit_code=0), J.COMPLETED
-    elif taken is not None:
-        if end is None or end.reason is Reason.COMPLETED:
-            end = taken
-        outcome = J.FAILED
-    elif over:
-        end, outcome = End(Reason.CANCELLED), J.CANCELLED
-    else:
-        started = pod is not None and has_started(pod)
-        return TaskObservation(state=A.RUNNING if started else A.QUEUED, started_at=started_at)
-    return TaskObservation(
-        state=A.ENDED,
-        outcome=outcome,
-        reason=end.reason,
-        exit_code=end.exit_code,
-        signal=end.signal,
-        started_at=started_at,
-        ended_at=ended_at,
-    )
-
-
-def _places(root: Manifest, name: str) -> frozenset[int]:
-    """Kubernetes writes them as "1,3-5,7"."""
-    written = member(root, "status", name)
-    try:
-        return frozenset(expand_indices(written)) if isinstance(written, str) and written else frozenset()
-    except InvalidQuantity:
-        return frozenset()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from adapters.base import AttemptRef, BackendError, BadLogQuery, LogPage, LogQuery
 from adapters.extras import LogEnd, LogEnds
-from adapters.kubernetes import logs, names, observations
+from adapters.kubernetes import logs, names
 from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of
 from adapters.kubernetes.errors import KubernetesError, NotThere, Refused
 from adapters.kubernetes.logs import Fetch
@@ -62,7 +62,7 @@ class PodLogs:
         if query.node is not None and query.node >= count:
             raise BadLogQuery(f"the attempt runs on {'1 node' if count == 1 else f'{count} nodes'}, from 0")
         pod = chosen(bundle.pods, query, tasks)
-        if pod is not None and observations.has_started(pod):
+        if pod is not None and pod.has_started:
             told = of_many(count) if query.node is None else None
             return _noted(self._page(root.namespace, pod, query), told)
         if pod is None and over(root, bundle):
@@ -105,7 +105,7 @@ class PodLogs:
         """Where some of its pods are about to go, of these alone: the others stay."""
         namespace = str((ref.handle or {}).get("namespace") or "")
         pods = self._attempts.pods_of(namespace, ref.marker) if namespace else []
-        begun = [pod for pod in pods if observations.has_started(pod)]
+        begun = [pod for pod in pods if pod.has_started]
         if not begun:
             return LogEnds(missed=self._why_none(ref))
         if any(pod.leaving for pod in begun):

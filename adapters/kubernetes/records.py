@@ -84,6 +84,10 @@ class Pod:
     def started_at(self) -> float | None:
         return self.running_since or (self.ended.started_at if self.ended else None)
 
+    @property
+    def has_started(self) -> bool:
+        return self.started_at is not None or self.phase in ("Running", "Succeeded")
+
 
 def pod(found: Manifest) -> Pod:
     status = member(found, "status")

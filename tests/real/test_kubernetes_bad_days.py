@@ -128,6 +128,16 @@ def test_a_quota_that_lets_no_pod_be_made_is_told(bench):
     assert "exceeded quota" in seen.message and "exceeded quota" in why.message
 
 
+def test_an_array_of_which_the_quota_lets_a_part_run_says_why_the_rest_waits(bench):
+    bench.tenant.limit({"pods": "2"})
+
+    ref = bench.submit(job("hang", array=Array(indices="0-3")))
+
+    seen = bench.until(ref, lambda seen: seen.state is A.RUNNING and "exceeded quota" in (seen.message or ""))
+    assert seen.message.startswith("other tasks wait: ")
+    assert sorted(task.state for task in seen.tasks.values()) == [A.QUEUED] * 2 + [A.RUNNING] * 2
+
+
 def test_a_quota_that_refuses_the_job_itself_lets_it_come_again(bench):
     bench.tenant.limit({"count/jobs.batch": "0"})
 

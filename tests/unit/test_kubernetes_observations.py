@@ -127,6 +127,34 @@ def test_a_job_of_which_a_pod_was_not_made_says_so():
     assert (found.state, found.message) == (A.QUEUED, "1 of 3 pods have been made")
 
 
+QUOTA = event("FailedCreate", 'pods "a" is forbidden: exceeded quota: small', "2026-01-01T00:00:02Z")
+NO_ROOM = condition("PodScheduled", "Unschedulable", "0/1 nodes: Insufficient cpu", status="False")
+REST = {
+    "quota": ((), (QUOTA,), f"other tasks wait: {QUOTA['message']}"),
+    "no room": (
+        (pod("Pending", None, NO_ROOM, index=1),),
+        (),
+        "other tasks wait: 0/1 nodes: Insufficient cpu",
+    ),
+    "one starts": ((pod("Pending", waiting("ContainerCreating"), index=1),), (), None),
+    "quota of before": (tuple(pod("Running", RUNNING, index=one) for one in (1, 2)), (QUOTA,), None),
+    "the others are over": (
+        tuple(pod("Succeeded", terminated(), index=one) for one in (1, 2)),
+        (QUOTA,),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REST)
+def test_an_array_that_runs_says_why_its_other_tasks_do_not(case):
+    others, events, message = REST[case]
+
+    found = seen(job(count=3), pod("Running", RUNNING, index=0), *others, events=events, tasks=(0, 1, 2))
+
+    assert (found.state, found.message) == (A.RUNNING, message)
+
+
 def test_a_pod_that_is_being_taken_is_told_while_its_job_runs():
     taken = condition("DisruptionTarget", "DeletionByTaintManager", "Taint manager: deleting")
     found = seen(job(), pod("Running", RUNNING, taken))

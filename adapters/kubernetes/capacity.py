@@ -5,6 +5,7 @@
     resources    {name of an extended resource: the most that one node has}
     products     [values of the label nvidia.com/gpu.product]
     labels       {label: [its values]}; null: too many values to be told, so that any may be there
+    shapes       {name of a shape: resources and labels of the nodes that have it}
     namespaces   those that exist, of the configured ones; null: nobody may tell
     tenancy      what each of them allows: ``tenancy``
     apis         {group of the API server: [versions of it that are served]}
@@ -161,6 +162,9 @@ def inventory(
             "resources": _most(nodes),
             "products": sorted({one.product for one in nodes if one.product}),
             "labels": _labels(nodes),
+            "shapes": {
+                name: {"resources": _most(some), "labels": _labels(some)} for name, some in grouped.items()
+            },
             "namespaces": list(namespaces) if namespaces is not None else None,
             "tenancy": dict(tenancy or {}),
             "apis": {group: list(versions) for group, versions in (apis or {}).items()},

@@ -25,10 +25,12 @@ from api_spec.reasons import Reason
 
 def refusals(spec: JobSpec, inventory: Inventory, options: Options, backend: str) -> Iterator[Refusal]:
     yield from _namespace(spec, inventory, options)
-    yield from _resources(spec, inventory, options)
+    yield from (of_resources := list(_resources(spec, inventory, options)))
     yield from tenancy.refusals(spec, inventory, options)
     if not list(native.refusals(spec, backend)):
-        yield from _labels(spec, inventory, options, backend)
+        yield from (of_labels := list(_labels(spec, inventory, options, backend)))
+        if not of_resources and not of_labels:
+            yield from _together(spec, inventory, options, backend)
         yield from extensions.refusals(spec, inventory, options, backend)
         yield from topology.never(spec, inventory, options, backend)
     if spec.service is not None:
@@ -117,11 +119,31 @@ def _gpu_type(spec: JobSpec, inventory: Inventory, options: Options) -> Iterator
         yield Refusal(Reason.NEVER_FITS, message, "/resources/gpu_type")
 
 
+def _wanted_labels(spec: JobSpec, options: Options, backend: str) -> dict[str, str]:
+    of_fabric = environment.fabric_of(spec, options).node_labels
+    return {**native.chosen(spec, options, backend).node_labels, **of_fabric}
+
+
+def _together(spec: JobSpec, inventory: Inventory, options: Options, backend: str) -> Iterator[Refusal]:
+    """Each may be had, and not from the same nodes.  Of several labels each is looked at by itself."""
+    labels, fabric = _wanted_labels(spec, options, backend), environment.fabric_of(spec, options).resource
+    known = inventory.details.get("shapes")
+    if known is None or not (labels or fabric):  # an older release did not write it
+        return
+    for shape in inventory.shapes:
+        has = known.get(shape.name, {})
+        values = {name: has.get("labels", {}).get(name, ()) for name in labels}
+        with_labels = all(values[name] is None or labels[name] in values[name] for name in labels)
+        with_fabric = fabric is None or has.get("resources", {}).get(fabric, 0) >= 1
+        if _holds(shape, spec, options) and with_labels and with_fabric:
+            return
+    asked = [*(f"{name}={value}" for name, value in sorted(labels.items())), *([fabric] if fabric else [])]
+    message = f"asks for nodes with {' and '.join(asked)}; none of them holds what it asks for beside that"
+    yield Refusal(Reason.NEVER_FITS, message, "/resources")
+
+
 def _labels(spec: JobSpec, inventory: Inventory, options: Options, backend: str) -> Iterator[Refusal]:
-    wanted = {
-        **native.chosen(spec, options, backend).node_labels,
-        **environment.fabric_of(spec, options).node_labels,
-    }
+    wanted = _wanted_labels(spec, options, backend)
     known = inventory.details.get("labels", {})
     for name, value in sorted(wanted.items()):
         values = known.get(name, ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from adapters.kubernetes import capacity, refusals
@@ -252,6 +254,41 @@ def refused(wanted, there=None, **given):
 
 def job(**changes):
     return spec(**{"image": "a:1", "project": "vision", "kind": Kind.BATCH, **changes})
+
+
+GPUS_IN_A = node("gpu", {**H100, "zone": "a", "team": "vision"}, nvidia_com__gpu="8")
+RDMA_IN_B = node("rdma", {"zone": "b", "team": "vision"}, rdma__hca="1")
+FABRIC = {"fabrics": {"rdma": {"resource": "rdma/hca", "node_labels": {"team": "vision"}}}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "resources", "fits"),
+    [
+        ({"zone": "a"}, {"gpus_per_node": 8}, True),
+        ({"zone": "b"}, {"gpus_per_node": 8}, False),
+        ({"team": "vision"}, {"gpus_per_node": 8, "gpu_type": "H100"}, True),
+        ({"zone": "b"}, {}, True),
+        ({}, {"fabric": Fabric.RDMA}, True),
+        ({"zone": "a"}, {"fabric": Fabric.RDMA}, False),
+        ({}, {"fabric": Fabric.RDMA, "gpus_per_node": 1}, False),
+    ],
+)
+def test_what_a_job_wants_of_a_node_is_had_from_one_node(labels, resources, fits):
+    wanted = job(placement=Placement(kubernetes={"node_labels": labels}), resources=Resources(**resources))
+
+    found = refused(wanted, inventory(GPUS_IN_A, RDMA_IN_B), **FABRIC)
+
+    assert found == ([] if fits else [(Reason.NEVER_FITS, "/resources")])
+
+
+def test_an_inventory_of_an_older_release_refuses_nothing_that_it_does_not_tell():
+    older = inventory(GPUS_IN_A, RDMA_IN_B)
+    older = replace(older, details={name: one for name, one in older.details.items() if name != "shapes"})
+    wanted = job(
+        placement=Placement(kubernetes={"node_labels": {"zone": "b"}}), resources=Resources(gpus_per_node=8)
+    )
+
+    assert refused(wanted, older) == []
 
 
 def asks(**resources):

@@ -50,21 +50,21 @@ def note(said: str) -> None:
 
 
 @click.command()
+@click.argument("job", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Only what happens from now on, until Ctrl-C.")
 @click.option("--from-start", is_flag=True, help="With -f: all that is kept, and what happens next.")
 @click.option("--after", metavar="EVENT", help="Only what came after the event with this id.")
-@click.option("--job", metavar="JOB", help="The history of one job.")
 @click.option("--operator", is_flag=True, help="What happens to the backends; needs backends:admin.")
 @output_option
 @pass_session
 def events(session: Session, /, job: str | None, output: str | None, **where: Any) -> None:
-    """Print the events of the project, oldest first; as JSON one a line."""
+    """Print the events of the project, or the history of JOB, oldest first; as JSON one a line."""
     if where.pop("from_start"):
         if where["after"]:
             raise click.UsageError("--from-start or --after, not both")
         where["after"] = "oldest"
     if job and any(where.values()):
-        raise click.UsageError("--job shows a history that is short; leave out the other options")
+        raise click.UsageError("the history of one job is short; leave out the other options")
     client = session.client
     of_one = ids_to_read(session, [job] if job else [])
     for event in client.job_events(of_one[0]) if of_one else client.events(**where):

@@ -424,6 +424,12 @@ def test_events_are_a_line_each(api, run):
     assert run("events").stdout == f"2026-11-22T02:18:54.123Z  {JOB_ID}  queued  backend=hpc\n"
 
 
+def test_the_events_of_a_job_are_its_history(api, run):
+    api.on("GET", f"{JOB_PATH}/events", {"items": [{**EVENT, "job": JOB_ID}]})
+
+    assert run("events", JOB_ID).stdout == f"2026-11-22T02:18:54.123Z  {JOB_ID}  queued\n"
+
+
 EVENT = {"id": "i-1", "at": "2026-11-22T02:18:54.123Z", "type": "queued", "job": None, "data": {}}
 
 
@@ -454,7 +460,7 @@ def test_events_are_asked_for_where_the_reader_begins(api, run, words, path, par
 
 
 @pytest.mark.parametrize(
-    "words", [["--from-start", "--after", "i-0"], ["--job", "x", "--operator"]], ids=" ".join
+    "words", [["--from-start", "--after", "i-0"], ["x", "--operator"], ["x", "-f"]], ids=" ".join
 )
 def test_options_of_events_that_say_two_things_are_refused(api, run, words):
     assert run("events", *words).exit_code == 2

@@ -80,7 +80,7 @@ def preview(
 def _among_themselves(
     context: Context, submission: Submission, ids: Sequence[str], who: Principal
 ) -> list[JobSpec]:
-    specs = [_in_project(spec, who) for spec in submission.specs]
+    specs = [_in_project(spec, who, submission.place(i)) for i, spec in enumerate(submission.specs)]
     resolved = resolve_names(specs, ids, submission.place)
     refuse_missing_outputs(resolved, ids, submission.place, lambda job_id: _known_spec(context, who, job_id))
     return resolved
@@ -133,10 +133,7 @@ def resubmit(context: Context, snapshots: Snapshots, wanted: Resubmission, who: 
 
 
 def _replayed(context: Context, submission: Submission, who: Principal) -> Accepted | None:
-    """The answer that this key had, whatever has become of the jobs since; None: there was none, or no key.
-
-    A job that was forgotten, decision and all, is left out.
-    """
+    """The answer that this key had, whatever has become of the jobs; None: there was none, or no key."""
     idempotency = _idempotency(submission, who)
     earlier = context.store.idempotency.read(idempotency.key) if idempotency else None
     if idempotency is None or earlier is None:
@@ -144,14 +141,11 @@ def _replayed(context: Context, submission: Submission, who: Principal) -> Accep
     if earlier.digest != idempotency.digest:
         raise IdempotencyConflict("this idempotency key was used for a request with another body")
     views, decisions = [], []
-    for job_id, packed, waits in zip(earlier.ids, earlier.specs, earlier.waits, strict=True):
-        parts = context.store.jobs.parts(job_id)
-        if parts is None:
-            continue
-        record, spec = parts.record, unpack_spec(packed)
-        decision = unpack(parts.decisions[min(parts.decisions)])
-        job = _new_job(job_id, spec, dump_spec(spec), decision, who, record.resubmit_of)
-        views.append(_view(job, spec, record.created / 1000, waits))
+    rows = zip(earlier.ids, earlier.specs, earlier.decisions, earlier.waits, strict=True)
+    for job_id, packed, decided, waits in rows:
+        spec, decision = unpack_spec(packed), unpack(decided)
+        job = _new_job(job_id, spec, dump_spec(spec), decision, who, submission.resubmit_of)
+        views.append(_view(job, spec, earlier.at_ms / 1000, waits))
         decisions.append(decision)
     return Accepted(tuple(views), tuple(decisions), replayed=True)
 
@@ -187,11 +181,12 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
 # ---- what the request says ---------------------------------------------------------------------------
 
 
-def _in_project(spec: JobSpec, who: Principal) -> JobSpec:
+def _in_project(spec: JobSpec, who: Principal, place: str) -> JobSpec:
     if spec.project is None:
         return changed(spec, project=who.project)
     if spec.project != who.project:
-        raise Forbidden(f"the token is for the project {who.project}, not {spec.project}")
+        message = f"the token is for the project {who.project}, not {spec.project}"
+        raise Forbidden(message, faults=[Fault(f"{place}/project", message)])
     return spec
 
 

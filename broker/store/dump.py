@@ -91,8 +91,11 @@ def load_lines(store: Store, lines: Iterable[str]) -> Iterator[str]:
     """
     numbered = enumerate(lines, start=1)
     header = _check_header(next(numbered, (1, "")))
+    first = header.get("first_incarnation", 1)
+    if not isinstance(first, int):
+        _refuse(1, f"first_incarnation is a number, not {first!r}")
     store.begin_incarnation()
-    store.events.take_over(int(header.get("first_incarnation", 1)))
+    store.events.take_over(first)
     yield "incarnation"
     for number, line in numbered:
         if not line.strip():
@@ -100,7 +103,7 @@ def load_lines(store: Store, lines: Iterable[str]) -> Iterator[str]:
         record = _read(number, line)
         try:
             done = _load(store, record)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             _refuse(number, f"a {record.get('type')} that cannot be read: {error!r}")
         yield done
 

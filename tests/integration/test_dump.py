@@ -20,6 +20,7 @@ from tests.builders import spec
 from tests.kit import ANA, fake_kit, make_kit, settings_for
 
 S = JobState
+HEADER = '{"workload_broker": 1}\n'
 RECORDED = Path(__file__).parents[1] / "recorded" / "store"
 
 
@@ -125,6 +126,21 @@ def test_a_request_that_is_repeated_after_an_import_is_answered_and_not_done_aga
     other.store.close()
 
 
+def test_a_request_is_answered_as_before_though_its_job_was_recovered_before_the_import(kit):
+    """A recovered job has no decision any more; the key has its own."""
+    first = kit.broker.accept([spec(environment={"FAKE_RUN_S": "forever"})], ANA, key="k", body_digest="d")
+    kit.reaches(first.jobs[0].id, S.RUNNING)
+    lines = list(export_lines(kit.store))
+    other = moved(kit)
+    recover(other.broker.context)
+    import_lines(other.store, lines)
+
+    again = other.broker.accept([spec(environment={"FAKE_RUN_S": "forever"})], ANA, key="k", body_digest="d")
+
+    assert dump_accepted(again) == dump_accepted(first)
+    other.store.close()
+
+
 def test_whoever_followed_a_store_that_was_lost_is_told_unless_it_was_imported(kit):
     kit.ended(kit.submit(spec()))
     seen = kit.broker.events(ANA, None, 500).items
@@ -158,6 +174,9 @@ def test_an_import_may_be_repeated(kit):
         (["not json\n"], "line 1: this is not the export"),
         (['{"workload_broker": 1}\n', '{"type": "job", "id": "x"}\n'], "line 2"),
         (['{"workload_broker": 1}\n', '{"type": "cow"}\n'], "cow"),
+        (['{"workload_broker": 1, "first_incarnation": "x"}\n'], "line 1: first_incarnation"),
+        ([HEADER, '{"type": "idempotency", "key": "k", "expires_at_ms": 1, "fields": 3}\n'], "line 2"),
+        ([HEADER, '{"type": "idempotency", "key": "k", "expires_at_ms": 1, "fields": {}}\n'], "line 2"),
         ([], "line 1: this is not the export"),
         (["[]\n"], "line 1: this is not the export"),
     ],

@@ -82,9 +82,9 @@ end
 if request.idempotency then
   local key = P .. 'idempotency:' .. request.idempotency.key
   redis.call('HSET', key, 'digest', request.idempotency.digest, 'ids', table.concat(ids, ' '),
-             'waits', table.concat(waits, ' '))
-  -- As they were sent: a job may be changed, and is answered as it was all the same.
-  for i, id in ipairs(ids) do redis.call('HSET', key, id, ARGV[2 * i]) end
+             'waits', table.concat(waits, ' '), 'at', int(now))
+  -- As they were sent and placed: whatever becomes of a job, it is answered as it was.
+  for i, id in ipairs(ids) do redis.call('HSET', key, 'spec:' .. id, ARGV[2 * i], 'decision:' .. id, ARGV[2 * i + 1]) end
   redis.call('PEXPIRE', key, request.idempotency.ttl_ms)
 end
 -- One message wakes a worker for all jobs of a queue: none is sent while one is outstanding.

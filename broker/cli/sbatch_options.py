@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 Spec = dict[str, Any]
@@ -144,14 +143,6 @@ def gres(draft: Draft, text: str) -> None:
         draft.put("placement.slurm.gres", ",".join(others))
 
 
-def moment(text: str) -> str:
-    """A date and time of this machine's clock, as the API takes it."""
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC).isoformat().replace("+00:00", "Z")
-    except ValueError:
-        raise CannotCarry(f"needs a date and time such as 2026-11-23T18:00, not {text!r}") from None
-
-
 def open_mode(draft: Draft, text: str) -> None:
     if not "append".startswith(text.lower()):
         raise CannotCarry("only append: nothing that a job has written before it was requeued goes")
@@ -253,8 +244,6 @@ OPTIONS: dict[str, Option] = {
     "signal":          Option(to("placement.slurm.signal")),
     "wckey":           Option(to("placement.slurm.wckey")),
     "switches":        Option(to("placement.slurm.switches")),
-    "begin":           Option(to("placement.slurm.begin", moment), "b"),
-    "deadline":        Option(to("placement.slurm.deadline", moment)),
     "time-min":        Option(to("placement.slurm.time_min", time_limit)),
     "tmp":             Option(to("placement.slurm.tmp", lambda text: f"{memory_mib(text)}MiB")),
     "cpus-per-gpu":    Option(to("placement.slurm.cpus_per_gpu", positive)),
@@ -271,9 +260,14 @@ OPTIONS: dict[str, Option] = {
 # Refused like every other unknown option, with a hint for those that scripts often have.
 HINTS: dict[str, str] = {
     "comment":   "the comment is the broker's own; labels are for people",
+    "begin":     "other backends would start it at once; in a job file say placement.slurm.begin",
+    "deadline":  "other backends would run it all the same; in a job file say placement.slurm.deadline",
     "wrap":      "write the command into the script",
     "input":     "a job reads nothing from a terminal; redirect it within the script",
 }
 # fmt: on
 
-LONG_OF_SHORT = {option.short: name for name, option in OPTIONS.items() if option.short} | {"i": "input"}
+LONG_OF_SHORT = {option.short: name for name, option in OPTIONS.items() if option.short} | {
+    "b": "begin",
+    "i": "input",
+}

@@ -27,7 +27,7 @@ Json = Mapping[str, Any]
     "--ignore",
     multiple=True,
     metavar="OPTION",
-    help="An option of sbatch that may be left out, such as output.",
+    help="An option of sbatch that may be left out, such as comment.",
 )
 @output_option
 @pass_session

@@ -21,6 +21,8 @@ RESOURCE = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9
 LONGEST_DRAIN_S = 3600
 LONGEST_EXPRESSION = 10 * 1024
 """Kubernetes takes no longer one."""
+LARGEST_GROUP = 5000
+"""Nodes; Kubernetes itself supports no more in a cluster."""
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -112,6 +114,8 @@ def _node_groups(key: str, value: Any) -> tuple[NodeGroup, ...]:
                 raise ValueError(f"{where}.{name} is missing")
         if missing := sorted({"cpu", "memory"} - given["resources"].keys()):
             raise ValueError(f"{where}.resources has no {' and no '.join(missing)}")
+        if given["most"] > LARGEST_GROUP:
+            raise ValueError(f"{where}.most is at most {LARGEST_GROUP}, not {given['most']}")
         return NodeGroup(**given)
 
     return read.unprefixed(lambda: tuple(one(f"{key}[{index}]", row) for index, row in enumerate(value)))

@@ -92,6 +92,9 @@ FAULTS = {
         "node_groups": [{"labels": {"a": "b"}, "resources": {"cpu": "many", "memory": 1}, "most": 1}]
     },
     "node_groups[0].most is a whole number": {"node_groups": [{"most": 0}]},
+    "node_groups[0].most is at most 5000": {
+        "node_groups": [{"labels": {"a": "b"}, "resources": {"cpu": 1, "memory": "1Gi"}, "most": 5001}]
+    },
     "node_groups[0].size": {"node_groups": [{"size": 1}]},
     "tolerations[0].seconds": {"tolerations": [{"seconds": 3}]},
     "gpu_resource": {"gpu_resource": "nvidia gpu"},

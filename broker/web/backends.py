@@ -9,11 +9,11 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from api_spec import schemas
-from api_spec.errors import InvalidSpec, NotFound, TooLarge, UnsupportedMediaType
+from api_spec.errors import BrokerError, InvalidSpec, NotFound, TooLarge, UnsupportedMediaType
 from api_spec.schemas import load_spec
 from api_spec.schemas import views as shapes
 from api_spec.schemas.oneof import JobSpecSchema
-from broker.web.bodies import read_json
+from broker.web.bodies import read_json, take_no_body
 from broker.web.context import answer, broker, web, who
 from broker.web.describing import JSON, Says, Takes, operation
 
@@ -22,8 +22,11 @@ blueprint = Blueprint("backends", __name__, url_prefix="/v1", description="Where
 BACKEND = Says(description="The backend", content={JSON: shapes.BackendSchema}, examples=["backend"])
 
 
-def control(operation_id: str) -> Any:
-    return operation(operation_id, [BACKEND], fails=[NotFound])
+BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)
+
+
+def control(operation_id: str, *fails: type[BrokerError]) -> Any:
+    return operation(operation_id, [BACKEND], fails=[NotFound, *fails])
 
 
 @blueprint.get("/backends")
@@ -44,23 +47,26 @@ def get_backend(name: str) -> Response:
 
 
 @blueprint.post("/backends/<name>/drain")
-@control("drainBackend")
+@control("drainBackend", *BODY_ERRORS)
 def drain_backend(name: str) -> Response:
     """Place no new jobs there; what it has goes on."""
+    take_no_body(web().settings.max_body_bytes)
     return answer(schemas.dump_backend(broker().drain_backend(name, who())))
 
 
 @blueprint.post("/backends/<name>/pause")
-@control("pauseBackend")
+@control("pauseBackend", *BODY_ERRORS)
 def pause_backend(name: str) -> Response:
     """Submit nothing there; observing and cancelling go on."""
+    take_no_body(web().settings.max_body_bytes)
     return answer(schemas.dump_backend(broker().pause_backend(name, who())))
 
 
 @blueprint.post("/backends/<name>/resume")
-@control("resumeBackend")
+@control("resumeBackend", *BODY_ERRORS)
 def resume_backend(name: str) -> Response:
     """End a drain and a pause."""
+    take_no_body(web().settings.max_body_bytes)
     return answer(schemas.dump_backend(broker().resume_backend(name, who())))
 
 
@@ -68,10 +74,11 @@ def resume_backend(name: str) -> Response:
 @operation(
     "checkBackend",
     [Says(description="What was found", content={JSON: shapes.FindingListSchema}, examples=["findings"])],
-    fails=[NotFound],
+    fails=[*BODY_ERRORS, NotFound],
 )
 def check_backend(name: str) -> Response:
     """Ask the backend itself what it has and what is missing; it may take as long as its time-outs."""
+    take_no_body(web().settings.max_body_bytes)
     return answer({"items": [asdict(one) for one in broker().check_backend(name, who())]})
 
 

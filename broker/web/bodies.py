@@ -17,7 +17,7 @@ from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api_spec.encoding import decode_ours, encode_sorted
-from api_spec.errors import Fault, InvalidRequest, TooLarge, UnsupportedMediaType
+from api_spec.errors import Fault, InvalidRequest, InvalidSpec, TooLarge, UnsupportedMediaType
 from broker.web.context import this_request
 
 MAX_DEPTH = 32
@@ -57,6 +57,15 @@ def read_json_if_any(limit_bytes: int) -> Any:
         return {}
     check_content_type(request, JSON)
     return parse(sent)
+
+
+def take_no_body(limit_bytes: int) -> None:
+    """Of a call that has nothing to be told: whoever sends something expects that it is read."""
+    document = read_json_if_any(limit_bytes)
+    if document != {}:
+        names = list(document) if isinstance(document, dict) else []
+        faults = [Fault(f"/{escape(name)}", "is not taken here") for name in names[:20]]
+        raise InvalidSpec("this call takes no body", faults=faults or [Fault("", "must be empty, or {}")])
 
 
 def read_body(request: Request, limit_bytes: int) -> bytes:

@@ -31,7 +31,7 @@ from api_spec.states import FINAL
 from api_spec.views import JobQuery, JobView, TaskCancel
 from broker.access import Principal
 from broker.web import etags, events, waiting
-from broker.web.bodies import MERGE_PATCH, read_json, read_json_if_any
+from broker.web.bodies import MERGE_PATCH, read_json, read_json_if_any, take_no_body
 from broker.web.context import answer, broker, web, who
 from broker.web.describing import JSON, Says, Takes, operation
 from broker.web.paging import answer_page
@@ -254,16 +254,18 @@ def answer_cancelled(job: JobView, done: TaskCancel | None = None) -> Response:
 
 
 @blueprint.post("/jobs/<job_id>/hold")
-@action("holdJob", NotSupported)
+@action("holdJob", *BODY_ERRORS, NotSupported)
 def hold_job(job_id: str) -> Response:
     """Keep a job from starting until it is released."""
+    take_no_body(web().settings.max_body_bytes)
     return answer_job(broker().hold(job_id, who(), if_version=etags.if_version()), 202)
 
 
 @blueprint.post("/jobs/<job_id>/release")
-@action("releaseJob", NotSupported)
+@action("releaseJob", *BODY_ERRORS, NotSupported)
 def release_job(job_id: str) -> Response:
     """Let a held job go on."""
+    take_no_body(web().settings.max_body_bytes)
     return answer_job(broker().release(job_id, who(), if_version=etags.if_version()), 202)
 
 

@@ -25,7 +25,7 @@ from api_spec.schemas import views as shapes
 from api_spec.schemas.oneof import JobSpecSchema
 from api_spec.views import Accepted
 from broker.web import etags
-from broker.web.bodies import digest_of, idempotency_key, read_json
+from broker.web.bodies import digest_of, idempotency_key, read_json, take_no_body
 from broker.web.context import answer, broker, web, who
 from broker.web.describing import JSON, Says, Takes, operation
 from broker.web.queries import SubmitQuery, read_query
@@ -116,10 +116,11 @@ def submit_jobs() -> Response:
         )
     ],
     headers=KEY | IF_MATCH | FOR,
-    fails=[NotFound, NothingFits, IdempotencyConflict, PreconditionFailed],
+    fails=[*BODY_ERRORS, NotFound, NothingFits, IdempotencyConflict, PreconditionFailed],
 )
 def resubmit_job(job_id: str) -> Response:
     """Submit the spec of a job again."""
+    take_no_body(web().settings.max_body_bytes)
     accepted = broker().resubmit(job_id, who(), key=idempotency_key(), if_version=etags.if_version())
     return answer_accepted(accepted)
 

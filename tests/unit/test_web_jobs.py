@@ -342,6 +342,32 @@ def test_a_body_of_a_cancel_that_is_no_json_is_refused(api, ana, job):
     assert api.broker.jobs[job["id"]].version == 1
 
 
+@pytest.mark.parametrize("verb", ["hold", "release", "resubmit"])
+@pytest.mark.parametrize(
+    ("data", "content_type", "status"),
+    [
+        ("{{{", "application/json", 400),
+        ('{"a": 1, "a": 2}', "application/json", 400),
+        ('{"spec": {}}', "application/json", 422),
+        ("[]", "application/json", 422),
+        ("x", "text/plain", 415),
+        ("{" + " " * 2_000_000 + "}", "application/json", 413),
+        ("{}", "application/json", 202),
+        ("", "text/plain", 202),
+    ],
+    ids=["broken", "doubled", "a member", "a list", "text", "huge", "empty", "nothing"],
+)
+def test_a_body_that_nobody_reads_is_refused_and_nothing_done(
+    api, ana, job, verb, data, content_type, status
+):
+    before = dict(api.broker.jobs)
+
+    answer = ana.post(f"/v1/jobs/{job['id']}/{verb}", data=data, content_type=content_type)
+
+    assert answer.status_code == status
+    assert (api.broker.jobs != before) == (status == 202)
+
+
 def test_a_resubmitted_job_is_a_new_one(ana, job):
     answer = ana.post(f"/v1/jobs/{job['id']}/resubmit")
 

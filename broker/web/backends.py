@@ -9,20 +9,17 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from api_spec import schemas
-from api_spec.errors import BrokerError, InvalidSpec, NotFound, TooLarge, UnsupportedMediaType
+from api_spec.errors import BrokerError, NotFound
 from api_spec.schemas import load_spec
 from api_spec.schemas import views as shapes
 from api_spec.schemas.oneof import JobSpecSchema
-from broker.web.bodies import read_json, take_no_body
+from broker.web.bodies import BODY_ERRORS, read_json, take_no_body
 from broker.web.context import answer, broker, web, who
 from broker.web.describing import JSON, Says, Takes, operation
 
 blueprint = Blueprint("backends", __name__, url_prefix="/v1", description="Where jobs run")
 
 BACKEND = Says(description="The backend", content={JSON: shapes.BackendSchema}, examples=["backend"])
-
-
-BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)
 
 
 def control(operation_id: str, *fails: type[BrokerError]) -> Any:
@@ -50,7 +47,7 @@ def get_backend(name: str) -> Response:
 @control("drainBackend", *BODY_ERRORS)
 def drain_backend(name: str) -> Response:
     """Place no new jobs there; what it has goes on."""
-    take_no_body(web().settings.max_body_bytes)
+    take_no_body()
     return answer(schemas.dump_backend(broker().drain_backend(name, who())))
 
 
@@ -58,7 +55,7 @@ def drain_backend(name: str) -> Response:
 @control("pauseBackend", *BODY_ERRORS)
 def pause_backend(name: str) -> Response:
     """Submit nothing there; observing and cancelling go on."""
-    take_no_body(web().settings.max_body_bytes)
+    take_no_body()
     return answer(schemas.dump_backend(broker().pause_backend(name, who())))
 
 
@@ -66,7 +63,7 @@ def pause_backend(name: str) -> Response:
 @control("resumeBackend", *BODY_ERRORS)
 def resume_backend(name: str) -> Response:
     """End a drain and a pause."""
-    take_no_body(web().settings.max_body_bytes)
+    take_no_body()
     return answer(schemas.dump_backend(broker().resume_backend(name, who())))
 
 
@@ -78,7 +75,7 @@ def resume_backend(name: str) -> Response:
 )
 def check_backend(name: str) -> Response:
     """Ask the backend itself what it has and what is missing; it may take as long as its time-outs."""
-    take_no_body(web().settings.max_body_bytes)
+    take_no_body()
     return answer({"items": [asdict(one) for one in broker().check_backend(name, who())]})
 
 
@@ -87,7 +84,7 @@ def check_backend(name: str) -> Response:
     "renderJob",
     [Says(description="The script or manifest", content={"text/plain": {"type": "string"}})],
     takes=Takes(schema=JobSpecSchema, examples=["training"]),
-    fails=[NotFound, InvalidSpec, TooLarge, UnsupportedMediaType],
+    fails=[NotFound, *BODY_ERRORS],
 )
 def render_job(name: str) -> Response:
     """Show exactly what would be sent to the backend; nothing is stored or sent."""

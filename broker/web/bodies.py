@@ -18,9 +18,11 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api_spec.encoding import decode_ours, encode_sorted
 from api_spec.errors import Fault, InvalidRequest, InvalidSpec, TooLarge, UnsupportedMediaType
-from broker.web.context import this_request
+from broker.web.context import this_request, web
 
 MAX_DEPTH = 32
+BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)
+"""Of each call that looks at its body."""
 CHUNK_BYTES = 64 * 1024
 READ_ON_BYTES = 64 * 1024**2  # what is longer is cut off
 JSON = ("application/json",)
@@ -59,9 +61,9 @@ def read_json_if_any(limit_bytes: int) -> Any:
     return parse(sent)
 
 
-def take_no_body(limit_bytes: int) -> None:
+def take_no_body() -> None:
     """Of a call that has nothing to be told: whoever sends something expects that it is read."""
-    document = read_json_if_any(limit_bytes)
+    document = read_json_if_any(web().settings.max_body_bytes)
     if document != {}:
         names = list(document) if isinstance(document, dict) else []
         faults = [Fault(f"/{escape(name)}", "is not taken here") for name in names[:20]]

@@ -19,9 +19,7 @@ from api_spec.errors import (
     NotFound,
     NotSupported,
     PreconditionFailed,
-    TooLarge,
     TooManyStreams,
-    UnsupportedMediaType,
 )
 from api_spec.jobs import JobSpec
 from api_spec.schemas import dump_spec, load_spec
@@ -31,7 +29,7 @@ from api_spec.states import FINAL
 from api_spec.views import JobQuery, JobView, TaskCancel
 from broker.access import Principal
 from broker.web import etags, events, waiting
-from broker.web.bodies import MERGE_PATCH, read_json, read_json_if_any, take_no_body
+from broker.web.bodies import BODY_ERRORS, MERGE_PATCH, read_json, read_json_if_any, take_no_body
 from broker.web.context import answer, broker, web, who
 from broker.web.describing import JSON, Says, Takes, operation
 from broker.web.paging import answer_page
@@ -51,7 +49,6 @@ WAIT = {
     "60 at most.",
     "If-None-Match": "304 when the job still has this ETag.",
 }
-BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)
 JOB = {JSON: shapes.JobSchema}
 
 
@@ -257,7 +254,7 @@ def answer_cancelled(job: JobView, done: TaskCancel | None = None) -> Response:
 @action("holdJob", *BODY_ERRORS, NotSupported)
 def hold_job(job_id: str) -> Response:
     """Keep a job from starting until it is released."""
-    take_no_body(web().settings.max_body_bytes)
+    take_no_body()
     return answer_job(broker().hold(job_id, who(), if_version=etags.if_version()), 202)
 
 
@@ -265,7 +262,7 @@ def hold_job(job_id: str) -> Response:
 @action("releaseJob", *BODY_ERRORS, NotSupported)
 def release_job(job_id: str) -> Response:
     """Let a held job go on."""
-    take_no_body(web().settings.max_body_bytes)
+    take_no_body()
     return answer_job(broker().release(job_id, who(), if_version=etags.if_version()), 202)
 
 

@@ -15,8 +15,6 @@ from api_spec.errors import (
     NotFound,
     NothingFits,
     PreconditionFailed,
-    TooLarge,
-    UnsupportedMediaType,
     summary_of,
 )
 from api_spec.jobs import JobSpec
@@ -25,7 +23,7 @@ from api_spec.schemas import views as shapes
 from api_spec.schemas.oneof import JobSpecSchema
 from api_spec.views import Accepted
 from broker.web import etags
-from broker.web.bodies import digest_of, idempotency_key, read_json, take_no_body
+from broker.web.bodies import BODY_ERRORS, digest_of, idempotency_key, read_json, take_no_body
 from broker.web.context import answer, broker, web, who
 from broker.web.describing import JSON, Says, Takes, operation
 from broker.web.queries import SubmitQuery, read_query
@@ -37,7 +35,6 @@ LOCATION = {"Location": "Where the job is."}
 KEY = {"Idempotency-Key": "Repeated with its key, a request does nothing and is answered as before."}
 IF_MATCH = {"If-Match": "412 when the job that is resubmitted no longer has this ETag."}
 FOR = {"Broker-Owner": "The person to act for; needs the scope jobs:act-as."}
-BODY_ERRORS = (TooLarge, UnsupportedMediaType, InvalidSpec)
 
 
 @blueprint.post("/jobs")
@@ -120,7 +117,7 @@ def submit_jobs() -> Response:
 )
 def resubmit_job(job_id: str) -> Response:
     """Submit the spec of a job again."""
-    take_no_body(web().settings.max_body_bytes)
+    take_no_body()
     accepted = broker().resubmit(job_id, who(), key=idempotency_key(), if_version=etags.if_version())
     return answer_accepted(accepted)
 

@@ -368,6 +368,13 @@ def test_a_body_that_nobody_reads_is_refused_and_nothing_done(
     assert (api.broker.jobs != before) == (status == 202)
 
 
+@pytest.mark.parametrize("verb", ["drain", "pause", "resume", "check"])
+def test_a_body_for_a_backend_that_nobody_reads_is_refused(ana, verb):
+    answer = ana.post(f"/v1/backends/local/{verb}", json={"reason": "upgrade"})
+
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "/reason")
+
+
 def test_a_resubmitted_job_is_a_new_one(ana, job):
     answer = ana.post(f"/v1/jobs/{job['id']}/resubmit")
 

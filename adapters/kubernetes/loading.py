@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from adapters import option_readers as read
@@ -16,6 +16,8 @@ from adapters.kubernetes.native import LABEL_NAME, QUEUE
 from adapters.kubernetes.options import FabricOptions, Impersonate, NodeGroup, Options, Toleration
 from adapters.kubernetes.volumes import NAME
 from adapters.option_readers import Reader
+
+T = TypeVar("T")
 
 RESOURCE = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 LONGEST_DRAIN_S = 3600
@@ -88,10 +90,13 @@ def _fabric(key: str, value: Any) -> FabricOptions:
     return FabricOptions(**read.table("", f"{key}.", value, FabricOptions, FABRIC))
 
 
-def _tolerations(key: str, value: Any) -> tuple[Toleration, ...]:
+def _tables(key: str, value: Any, one: Callable[[str, Any], T]) -> tuple[T, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError(f"{key} is a list of tables, not {value!r}")
+    return read.unprefixed(lambda: tuple(one(f"{key}[{index}]", row) for index, row in enumerate(value)))
 
+
+def _tolerations(key: str, value: Any) -> tuple[Toleration, ...]:
     def one(where: str, row: Any) -> Toleration:
         found = Toleration(**read.table("", f"{where}.", row, Toleration, TOLERATION))
         if found.operator == "Exists" and found.value is not None:
@@ -100,13 +105,10 @@ def _tolerations(key: str, value: Any) -> tuple[Toleration, ...]:
             raise ValueError(f"{where}.key is missing, which the operator Equal needs")
         return found
 
-    return read.unprefixed(lambda: tuple(one(f"{key}[{index}]", row) for index, row in enumerate(value)))
+    return _tables(key, value, one)
 
 
 def _node_groups(key: str, value: Any) -> tuple[NodeGroup, ...]:
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{key} is a list of tables, not {value!r}")
-
     def one(where: str, row: Any) -> NodeGroup:
         given = read.table("", f"{where}.", row, NodeGroup, NODE_GROUP)
         for name in ("labels", "resources", "most"):
@@ -118,7 +120,7 @@ def _node_groups(key: str, value: Any) -> tuple[NodeGroup, ...]:
             raise ValueError(f"{where}.most is at most {LARGEST_GROUP}, not {given['most']}")
         return NodeGroup(**given)
 
-    return read.unprefixed(lambda: tuple(one(f"{key}[{index}]", row) for index, row in enumerate(value)))
+    return _tables(key, value, one)
 
 
 def _amount(key: str, value: Any) -> str:

@@ -11,22 +11,21 @@ from adapters.kubernetes.options import NodeGroup, Options
 
 def absent(nodes: Sequence[Node], options: Options) -> list[Node]:
     """What each group may still grow by; as nodes that take no pods now, of which nothing is free."""
-    return [
-        _node(group, number, options)
-        for group in options.node_groups
-        for number in range(group.most - sum(_belongs(one, group) for one in nodes))
-    ]
+    out: list[Node] = []
+    for group in options.node_groups:
+        out += [_node(group, options)] * (group.most - sum(_belongs(one, group) for one in nodes))
+    return out
 
 
 def _belongs(node: Node, group: NodeGroup) -> bool:
     return group.labels.items() <= node.labels.items()
 
 
-def _node(group: NodeGroup, number: int, options: Options) -> Node:
+def _node(group: NodeGroup, options: Options) -> Node:
     has = dict(group.resources)
     return capacity.node(
         {
-            "metadata": {"name": f"absent-{number}", "labels": dict(group.labels)},
+            "metadata": {"name": "absent", "labels": dict(group.labels)},
             "status": {"capacity": has, "allocatable": has},
         },
         options,

@@ -184,9 +184,13 @@ def waits_for(bundle: Bundle) -> tuple[Reason, str | None]:
 def _not_made(bundle: Bundle) -> str | None:
     if not bundle.pods:
         return "its pods have not been made yet"
-    wanted = member(bundle.root, "spec", "parallelism")
-    wanted = wanted if isinstance(wanted, int) else 1
+    wanted = _at_once(bundle)
     return f"{len(bundle.pods)} of {wanted} pods have been made" if len(bundle.pods) < wanted else None
+
+
+def _at_once(bundle: Bundle) -> int:
+    found = member(bundle.root, "spec", "parallelism")
+    return found if isinstance(found, int) else 1
 
 
 def lacks_pods(bundle: Bundle) -> bool:
@@ -197,13 +201,13 @@ def lacks_pods(bundle: Bundle) -> bool:
 
 def _wanted_pods(bundle: Bundle) -> int:
     """At this time: those of tasks that are over are not made again."""
-    at_once, in_all = (member(bundle.root, "spec", name) for name in ("parallelism", "completions"))
-    at_once = at_once if isinstance(at_once, int) else 1
-    over = array_tasks.places(bundle.root, "completedIndexes") | array_tasks.places(
-        bundle.root, "failedIndexes"
-    )
-    ended = {pod.index for pod in bundle.pods if pod.phase == "Succeeded"}
-    return min(at_once, in_all - len(over | ended)) if isinstance(in_all, int) else at_once
+    in_all = member(bundle.root, "spec", "completions")
+    if not isinstance(in_all, int):
+        return _at_once(bundle)
+    over: set[int | None] = {pod.index for pod in bundle.pods if pod.phase == "Succeeded"}
+    for name in ("completedIndexes", "failedIndexes"):
+        over |= array_tasks.places(bundle.root, name)
+    return min(_at_once(bundle), in_all - len(over))
 
 
 def why_pod_waits(pod: Pod) -> tuple[Reason, str | None]:

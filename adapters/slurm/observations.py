@@ -208,9 +208,7 @@ def _failed(row: Job, word: Word) -> _Told:
         )
         return _Told(reason=Reason.LAUNCH_FAILED, message=message)
     if row.exit_code == NOT_STARTED:
-        message = (
-            "what it needs could not be prepared on the node, so that it did not start; its stderr says what"
-        )
+        message = "the node could not prepare it, so that it did not start; its stderr says why"
         return _Told(reason=Reason.LAUNCH_FAILED, message=message, exit_code=row.exit_code)
     if row.signal:
         return _signalled(row, row.signal)

@@ -107,7 +107,10 @@ class Events:
         if _numbers(after) > _numbers(newest):
             raise Gone(f"no event has the id {after} yet; the newest is {newest}", oldest=oldest)
         if _numbers(after)[0] < self.first_incarnation():
-            raise Gone(f"the store that had {after} was lost; the oldest event is {oldest}", oldest=oldest)
+            raise Gone(
+                f"{after} is of another store, or of one that was lost; the oldest event is {oldest}",
+                oldest=oldest,
+            )
         # With nothing kept, only who has seen the last one has missed nothing.
         first = _numbers(oldest)[1] - 1 if rows else _numbers(newest)[1]
         if _numbers(after)[1] < first:

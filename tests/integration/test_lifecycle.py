@@ -15,6 +15,7 @@ from api_spec.decisions import Outcome
 from api_spec.errors import (
     BackendUnavailable,
     Conflict,
+    Forbidden,
     InvalidRequest,
     InvalidSpec,
     LogGone,
@@ -489,6 +490,13 @@ def test_a_job_that_does_not_exist_is_pointed_at_where_it_is_named(kit, ask, wis
         getattr(kit.broker, ask)([spec(name="fine"), spec(name="waits", **wish)], ANA)
 
     assert [fault.pointer for fault in told.value.faults] == [f"/jobs/1{pointer}"]
+
+
+def test_a_job_for_another_project_is_pointed_at_where_it_says_so(kit):
+    with pytest.raises(Forbidden) as told:
+        kit.broker.accept([spec(name="mine"), spec(name="theirs", project="speech")], ANA)
+
+    assert [fault.pointer for fault in told.value.faults] == ["/jobs/1/project"]
 
 
 @pytest.mark.parametrize("ask", ["accept", "preview"])

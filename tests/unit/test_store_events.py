@@ -147,7 +147,7 @@ def test_a_reader_of_a_store_that_was_lost_is_told(world, after):
     world.store.client.hset(world.key("meta"), mapping={"incarnation": "7", "first_incarnation": "7"})
     say(world, world.accept(), 3)
 
-    with pytest.raises(Gone, match=f"the store that had {after} was lost") as gone:
+    with pytest.raises(Gone, match=f"{after} is of another store") as gone:
         world.store.events.of_project("vision", after, 100)
 
     assert gone.value.extra["oldest"] == "7-1"

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 TYPE = "/docs/errors#"
 RETRY_AFTER_S = 2  # for what is worth another try and does not say when
+UNFORESEEN = "the broker failed; its log has the reason under the request_id"
 HTTP_ERRORS: dict[int, type[BrokerError]] = {
     404: NotFound,
     405: MethodNotAllowed,
@@ -94,19 +95,23 @@ def answer_http_error(error: HTTPException) -> Response:
         return response  # type: ignore[return-value]  # a redirect
     if status >= 500:
         return answer_unforeseen(error)
-    ours = HTTP_ERRORS.get(status, InvalidRequest)(error.description or error.name)
-    document = document_of(ours, request_id()) | {"status": status}
-    answer = Response(encode(document), status, content_type=CONTENT_TYPE)
+    answer = answer_as(status, HTTP_ERRORS.get(status, InvalidRequest)(error.description or error.name))
     for name, value in response.headers.items():
         if name not in ("Content-Type", "Content-Length"):
             answer.headers.add(name, value)
     return answer
 
 
+def answer_as(status: int, error: BrokerError) -> Response:
+    """With a status that has no class of its own."""
+    document = document_of(error, request_id()) | {"status": status}
+    return Response(encode(document), status, content_type=CONTENT_TYPE)
+
+
 def answer_unforeseen(error: Exception) -> Response:
     """What no code foresaw says nothing about itself outside; the log has it under the request's id."""
     log.error("the request failed", exc_info=error)
-    return answer_plain_problem(BrokerError("the broker failed; its log has the reason under the request_id"))
+    return answer_plain_problem(BrokerError(UNFORESEEN))
 
 
 def answer_plain_problem(error: BrokerError) -> Response:

@@ -1,7 +1,8 @@
 """Serve the API: gunicorn with threads, started from here so that no configuration file is needed.
 
 One process is the arbiter and serves nothing; ``api_processes`` serve, with ``api_threads`` each.  Each makes
-its broker after the fork, because connections must not be shared.  The only module that knows gunicorn.
+its broker after the fork, because connections must not be shared.  With ``unread`` the only module that knows
+gunicorn.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.http.errors import ParseException
+
+from broker.web.unread import HEADER_BYTES, HEADERS, REQUEST_LINE_BYTES, Worker, answer_broken_body
 
 if TYPE_CHECKING:
     from broker.settings import Settings
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
 GRACEFUL_S = 20  # what is under way may end; streams and waits leave within a second
 SILENT_S = 60  # a process whose main loop says nothing for so long is replaced
 KEEPALIVE_S = 75  # above the idle time of common proxies, so that they and not we close
-REQUEST_LINE = 8190
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 METRICS_PREFIX = "broker-metrics-"
 
@@ -83,19 +86,23 @@ def make_app(settings: Settings) -> Flask:
     from broker import wiring  # not above: see ``METRICS_DIR``
     from broker.web import create_app
 
-    return create_app(wiring.build(settings), settings)
+    app = create_app(wiring.build(settings), settings)
+    app.register_error_handler(ParseException, answer_broken_body)
+    return app
 
 
 def options_for(settings: Settings) -> dict[str, Any]:
     return {
         "bind": bind_address(settings.listen_host, settings.listen_port),
-        "worker_class": "gthread",
+        "worker_class": Worker,
         "workers": settings.api_processes,
         "threads": settings.api_threads,
         "timeout": SILENT_S,
         "graceful_timeout": GRACEFUL_S,
         "keepalive": KEEPALIVE_S,
-        "limit_request_line": REQUEST_LINE,
+        "limit_request_line": REQUEST_LINE_BYTES,
+        "limit_request_fields": HEADERS,
+        "limit_request_field_size": HEADER_BYTES,
         "logger_class": OurLogs,
         "control_socket_disable": True,  # it would be made in the user's home
         "proc_name": "broker-api",

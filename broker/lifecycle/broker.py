@@ -42,6 +42,7 @@ from broker.lifecycle.refresh import refresh
 from broker.lifecycle.release import release_dependants
 from broker.lifecycle.snapshots import Snapshots
 from broker.lifecycle.sweep import sweep, tick
+from broker.lifecycle.updates import Update
 from broker.lifecycle.watch import watch, watched
 from broker.store.connection import errors_in_our_words, probe
 from broker.store.events import of_job
@@ -220,7 +221,7 @@ class Broker:
         spec: JobSpec | None = None,
         if_version: int | None = None,
     ) -> JobView:
-        wanted = intents.Update(replicas=replicas, spec=spec, if_version=if_version)
+        wanted = Update(replicas=replicas, spec=spec, if_version=if_version)
         intents.update(self.context, job_id, who, wanted)
         return self.get(job_id, who)
 

@@ -28,6 +28,15 @@ def resolve_names(specs: Sequence[JobSpec], ids: Sequence[str], place: Place) ->
     return resolved
 
 
+def resolve_update(spec: JobSpec, predecessors: Mapping[str, str]) -> JobSpec:
+    """Of a job that exists: names of what it waits for already become ids."""
+    faults: list[Fault] = []
+    resolved = _resolve_one("/spec", spec, predecessors, faults)
+    if faults:
+        raise InvalidSpec(summary_of(faults), faults=faults)
+    return resolved
+
+
 def _resolve_one(at: str, spec: JobSpec, by_name: Mapping[str, str], faults: list[Fault]) -> JobSpec:
     if not spec.depends_on and not spec.inputs:
         return spec

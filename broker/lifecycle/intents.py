@@ -5,41 +5,31 @@ An intent is written apart from what is observed, and a worker carries it out.  
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from adapters.base import Capability
 from api_spec.errors import (
     BackendUnavailable,
     Conflict,
-    Fault,
-    InvalidSpec,
     NotFound,
     NotSupported,
     PreconditionFailed,
 )
-from api_spec.jobs import JobSpec, Service
-from api_spec.packing import pack_spec, spec_digest, unpack_spec
+from api_spec.jobs import JobSpec, Kind
+from api_spec.packing import pack_spec, unpack_spec
 from api_spec.reasons import Reason
 from api_spec.states import AT_A_BACKEND, JobState
 from broker.access import Principal, must_act_on
 from broker.lifecycle.context import ACT, SUBMIT, Context, not_configured
 from broker.lifecycle.points import point
 from broker.lifecycle.refusals import in_force
+from broker.lifecycle.updates import Update, updated
 from broker.store.changes import Change, Event, Guard
 from broker.store.jobs import Written
 from broker.store.records import HOLD, UPDATE, JobRecord
 
 CHANGED = "the job has changed in this very moment; look at it and try again"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Update:
-    """None: as it is."""
-
-    replicas: int | None = None
-    spec: JobSpec | None = None
-    if_version: int | None = None
 
 
 def mine(context: Context, job_id: str, who: Principal, if_version: int | None = None) -> JobRecord:
@@ -122,71 +112,31 @@ def update(context: Context, job_id: str, who: Principal, wanted: Update) -> Non
     spec = unpack_spec(found[1]) if found else None
     if found is None or spec is None:
         raise NotFound(f"there is no job {job_id}")
-    if spec.service is None:
-        fields, changed = _adjusted(context, record, spec, wanted)
-    else:
-        if record.backend and not _can(context, record, Capability.UPDATE):
-            raise NotSupported(f"the backend {record.backend} cannot scale or update a job")
-        fields, changed = _updated(record, spec, spec.service, wanted)
-    if not fields:
+    done = updated(record, spec, wanted, _predecessors(context, spec))
+    if not done.fields:
         return
+    _refuse_update_unless_able(context, record)
+    fields = dict(done.fields)
     event: Event = ("updated", {**{n: v for n, v in fields.items() if n != "digest"}, "by": who.owner})
     if record.state is not JobState.ACCEPTED and record.before is None:
         fields["before"] = in_force(record, found[1])
-    packed = pack_spec(changed) if changed != spec else None
+    packed = pack_spec(done.spec) if done.spec != spec else None
     wish = _Wish(what=UPDATE, fields=fields, event=event, spec=packed)
     _intend(context, record, wish, wanted.if_version)
 
 
-def _updated(
-    record: JobRecord, spec: JobSpec, service: Service, wanted: Update
-) -> tuple[dict[str, Any], JobSpec]:
-    fields: dict[str, Any] = {}
-    changed = spec
-    if wanted.spec is not None:
-        changed = replace(wanted.spec, project=spec.project, depends_on=spec.depends_on)
-        if (changed.kind, changed.name) != (spec.kind, spec.name):
-            raise InvalidSpec("an update cannot change the kind or the name of a job")
-        if changed != spec:
-            fields |= {"revision": record.revision + 1, "digest": spec_digest(changed)[:16]}
-    served = changed.service or service
-    if wanted.replicas is not None and wanted.replicas != record.replicas:
-        fields["replicas"] = wanted.replicas
-        if fault := _cannot_scale(served, wanted.replicas):
-            raise InvalidSpec(fault, faults=[Fault("/replicas", fault)])
-    elif record.replicas is not None and served.replicas != service.replicas:
-        within = min(max(record.replicas, served.replicas.min), served.replicas.max)
-        fields |= {"replicas": within} if within != record.replicas else {}
-    return fields, changed
+def _predecessors(context: Context, spec: JobSpec) -> dict[str, str]:
+    ids = [dependency.job or "" for dependency in spec.depends_on]
+    return {record.name: record.id for record in context.store.jobs.read_many(ids) if record}
 
 
-def _cannot_scale(service: Service, replicas: int) -> str | None:
-    if service.scale_on is not None:
-        by = service.scale_on.metric
-        return f"how many replicas run is scaled by {by}; a new spec can change service.replicas.min and max"
-    least, most = service.replicas.min, service.replicas.max
-    if replicas > most:
-        return f"at most {most} replicas (service.replicas.max); a new spec can allow more"
-    if replicas < least:
-        return f"at least {least} replicas (service.replicas.min); a new spec can allow fewer"
-    return None
-
-
-def _adjusted(
-    context: Context, record: JobRecord, spec: JobSpec, wanted: Update
-) -> tuple[dict[str, Any], JobSpec]:
-    """Of finite work: what it runs was decided when it was accepted, how long and how soon may change."""
-    if wanted.replicas is not None:
-        raise Conflict(f"only an inference job can be scaled; {record.id} is a {record.kind} job")
-    asked = wanted.spec or spec
-    changed = replace(spec, time_limit_s=asked.time_limit_s, priority=asked.priority)
-    if replace(asked, project=spec.project, depends_on=spec.depends_on) != changed:
-        raise Conflict(f"of a {record.kind} job only time_limit and priority can be changed")
-    if changed == spec:
-        return {}, spec
-    if record.backend and not _can(context, record, Capability.ADJUST):
-        raise NotSupported(f"the backend {record.backend} cannot change the time limit or priority of a job")
-    return {"revision": record.revision + 1, "digest": spec_digest(changed)[:16]}, changed
+def _refuse_update_unless_able(context: Context, record: JobRecord) -> None:
+    if record.kind is Kind.INFERENCE:
+        needed, what = Capability.UPDATE, "scale or update a job"
+    else:
+        needed, what = Capability.ADJUST, "change the time limit or priority of a job"
+    if record.backend and not _can(context, record, needed):
+        raise NotSupported(f"the backend {record.backend} cannot {what}")
 
 
 # ---- how an intent is written ------------------------------------------------------------------------

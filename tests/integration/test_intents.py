@@ -478,13 +478,17 @@ def test_what_waits_in_the_broker_is_changed_without_a_backend(kit, monkeypatch)
 
 @pytest.mark.parametrize("changes", [{"command": ("false",)}, {"environment": {}}, {"labels": {"a": "b"}}])
 def test_nothing_else_of_finite_work_can_be_changed(kit, finite, changes):
-    with pytest.raises(Conflict, match="only time_limit and priority"):
+    with pytest.raises(Conflict, match="only time_limit and priority") as refused:
         kit.broker.update(finite, ANA, spec=replace(kit.get(finite).spec, **changes))
+
+    (fault,) = refused.value.faults
+    assert fault.pointer == f"/spec/{next(iter(changes))}"
 
 
 def test_finite_work_cannot_be_scaled(kit, finite):
-    with pytest.raises(Conflict, match="only an inference job"):
+    with pytest.raises(Conflict, match="only an inference job") as refused:
         kit.broker.update(finite, ANA, replicas=2)
+    assert [fault.pointer for fault in refused.value.faults] == ["/replicas"]
 
 
 def test_a_backend_that_cannot_change_it_says_so(kit, monkeypatch, finite):

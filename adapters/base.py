@@ -28,7 +28,11 @@ class BackendError(Exception):
 
 
 class BadLogQuery(BackendError):
-    """It goes on at a cursor that no page gave, or asks for a task that the attempt does not have."""
+    """It goes on at a cursor that no page gave, or asks for a task (``parameter``) that is not there."""
+
+    def __init__(self, message: str, parameter: str = "cursor") -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class LogGone(BackendError):

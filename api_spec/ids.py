@@ -17,6 +17,7 @@ _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 _SHIFTS = range(120, -1, -10)  # 26 letters are 13 pairs
 _VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
 _ID = re.compile(rf"[0-7][{ALPHABET}]{{25}}")  # the first holds 3 bits only
+_EVENT = re.compile(r"[0-9]{1,15}-[0-9]{1,15}")  # incarnation and number
 _INSTANCE = re.compile(r"[a-z0-9]{1,6}")
 _MARKER = re.compile(rf"wb-([a-z0-9]{{1,6}})-([0-7][{ALPHABET.lower()}]{{25}})-([1-9][0-9]{{0,6}})")
 
@@ -25,6 +26,10 @@ class Marker(NamedTuple):
     instance: str
     job_id: str
     attempt: int
+
+
+def is_event_id(text: str) -> bool:
+    return _EVENT.fullmatch(text) is not None
 
 
 def new_id(now_s: float, randomness: bytes) -> str:

@@ -189,7 +189,7 @@ class FakeAdapter:
         if query.cursor is not None and not re.fullmatch("[0-9]{1,18}", query.cursor):
             raise BadLogQuery("the log cursor is not one that this backend gave")
         if query.node:
-            raise BadLogQuery("all nodes of a job at the fake write into one log")
+            raise BadLogQuery("all nodes of a job at the fake write into one log", "node")
         offset = None if query.cursor is None else int(query.cursor)
         answer = self._client.ask(
             "logs",

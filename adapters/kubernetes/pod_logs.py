@@ -60,7 +60,8 @@ class PodLogs:
         tasks, bundle = tasks_of(ref, root.object), self._attempts.bundle(root)
         count = _nodes(root, tasks)
         if query.node is not None and query.node >= count:
-            raise BadLogQuery(f"the attempt runs on {'1 node' if count == 1 else f'{count} nodes'}, from 0")
+            nodes = "1 node" if count == 1 else f"{count} nodes"
+            raise BadLogQuery(f"the attempt runs on {nodes}, from 0", "node")
         pod = chosen(bundle.pods, query, tasks)
         if pod is not None and pod.has_started:
             told = of_many(count) if query.node is None else None
@@ -198,7 +199,7 @@ def of_many(nodes: int) -> str | None:
 def chosen(found: Sequence[Log], query: LogQuery, tasks: Sequence[int]) -> Log | None:
     """The latest of its index: a task's place or a node's rank.  Replicas are counted from the oldest."""
     if query.task_index is not None and query.task_index not in tasks:
-        raise BadLogQuery(f"the attempt runs no task {query.task_index}")
+        raise BadLogQuery(f"the attempt runs no task {query.task_index}", "task")
     if query.replica is not None:
         return found[query.replica] if 0 <= query.replica < len(found) else None
     place = tasks.index(query.task_index) if query.task_index is not None else query.node or 0

@@ -277,14 +277,14 @@ def _whose_log(record: attempts.Record, query: LogQuery) -> int:
         live = [one["idx"] for one in record.tasks if one["state"] != "ENDED"]
         return min(live or [one["idx"] for one in record.tasks], default=0)
     if query.node:
-        raise BadLogQuery("this attempt runs on 1 node")
+        raise BadLogQuery("this attempt runs on 1 node", "node")
     if not record.attempt["array"]:
         return 0
     indices = attempts.unpack(record.attempt["indices"])
     if query.task_index is None:
         return indices[0]
     if query.task_index not in indices:
-        raise BadLogQuery(f"this attempt has no task {query.task_index}")
+        raise BadLogQuery(f"this attempt has no task {query.task_index}", "task")
     return query.task_index
 
 

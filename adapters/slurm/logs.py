@@ -38,7 +38,7 @@ def page(rows: Sequence[Job], ref: AttemptRef, query: LogQuery, options: Options
 def _task(ref: AttemptRef, query: LogQuery) -> int | None:
     """Of an array; unasked the first task."""
     if query.node:
-        raise BadLogQuery("all nodes of a job at Slurm write into one log; ask for it without a node")
+        raise BadLogQuery("all nodes of a job at Slurm write into one log; ask for it without a node", "node")
     if not ref.task_indices:
         return None
     if query.task_index is None:

@@ -49,7 +49,8 @@ def details(error: Refused) -> list[str]:
     if error.decision:
         from broker.cli.decisions import decision_lines
 
-        lines += decision_lines(error.decision)
+        places = dict.fromkeys(fault.get("pointer", "") for fault in error.faults)  # the table has the rest
+        lines = [*decision_lines(error.decision), *(f"see {place}" for place in places)]
     if error.code in HINTS:
         lines.append(HINTS[error.code])
     if str(error).startswith("there is no job"):

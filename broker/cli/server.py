@@ -20,6 +20,12 @@ STATE = ("BROKER_CONFIG", "BROKER_REDIS_URL", "BROKER_REDIS_URL_FILE")
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), help="The settings file (or BROKER_CONFIG)."
 )
+volatile_option = click.option(
+    "--allow-volatile",
+    flag_value="true",
+    default=None,
+    help="Take a Redis that does not persist what it holds: a restart of it loses jobs.",
+)
 
 check_option = click.option(
     "--check",
@@ -78,20 +84,27 @@ def dev(data_dir: Path | None, **options: Any) -> None:
 
 @click.command()
 @config_option
-def api(config: Path | None) -> None:
+@volatile_option
+def api(config: Path | None, **options: str | None) -> None:
     """Serve the REST API."""
     from broker.processes import run_api
 
-    run_api(read_settings(config))
+    run_api(read_settings(config, **options))
 
 
 @click.command()
 @config_option
+@volatile_option
 @check_option
-@click.option("--name", metavar="NAME", help="Read the logs, too, of the backends whose log_reader is NAME.")
-def worker(config: Path | None, only_check: bool, name: str | None) -> None:
+@click.option(
+    "--name",
+    "worker_name",
+    metavar="NAME",
+    help="Read the logs, too, of the backends whose log_reader is NAME.",
+)
+def worker(config: Path | None, only_check: bool, **options: str | None) -> None:
     """Run a worker: every call that changes something at a backend."""
-    settings = read_settings(config, worker_name=name)
+    settings = read_settings(config, **options)
     if only_check:
         return say_whether_one_is_here("worker", settings)
     from broker.processes import run_worker
@@ -101,10 +114,11 @@ def worker(config: Path | None, only_check: bool, name: str | None) -> None:
 
 @click.command()
 @config_option
+@volatile_option
 @check_option
-def controller(config: Path | None, only_check: bool) -> None:
+def controller(config: Path | None, only_check: bool, **options: str | None) -> None:
     """Run a controller: the sweeper and the observers, each under a lease."""
-    settings = read_settings(config)
+    settings = read_settings(config, **options)
     if only_check:
         return say_whether_one_is_here("controller", settings)
     from broker.processes import run_controller
@@ -137,11 +151,12 @@ def say_whether_one_is_here(role: str, settings: Settings) -> None:
 
 @click.command()
 @config_option
-def recover(config: Path | None) -> None:
+@volatile_option
+def recover(config: Path | None, **options: str | None) -> None:
     """Rebuild lost state from what the backends know."""
     from broker.processes import recover as rebuild
 
-    done = rebuild(read_settings(config))
+    done = rebuild(read_settings(config, **options))
     click.echo(f"{done.jobs} jobs recovered, {done.already_there} were known")
     if done.unreachable:
         raise click.ClickException(f"not asked, because they do not answer: {', '.join(done.unreachable)}")
@@ -150,22 +165,24 @@ def recover(config: Path | None) -> None:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @config_option
-def export(file: Path, config: Path | None) -> None:
+@volatile_option
+def export(file: Path, config: Path | None, **options: str | None) -> None:
     """Write the whole state to FILE, which only you can read."""
     from broker.processes import export_store
 
-    count = export_store(read_settings(config), file)
+    count = export_store(read_settings(config, **options), file)
     click.echo(f"{count} records written to {file}", err=True)
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @config_option
-def import_(file: Path, config: Path | None) -> None:
+@volatile_option
+def import_(file: Path, config: Path | None, **options: str | None) -> None:
     """Read FILE, written by export; a job that is there already is left as it is."""
     from broker.processes import import_store
 
-    loaded = import_store(read_settings(config), file)
+    loaded = import_store(read_settings(config, **options), file)
     known = f", {loaded.already_there} were there" if loaded.already_there else ""
     click.echo(f"{loaded.jobs} jobs and {loaded.others} other records read from {file}{known}")
 
@@ -182,10 +199,13 @@ def config() -> None:
 @config_option
 def check(config: Path | None) -> None:
     """Exit code 2 with every fault of the settings."""
+    from broker.settings import not_read
     from broker.wiring import check_backends
 
     settings = read_settings(config)
     check_backends(settings)
+    if unread := not_read(os.environ):
+        click.echo(f"not read here: {', '.join(unread)}", err=True)
     names = ", ".join(f"{backend.name} ({backend.type})" for backend in settings.backends) or "none"
     click.echo(f"the settings are valid; backends: {names}")
 
@@ -222,7 +242,10 @@ def token() -> None:
 )
 @click.option("--days", type=click.FloatRange(min=0, min_open=True), default=90.0, show_default=True)
 @config_option
-def create(subject: str, project: str, owner: str | None, config: Path | None, **options: Any) -> None:
+@volatile_option
+def create(
+    subject: str, project: str, config: Path | None, allow_volatile: str | None, **options: Any
+) -> None:
     """Make a token for SUBJECT and print it; nobody can read it again."""
     from broker.auth import NewToken, scopes_from
     from broker.wiring import build
@@ -231,24 +254,25 @@ def create(subject: str, project: str, owner: str | None, config: Path | None, *
     wanted = NewToken(
         subject=subject,
         project=project,
-        owner=owner,
+        owner=options["owner"],
         groups=frozenset(options["groups"]),
         lifetime_s=options["days"] * 86400,
         **scopes,
     )
-    secret, record = build(read_settings(config)).tokens.create(wanted)
+    secret, record = build(read_settings(config, allow_volatile=allow_volatile)).tokens.create(wanted)
     click.echo(f"token {record['id']} of {subject} in {project}:", err=True)
     click.echo(secret)
 
 
 @token.command("list")
 @config_option
+@volatile_option
 @output_option
-def list_tokens(config: Path | None, output: str | None) -> None:
+def list_tokens(config: Path | None, output: str | None, **options: str | None) -> None:
     """Show all tokens without their secrets."""
     from broker.wiring import build
 
-    records = build(read_settings(config)).tokens.list()
+    records = build(read_settings(config, **options)).tokens.list()
     show([dict(record) for record in records], output, lambda _: token_lines(records))
 
 
@@ -270,11 +294,12 @@ def token_lines(records: Any) -> Any:
 @token.command()
 @click.argument("token_id", metavar="ID")
 @config_option
-def revoke(token_id: str, config: Path | None) -> None:
+@volatile_option
+def revoke(token_id: str, config: Path | None, **options: str | None) -> None:
     """End the token ID; processes that know it forget it within seconds."""
     from api_spec.errors import NotFound
     from broker.wiring import build
 
-    if not build(read_settings(config)).tokens.revoke(token_id):
+    if not build(read_settings(config, **options)).tokens.revoke(token_id):
         raise NotFound(f"there is no token {token_id}; broker token list shows them")
     click.echo(f"token {token_id} revoked; processes that know it refuse it within 5 seconds")

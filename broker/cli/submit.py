@@ -63,9 +63,14 @@ def send(session: Session, jobs: Sequence[JobFile], key: str | None) -> list[dic
 
 
 def with_places(error: Refused, jobs: Sequence[JobFile]) -> Refused:
-    """The same refusal; what it points at is a line of a file instead of a part of the request."""
+    """The same refusal; what it points at is a line of a file instead of a part of the request.
+
+    Where a decision says what is wrong, backend by backend, only the places are added to it.
+    """
     faults = [{**fault, "pointer": place(fault.get("pointer", ""), jobs)} for fault in error.faults]
     changes: dict[str, Any] = {"errors": faults}
+    if error.decision:
+        return type(error)(error.status, {**error.problem, **changes})
     if len(faults) == 1:
         changes["detail"] = f"{faults[0]['pointer']}: {faults[0]['message']}"
     elif faults:

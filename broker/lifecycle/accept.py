@@ -156,7 +156,7 @@ def _accept(context: Context, snapshots: Snapshots, submission: Submission, who:
     ids = [new_id(now, os.urandom(10)) for _ in submission.specs]
     specs = _among_themselves(context, submission, ids, who)
     decisions = [_provisional(context, snapshots, spec, who) for spec in specs]
-    _refuse_impossible(decisions)
+    _refuse_impossible(decisions, submission)
     point("accept_decided")
     documents = tuple(dump_spec(spec) for spec in specs)
     new = [
@@ -196,11 +196,22 @@ def _known_spec(context: Context, who: Principal, job_id: str) -> JobSpec | None
     return unpack_spec(found[1]) if found and found[0].project == who.project else None
 
 
-def _refuse_impossible(decisions: Sequence[Decision]) -> None:
-    for i, decision in enumerate(decisions):
-        if decision.outcome is Outcome.NOTHING_FITS:
-            which = f"job {i + 1} of {len(decisions)}: " if len(decisions) > 1 else ""
-            raise NothingFits(which + decision.summary, decision=decision)
+def _refuse_impossible(decisions: Sequence[Decision], submission: Submission) -> None:
+    """With the decision of the first that fits nowhere, and the faults of all that do not."""
+    impossible = [i for i, decision in enumerate(decisions) if decision.outcome is Outcome.NOTHING_FITS]
+    if not impossible:
+        return
+    first = impossible[0]
+    which = f"job {first + 1} of {len(decisions)}: " if len(decisions) > 1 else ""
+    faults = [
+        Fault(submission.place(i) + refusal.field, f"{verdict.backend}: {refusal.message}")
+        for i in impossible
+        for verdict in decisions[i].verdicts
+        for refusal in verdict.refusals
+        if refusal.field is not None and submission.resubmit_of is None  # no body to point into
+    ]
+    decision = decisions[first]
+    raise NothingFits(which + decision.summary, decision=decision, faults=faults)
 
 
 # ---- what the store gets, and what comes back --------------------------------------------------------

@@ -14,7 +14,6 @@ LONGEST_SENTENCE = 2000
 
 # kind of the refusal -> what is raised where it arrives
 REFUSALS: dict[str, type[Exception]] = {
-    "query": BadLogQuery,
     "backend": BackendError,
     "gone": LogGone,
     "reader": LogReaderUnavailable,
@@ -32,8 +31,8 @@ def of_findings(findings: Sequence[Finding]) -> Said:
     return Said(facts={"findings": [asdict(one) for one in findings]})
 
 
-def refusal(kind: str, message: str) -> Said:
-    return Said(facts={"refusal": {"kind": kind, "message": message[:LONGEST_SENTENCE]}})
+def refusal(kind: str, message: str, **facts: str) -> Said:
+    return Said(facts={"refusal": {"kind": kind, "message": message[:LONGEST_SENTENCE], **facts}})
 
 
 def page_in(said: Said) -> LogPage:
@@ -56,8 +55,11 @@ def findings_in(said: Said) -> Sequence[Finding]:
 
 def raise_refusal(said: Said) -> None:
     refused = said.facts.get("refusal")
-    if refused is not None:
-        raise REFUSALS.get(refused["kind"], LogReaderUnavailable)(refused["message"])
+    if refused is None:
+        return
+    if refused["kind"] == "query":
+        raise BadLogQuery(refused["message"], refused.get("parameter", "cursor"))
+    raise REFUSALS.get(refused["kind"], LogReaderUnavailable)(refused["message"])
 
 
 def unreadable() -> LogReaderUnavailable:

@@ -31,7 +31,7 @@ def _answer(context: Context, backend: str, body: Mapping[str, Any]) -> Said:
     try:
         return ANSWERS[body["what"]](context, backend, body)
     except BadLogQuery as error:
-        return refusal("query", str(error))
+        return refusal("query", str(error), parameter=error.parameter)
     except LogGone as error:
         return refusal("gone", str(error))
     except BackendError as error:

@@ -10,6 +10,7 @@ from adapters.base import LogGone as GoneThere
 from adapters.extras import ChecksFiles, ReadsLogs
 from api_spec.errors import (
     BackendUnavailable,
+    Fault,
     InvalidRequest,
     LogGone,
     LogReaderUnavailable,
@@ -48,7 +49,7 @@ def log_page(
     try:
         return _page(context, relay, parts, attempt, query)
     except BadLogQuery as error:
-        raise InvalidRequest(str(error)) from error
+        raise InvalidRequest(str(error), faults=[Fault(f"?{error.parameter}", str(error))]) from error
     except GoneThere as error:
         raise LogGone(str(error)) from error
     except BackendError as error:

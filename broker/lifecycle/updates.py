@@ -53,6 +53,7 @@ def updated(record: JobRecord, spec: JobSpec, wanted: Update, predecessors: Mapp
         _refuse(changed.difference(FINITE_MAY), f"of a {record.kind} job only {allowed} can be changed")
         return Updated(fields=fields, spec=asked)
     _refuse(changed.intersection(SERVICE_MAY_NOT), f"an update cannot change {in_words(SERVICE_MAY_NOT)}")
+    _refuse_to_move(record, asked)
     return Updated(fields=fields | _scaled(record, spec.service, asked.service, wanted.replicas), spec=asked)
 
 
@@ -76,6 +77,12 @@ def _refuse(names: set[str], message: str) -> None:
         raise Conflict(
             message, faults=[Fault(f"/spec/{name}", "cannot be changed") for name in sorted(names)]
         )
+
+
+def _refuse_to_move(record: JobRecord, asked: JobSpec) -> None:
+    if record.backend and asked.placement.backends and record.backend not in asked.placement.backends:
+        message = f"the job is at {record.backend}, and an update does not move it; resubmit it"
+        raise Conflict(message, faults=[Fault("/spec/placement/backends", message)])
 
 
 def in_words(names: tuple[str, ...]) -> str:

@@ -120,7 +120,8 @@ class Settings:
     whose `log_reader` it is, beside its other work. Several may have one name: each reads for all."""
 
     allow_volatile: bool = knob(False)
-    """Start with a Redis that does not persist what it holds. Accepted jobs can be lost; for tests."""
+    """Start with a Redis that does not persist what it holds (`--allow-volatile`). Accepted jobs can be
+    lost; for tests."""
 
     allow_shared_local: bool = knob(False)
     """Let the local backend run with an API that listens beyond loopback, or for several owners. It

@@ -23,7 +23,7 @@ from api_spec.errors import Fault, InvalidConfiguration
 from broker.settings.knobs import BACKEND_NAME, CAPS, WORKER_NAME, ConfiguredBackend, Settings
 
 PREFIX = "BROKER_"
-
+OTHERS = {"BROKER_CONFIG", "BROKER_URL", "BROKER_TOKEN", "BROKER_CONTEXT", "BROKER_OWNER"}
 
 FIELDS: dict[Any, Callable[..., fields.Field[Any]]] = {
     str: fields.String,
@@ -147,6 +147,16 @@ def misspelt(environ: Mapping[str, str]) -> Iterator[Fault]:
         name = key.removeprefix(PREFIX).removesuffix("_FILE").lower()
         if key.startswith(PREFIX) and name not in KNOBS and (meant := nearest(name, KNOBS, 0.8)):
             yield Fault(f"/{name}", f"{key} is not a setting; did you mean {PREFIX}{meant.upper()}?")
+
+
+def not_read(environ: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix that are neither settings nor the command line's own."""
+    names = {
+        key: key.removeprefix(PREFIX).removesuffix("_FILE").lower()
+        for key in environ
+        if key.startswith(PREFIX)
+    }
+    return sorted(key for key, name in names.items() if name not in KNOBS and key not in OTHERS)
 
 
 def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -15,6 +16,8 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from api_spec.errors import InvalidConfiguration, StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 Client = Any
 """A ``redis.Redis``.  Its own annotations are unions over both protocols and both decodings, of which one is
@@ -141,10 +144,13 @@ def refuse_unfit_server(client: Client, allow_volatile: bool) -> None:
         faults.append("it runs in cluster mode")
     if info.get("maxmemory_policy", "noeviction") != "noeviction":
         faults.append(f"maxmemory-policy is {info['maxmemory_policy']}; only noeviction keeps jobs")
-    if not info.get("aof_enabled") and not allow_volatile:
-        faults.append("appendonly is off, so a restart loses jobs; allow_volatile accepts that")
+    volatile = not info.get("aof_enabled")
+    if volatile and not allow_volatile:
+        faults.append("appendonly is off, so a restart loses jobs; --allow-volatile accepts that")
     if faults:
         raise InvalidConfiguration("the Redis server cannot be used: " + "; ".join(faults))
+    if volatile:
+        log.warning("the Redis server has appendonly off: a restart of it loses jobs that were accepted")
 
 
 def is_durable(client: Client) -> bool:

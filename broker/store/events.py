@@ -10,16 +10,15 @@ the next one begins, an empty one too, so that nothing is lost or repeated betwe
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from api_spec.errors import Gone, InvalidRequest
+from api_spec.errors import Fault, Gone, InvalidRequest
+from api_spec.ids import is_event_id
 from api_spec.views import LATEST, OLDEST, EventView, Page
 from broker.store.connection import Client
 
-_ID = re.compile(r"(\d{1,15})-(\d{1,15})")
 BEFORE_ALL = "0-0"
 
 
@@ -131,8 +130,9 @@ def is_id(after: str | None) -> TypeGuard[str]:
     """Not one of the words.  Raises ``InvalidRequest`` for what is neither."""
     if after in (None, OLDEST, LATEST):
         return False
-    if not _ID.fullmatch(after):
-        raise InvalidRequest(f'"{after[:40]}" is not the id of an event')
+    if not is_event_id(after):
+        message = f'"{after[:40]}" is not the id of an event'
+        raise InvalidRequest(message, faults=[Fault("?after", message)])
     return True
 
 

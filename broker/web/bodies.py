@@ -222,5 +222,6 @@ def idempotency_key() -> str | None:
         return None
     key = sent[1:-1] if len(sent) > 1 and sent[0] == sent[-1] == '"' else sent
     if not KEY.fullmatch(key):
-        raise InvalidRequest("Idempotency-Key must be 1 to 255 visible ASCII characters")
+        message = "must be 1 to 255 visible ASCII characters"
+        raise InvalidRequest(f"Idempotency-Key {message}", faults=[Fault("Idempotency-Key", message)])
     return key

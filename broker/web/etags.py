@@ -6,7 +6,7 @@ import re
 
 from flask import request
 
-from api_spec.errors import InvalidRequest, PreconditionFailed
+from api_spec.errors import Fault, InvalidRequest, PreconditionFailed
 from api_spec.views import JobView
 
 ENTITY_TAG = re.compile(r'(W/)?"[!#-~]*"')  # RFC 9110, 8.8.3
@@ -28,10 +28,14 @@ def if_version() -> int | None:
     if sent is None or sent.strip() == "*":
         return None
     if "," in sent:
-        raise InvalidRequest("If-Match must name one ETag")
+        raise _malformed("must name one ETag")
     if not ENTITY_TAG.fullmatch(sent.strip()):
-        raise InvalidRequest('If-Match must hold an ETag as it came, with its quotes: "7"')
+        raise _malformed('must hold an ETag as it came, with its quotes: "7"')
     found = VERSION.fullmatch(sent.strip())
     if found is None:  # weak or foreign: it cannot be the version of a job
         raise PreconditionFailed(f"no job has the ETag {sent.strip()[:40]}")
     return int(found[1])
+
+
+def _malformed(message: str) -> InvalidRequest:
+    return InvalidRequest(f"If-Match {message}", faults=[Fault("If-Match", message)])

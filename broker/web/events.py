@@ -8,7 +8,8 @@ from functools import partial
 from flask import Response
 from flask_smorest import Blueprint
 
-from api_spec.errors import Gone, TooManyStreams
+from api_spec.errors import Fault, Gone, InvalidRequest, TooManyStreams
+from api_spec.ids import is_event_id
 from api_spec.schemas import dump_event
 from api_spec.schemas.views import EventPageSchema, EventSchema
 from api_spec.views import LATEST, OLDEST, EventView, Page
@@ -16,13 +17,23 @@ from broker.web.context import broker, web, who
 from broker.web.describing import JSON, Says, operation
 from broker.web.paging import answer_page
 from broker.web.queries import EventListQuery, read_query
-from broker.web.streaming import CONTENT_TYPE, LOOK_S, Event, Source, last_event_id, stream, wants_stream
+from broker.web.streaming import (
+    CONTENT_TYPE,
+    LAST_EVENT_ID,
+    LOOK_S,
+    Event,
+    Source,
+    last_event_id,
+    stream,
+    wants_stream,
+    whose_place,
+)
 from broker.web.tail import OPERATOR, Tail
 
 blueprint = Blueprint("events", __name__, url_prefix="/v1", description="What happened, in order")
 
 QUERY = EventListQuery()
-LAST_EVENT_ID = {"Last-Event-ID": "Where a stream goes on: the id of the last event that was seen."}
+GOES_ON = {LAST_EVENT_ID: "Where a stream goes on: the id of the last event that was seen."}
 ENDING = frozenset({"completed", "failed", "cancelled"})
 STREAM = {JSON: EventPageSchema, CONTENT_TYPE: EventSchema}
 
@@ -38,7 +49,7 @@ STREAM = {JSON: EventPageSchema, CONTENT_TYPE: EventSchema}
         )
     ],
     query=EventListQuery,
-    headers=LAST_EVENT_ID,
+    headers=GOES_ON,
     fails=[Gone, TooManyStreams],
 )
 def list_events() -> Response:
@@ -57,7 +68,7 @@ def list_events() -> Response:
         )
     ],
     query=EventListQuery,
-    headers=LAST_EVENT_ID,
+    headers=GOES_ON,
     fails=[Gone, TooManyStreams],
 )
 def list_operator_events() -> Response:
@@ -69,7 +80,8 @@ def answer_events(name: str, read: Callable[[str, int], Page[EventView]]) -> Res
     """``name``: as ``Tail`` knows the stream.  What reading it raises comes before the status is sent."""
     asked = read_query(QUERY)
     after = last_event_id() or asked.get("after") or (LATEST if wants_stream() else OLDEST)
-    page = read(after, asked["limit"])
+    with whose_place("after"):
+        page = read(after, asked["limit"])
     if not wants_stream():
         return answer_page(page, dump_event, parameter="after")
     seen = {OLDEST: None, LATEST: page.next}.get(after, after)
@@ -109,6 +121,15 @@ def job_events(
         if not news:
             yield None
     yield Event("end", {})
+
+
+def last_seen() -> str | None:
+    """The header of a job's own stream."""
+    seen = last_event_id()
+    if seen is not None and not is_event_id(seen):
+        message = f'"{seen[:40]}" is not the id of an event'
+        raise InvalidRequest(message, faults=[Fault(LAST_EVENT_ID, message)])
+    return seen
 
 
 def as_sent(event: EventView) -> Event:

@@ -14,6 +14,7 @@ from api_spec.errors import (
     BrokerError,
     Conflict,
     Fault,
+    Forbidden,
     Gone,
     InvalidSpec,
     NotFound,
@@ -35,7 +36,7 @@ from broker.web.describing import JSON, Says, Takes, operation
 from broker.web.paging import answer_page
 from broker.web.queries import DecisionQuery, JobListQuery, PageQuery, load_document, read_query
 from broker.web.streaming import CONTENT_TYPE as EVENT_STREAM
-from broker.web.streaming import last_event_id, stream, wants_stream
+from broker.web.streaming import stream, wants_stream
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1", description="What is and was")
 
@@ -67,8 +68,17 @@ def list_jobs() -> Response:
     asked = read_query(LIST)
     asked["labels"] = dict(asked.pop("label"))
     asked["state"] = tuple(asked["state"])
-    query = JobQuery(project=who().project, **asked)
+    asked["project"] = own_project(asked.get("project"))
+    query = JobQuery(**asked)
     return answer_page(broker().list_jobs(query, who()), schemas.dump_summary)
+
+
+def own_project(asked: str | None) -> str:
+    project = who().project
+    if asked not in (None, project):
+        message = f"the token is for the project {project}"
+        raise Forbidden(message, faults=[Fault("?project", message)])
+    return project
 
 
 @blueprint.get("/jobs/<job_id>")
@@ -161,14 +171,15 @@ def list_tasks(job_id: str) -> Response:
             examples=["events"],
         )
     ],
-    headers=events.LAST_EVENT_ID,
+    headers=events.GOES_ON,
     fails=[NotFound, TooManyStreams],
 )
 def list_job_events(job_id: str) -> Response:
     """List or follow what happened to a job."""
     history = broker().job_events(job_id, who())
     if wants_stream():
-        return stream(events.job_events(web().tail, who().project, job_id, history, last_event_id()))
+        seen = events.last_seen()
+        return stream(events.job_events(web().tail, who().project, job_id, history, seen))
     return answer_items(history, schemas.dump_event)
 
 

@@ -28,7 +28,7 @@ from broker.web.context import answer, broker, who
 from broker.web.describing import JSON, Says, operation
 from broker.web.queries import LogQuerySchema, read_query
 from broker.web.streaming import CONTENT_TYPE as EVENT_STREAM
-from broker.web.streaming import Event, Source, last_event_id, stream, wants_stream
+from broker.web.streaming import Event, Source, last_event_id, stream, wants_stream, whose_place
 
 blueprint = Blueprint("logs", __name__, url_prefix="/v1", description="What jobs print")
 
@@ -70,7 +70,9 @@ def read_log(job_id: str) -> Response:
     query, read = asked_for(job_id)
     if wants_stream():
         query = replace(query, cursor=last_event_id() or query.cursor)
-        return stream(followed(whole_characters(read, query), read, query))
+        with whose_place("cursor"):
+            first = whole_characters(read, query)
+        return stream(followed(first, read, query))
     if request.accept_mimetypes.best_match([JSON, PLAIN]) == PLAIN:
         return as_it_is(read(query))
     return answer(dump_page(whole_characters(read, query)))

@@ -102,7 +102,7 @@ def problem_schema() -> dict[str, Any]:
         "properties": {
             "pointer": {
                 "type": "string",
-                "description": "A JSON pointer into the body, or `?name` for a query parameter.",
+                "description": "A JSON pointer into the body, `?name` of the query, or a header's name.",
             },
             "message": {"type": "string"},
         },

@@ -1,7 +1,8 @@
 """Every answer that is an error, as ``application/problem+json`` (RFC 9457).
 
 Flask's own errors (404, 405, 413 ...) become the same document, with the headers they came with.  The
-member ``errors`` lists what is wrong: a JSON pointer into the body, or ``?name`` for a query parameter.
+member ``errors`` lists what is wrong: a JSON pointer into the body, ``?name`` for a query parameter, or the
+name of a header.
 """
 
 from __future__ import annotations

@@ -62,6 +62,7 @@ class JobListQuery(Schema):
     kind = fields.Enum(Kind, by_value=fields.String)
     backend = text("The backend where the job is or was.")
     owner = text("Whom the job is for.")
+    project = text("The token's own; another is refused.")
     name = text("The exact name.")
     label = fields.List(
         Label(), load_default=(), metadata={"description": "`team=vision`; repeated, all must hold."}

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, request
 
 from api_spec.encoding import encode_text
-from api_spec.errors import BrokerError
+from api_spec.errors import BrokerError, Fault, InvalidRequest
 from broker.web.context import web
 from broker.web.problems import document_of, request_id
 from broker.web.slots import Slots
 
+LAST_EVENT_ID = "Last-Event-ID"
 CONTENT_TYPE = "text/event-stream"
 HEARTBEAT_S = 15.0  # below the idle time-out of common proxies (60 s, some 30 s)
 OPEN_S = 600.0
@@ -44,7 +46,24 @@ def wants_stream() -> bool:
 
 
 def last_event_id() -> str | None:
-    return request.headers.get("Last-Event-ID") or None
+    return request.headers.get(LAST_EVENT_ID) or None
+
+
+@contextmanager
+def whose_place(parameter: str) -> Iterator[None]:
+    """Where a stream goes on may stand in ``Last-Event-ID``: then that is what a refusal of it points at."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if last_event_id() is None:
+            raise
+        at_fault = [
+            LAST_EVENT_ID if fault.pointer == f"?{parameter}" else fault.pointer for fault in error.faults
+        ]
+        faults = [
+            Fault(pointer, fault.message) for pointer, fault in zip(at_fault, error.faults, strict=True)
+        ]
+        raise InvalidRequest(str(error), faults=faults) from error
 
 
 def stream(source: Source, begins_after: str | None = None) -> Response:

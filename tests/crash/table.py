@@ -60,6 +60,9 @@ class Result:
     case: Case
     faults: tuple[str, ...]
     stale_writes: int
+    took_s: (
+        float | None
+    )  # from the crash to the end of the jobs, but for the delay itself; None: they did not end
 
 
 class Ground(Protocol):
@@ -99,6 +102,7 @@ class _Run:
             mutant=case.mutant,
         )
         self.passed = self.folder / "passed"
+        self.took_s: float | None = None
 
     def _settings(self, url: str) -> Settings:
         configs = self.ground.begin(self.case)
@@ -121,7 +125,7 @@ class _Run:
         processes = [first]
         try:
             faults = self._watch(broker, processes)
-            return Result(self.case, tuple(faults), store.counters().get("stale_writes", 0))
+            return Result(self.case, tuple(faults), store.counters().get("stale_writes", 0), self.took_s)
         finally:
             self.orders.stop_file.touch()
             for process in processes:
@@ -163,6 +167,7 @@ class _Run:
 
         try:
             wait_until(over, allowed_s, f"{self.case} ends", PROBE_S)
+            self.took_s = max(0.0, time.monotonic() - passed_at - delay_s)
             # What was held up comes back only now, and must not start anything either.
             wait_until(lambda: time.monotonic() > passed_at + delay_s + self.case.scenario.afterwards_s, 10)
         except AssertionError as error:

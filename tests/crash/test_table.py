@@ -6,13 +6,14 @@ The same table turns red when one of the three things that it rests on is taken 
 from __future__ import annotations
 
 import re
+from statistics import median
 
 import pytest
 
 from broker.lifecycle.points import POINTS
 from tests.crash.grounds import FakeGround, LocalGround
 from tests.crash.scenarios import ONLY_THE_FAKE
-from tests.crash.table import DELAY_S, MODES, Case, cases, run_table
+from tests.crash.table import DELAY_S, LEASE_S, MODES, SETTLE_S, SWEEP_S, Case, cases, run_table
 
 HELD_UP = f"delay{1.5 * DELAY_S}"  # until another worker is in the midst of its submission
 LONG_LEASES = ("drain_entered", "claimed", "intent_written", "submit_returned", "observe_leased")
@@ -77,8 +78,17 @@ def test_the_table_turns_red_for_a_mutant(results, case):
     assert any(re.search(r"was started ([2-9]|\d{2,}) times", fault) for fault in faults), faults
 
 
-def test_the_table_leaves_no_point_out(record_property):
+@pytest.mark.xdist_group("crash")
+def test_the_table_leaves_no_point_out(results, record_property):
     assert {case.point for case in ON_THE_FAKE} == set(POINTS)
 
     cases_run = f"{len(ON_THE_FAKE)} cases on the fake, {len(ON_LOCAL)} on the local backend"
     record_property("summary", f"crash table: {len(POINTS)} points, {cases_run}, {len(MUTANTS)} mutants")
+    done = [
+        *results("fake", FakeGround, ON_THE_FAKE).values(),
+        *results("local", LocalGround, ON_LOCAL).values(),
+    ]
+    took = [one.took_s for one in done if one.took_s is not None and one.case.scenario_name != "long lease"]
+    bound_s = LEASE_S + SWEEP_S + SETTLE_S
+    longest = f"{median(took):.1f} s after a crash (median), {max(took):.1f} s at most"
+    record_property("summary", f"crash table: over {longest}; lease, sweep and settle time: {bound_s:g} s")

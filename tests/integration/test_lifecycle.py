@@ -89,6 +89,18 @@ def test_nothing_fits_is_said_at_once(kit):
     assert time.perf_counter() - begun < 0.05
 
 
+def test_what_fits_nowhere_is_shown_in_each_job_at_its_field(kit):
+    greedy = spec(name="greedy", resources=Resources(gpus_per_node=4096))
+    endless = spec(name="endless", resources=Resources(gpus_per_node=8192))
+
+    with pytest.raises(NothingFits, match="job 2 of 3") as refused:
+        kit.broker.accept([spec(name="modest"), greedy, endless], ANA)
+
+    assert refused.value.extra["decision"].chosen is None
+    assert [fault.pointer for fault in refused.value.faults] == [f"/jobs/{n}/resources" for n in (1, 2)]
+    assert "4096" in refused.value.faults[0].message
+
+
 def test_the_answer_to_a_submission_is_the_job_as_it_is_read_back(kit):
     """It is made from what was sent to the store, without a look at what the store has made of it."""
     first = kit.submit(spec(name="first"))

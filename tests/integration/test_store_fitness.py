@@ -73,13 +73,16 @@ def test_a_server_that_may_evict_jobs_is_refused(server, policy):
     assert "noeviction" in refusal(own.url, allow_volatile=True), "volatile is one thing, evicting another"
 
 
-def test_a_server_that_forgets_everything_is_refused_unless_that_is_wanted(server):
+def test_a_server_that_forgets_everything_is_refused_unless_that_is_wanted_and_then_said(server, caplog):
     own, client = server
     client.config_set("appendonly", "no")
 
     assert "appendonly is off" in refusal(own.url)
+    assert caplog.records == []
     with opened(own.url, allow_volatile=True) as store:
         assert store.meta()["incarnation"] == "1"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "a restart of it loses jobs" in caplog.text
 
 
 def test_all_faults_are_told_at_once(server):

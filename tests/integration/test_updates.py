@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from api_spec.errors import Conflict, InvalidSpec
-from api_spec.jobs import Dependency, Input, Kind, Output, OutputOf, When
+from api_spec.jobs import Dependency, Input, Kind, Output, OutputOf, Placement, When
+from api_spec.states import JobState
 from tests.builders import spec
 from tests.kit import ANA, fake_kit
 
@@ -63,6 +66,18 @@ def test_what_an_update_cannot_change_is_refused_and_not_passed_over(kit, traine
         kit.broker.update(trained_service[1], ANA, spec=spec(**wanted))
 
     assert [fault.pointer for fault in refused.value.faults] == [f"/spec/{next(iter(changes))}"]
+
+
+def test_an_update_that_would_move_a_service_is_refused(kit):
+    serve = kit.submit(spec(kind=Kind.INFERENCE, name="serve"))
+    kit.reaches(serve, JobState.RUNNING)
+
+    with pytest.raises(Conflict, match="the job is at fake, and an update does not move it") as refused:
+        kit.broker.update(
+            serve, ANA, spec=replace(kit.get(serve).spec, placement=Placement(backends=("other",)))
+        )
+
+    assert [fault.pointer for fault in refused.value.faults] == ["/spec/placement/backends"]
 
 
 def test_an_update_may_not_wait_for_a_job_that_it_did_not_name_before(kit, trained_service):

@@ -120,12 +120,17 @@ def test_several_faults_are_counted_and_then_told_each_at_its_line(api, run):
 
 
 def test_nothing_fits_shows_every_backend(api, run):
-    refused = problem(422, "nothing_fits", "no backend can run this job", decision=decision(chosen=None))
+    faults = [{"pointer": "/script", "message": f"{one}: asks for a batch script"} for one in ("k8s", "k9s")]
+    refused = problem(
+        422, "nothing_fits", "no backend can run this job", decision=decision(chosen=None), errors=faults
+    )
     api.on("POST", "/v1/jobs", refused)
 
-    result = run("submit", write("a.yaml", "kind: batch\nname: a\n"))
+    result = run("submit", write("a.yaml", "kind: batch\nname: a\nscript: |\n  true\n"))
 
     assert result.exit_code == 3
+    assert result.stderr.startswith("Error: no backend can run this job\n")
+    assert result.stderr.count("see a.yaml:4:3 (/script)\n") == 1
     assert re.search(r"k8s +kubernetes +refused +- +Unsupported: asks for a batch script", result.stderr)
 
 
@@ -897,6 +902,32 @@ def test_a_worker_is_called_as_its_command_says_before_all_else(run, monkeypatch
 
     assert result.exit_code == 0, result.output
     assert [settings.worker_name for settings in started] == [name]
+
+
+@pytest.mark.parametrize("role", ["api", "worker", "controller"])
+@pytest.mark.parametrize("words, wanted", [([], False), (["--allow-volatile"], True)])
+def test_a_server_that_may_forget_is_taken_when_the_command_says_so(run, monkeypatch, role, words, wanted):
+    monkeypatch.setenv("BROKER_REDIS_URL", "redis://127.0.0.1/0")
+    started = []
+    monkeypatch.setattr(f"broker.processes.run_{role}", started.append)
+
+    result = run(role, *words)
+
+    assert result.exit_code == 0, result.output
+    assert [settings.allow_volatile for settings in started] == [wanted]
+
+
+def test_a_check_names_the_variables_that_nobody_reads(run, monkeypatch):
+    for name in ("REDIS_URL", "FRIENDLY", "URL", "TOKEN"):
+        monkeypatch.setenv(f"BROKER_{name}", "redis://127.0.0.1/0")
+
+    result = run("config", "check")
+
+    assert result.exit_code == 0
+    (told,) = [line for line in result.stderr.splitlines() if line.startswith("not read here: ")]
+    names = told.removeprefix("not read here: ").split(", ")
+    assert "BROKER_FRIENDLY" in names
+    assert not {"BROKER_REDIS_URL", "BROKER_URL", "BROKER_TOKEN"} & set(names)
 
 
 def test_a_worker_with_an_impossible_name_is_refused(run, monkeypatch):

@@ -188,10 +188,11 @@ def test_nothing_that_a_job_printed_gets_into_the_files_of_redis(site):
     "error, raised, words",
     [
         (BadLogQuery("no such cursor"), InvalidRequest, "no such cursor"),
+        (BadLogQuery("no such task", "task"), InvalidRequest, "no such task"),
         (BackendError("/scratch is not to be seen"), BackendUnavailable, "/scratch is not to be seen"),
         (ValueError("token=hunter2"), LogReaderUnavailable, "the log reader of fake failed; its own log has"),
     ],
-    ids=["query", "backend", "fault"],
+    ids=["query", "task", "backend", "fault"],
 )
 def test_a_refusal_of_the_reader_is_the_one_that_the_api_would_have_given(site, error, raised, words):
     """What nobody foresaw may hold anything, so it stays in the log of the worker."""
@@ -203,6 +204,8 @@ def test_a_refusal_of_the_reader_is_the_one_that_the_api_would_have_given(site, 
         site.log()
 
     assert "hunter2" not in str(told.value)
+    if isinstance(error, BadLogQuery):
+        assert [fault.pointer for fault in told.value.faults] == [f"?{error.parameter}"]
 
 
 def test_after_a_fault_the_reader_goes_on(site):

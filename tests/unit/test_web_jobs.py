@@ -157,6 +157,7 @@ def test_a_key_that_cannot_be_one_is_refused(ana, key):
     answer = ana.post("/v1/jobs", json=TRAINING, headers={"Idempotency-Key": key})
 
     assert (answer.status_code, answer.json["code"]) == (400, "invalid_request")
+    assert answer.json["errors"][0]["pointer"] == "Idempotency-Key"
 
 
 # ---- read --------------------------------------------------------------------------------------------
@@ -187,6 +188,15 @@ def test_the_filters_of_a_list_reach_the_broker(api, ana):
     assert query.labels == {"team": "vision", "a": "b=c"}
     assert (query.kind, query.owner, query.limit, query.backend) == ("training", "ana", 7, None)
     assert query.created_after == 1795313934.0
+
+
+def test_a_list_is_of_the_tokens_own_project(api, ana):
+    assert ana.get("/v1/jobs?project=vision").status_code == 200
+
+    answer = ana.get("/v1/jobs?project=speech")
+
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (403, "?project")
+    assert "the token is for the project vision" in answer.json["detail"]
 
 
 @pytest.mark.parametrize(
@@ -459,6 +469,8 @@ def test_what_acts_on_a_job_honours_if_match(api, ana, service, verb, if_match, 
 
     assert answer.status_code == status
     assert (api.broker.jobs == before) == (status != 202)
+    if status == 400:
+        assert [fault["pointer"] for fault in answer.json["errors"]] == ["If-Match"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from web_stub import TRAINING, parse_stream, running_api
 
 from adapters.base import LogPage
-from api_spec.errors import BackendUnavailable
+from api_spec.errors import BackendUnavailable, Fault, InvalidRequest
 from api_spec.states import JobState
 from broker.access import Scope
 from broker.web import logs, streaming
@@ -160,6 +160,34 @@ def test_a_broken_stream_goes_on_where_it_was(api, ana, job_id):
     assert parse_stream(answer.response, "end")[0][1]["data"] == "two\n"
 
 
+@pytest.mark.parametrize(
+    "path, parameter",
+    [("/v1/events", "after"), ("/v1/operator/events", "after"), ("/v1/jobs/{}/logs", "cursor")],
+)
+def test_a_wrong_place_to_go_on_is_shown_where_it_was_said(api, job_id, path, parameter):
+    def refuse(*_):
+        raise InvalidRequest("no such place", faults=[Fault(f"?{parameter}", "no such place")])
+
+    for name in ("events", "operator_events", "log"):
+        setattr(api.broker, name, refuse)
+    ana, url = api.as_("ana", scopes=frozenset(Scope)), path.format(job_id)
+
+    for answer, pointer in (
+        (ana.get(f"{url}?{parameter}=foo"), f"?{parameter}"),
+        (ana.get(f"{url}?{parameter}=foo", headers=STREAM), f"?{parameter}"),
+        (ana.get(url, headers={**STREAM, "Last-Event-ID": "foo"}), "Last-Event-ID"),
+    ):
+        assert answer.status_code == 400
+        assert [fault["pointer"] for fault in answer.json["errors"]] == [pointer]
+
+
+def test_the_stream_of_a_job_refuses_what_is_no_event(ana, job_id):
+    answer = ana.get(f"/v1/jobs/{job_id}/events", headers={**STREAM, "Last-Event-ID": "foo"})
+
+    assert answer.status_code == 400
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["Last-Event-ID"]
+
+
 def test_a_silent_log_is_looked_at_again(api, ana, job_id, monkeypatch):
     api.broker.log_bytes, api.broker.log_complete = b"one\n", False
     monkeypatch.setattr(logs, "LOOK_S", (0.01,))
@@ -236,8 +264,8 @@ def test_the_events_of_a_project_are_read_page_by_page(ana):
     first = ana.get("/v1/events?limit=2")
     second = ana.get(f"/v1/events?after={first.json['next']}")
 
-    assert [event["id"] for event in first.json["items"]] == ["a-1", "a-2"]
-    assert [event["id"] for event in second.json["items"]] == ["a-3"]
+    assert [event["id"] for event in first.json["items"]] == ["1-1", "1-2"]
+    assert [event["id"] for event in second.json["items"]] == ["1-3"]
     assert f"after={first.json['next']}" in first.headers["Link"]
 
 
@@ -253,8 +281,8 @@ def test_an_event_that_is_no_longer_kept_is_gone_with_the_oldest(api, ana, job_i
     api.broker.oldest["vision"] = 3
 
     for headers in ({}, STREAM):
-        answer = ana.get("/v1/events?after=a-1", headers=headers)
-        assert (answer.status_code, answer.json["code"], answer.json["oldest"]) == (410, "gone", "a-3")
+        answer = ana.get("/v1/events?after=1-1", headers=headers)
+        assert (answer.status_code, answer.json["code"], answer.json["oldest"]) == (410, "gone", "1-3")
 
 
 @pytest.mark.parametrize("path", EVENTS)
@@ -289,7 +317,7 @@ def test_an_operators_event_that_is_no_longer_kept_is_gone_too(api, ana, path):
     api.broker.oldest |= {"operator": 3, "vision": 3}
 
     for headers in ({}, STREAM):
-        assert ana.get(f"{path}?after=a-1", headers=headers).json["code"] == "gone"
+        assert ana.get(f"{path}?after=1-1", headers=headers).json["code"] == "gone"
 
 
 def test_a_stream_begins_with_what_happens_next_and_a_page_with_the_oldest(api, ana, job_id):
@@ -328,10 +356,10 @@ def test_a_stream_that_breaks_before_its_first_event_goes_on_where_it_began(api,
     response.close()
     api.broker.tell(name, "new", None)
 
-    headers = {**STREAM, "Last-Event-ID": "a-1"}
+    headers = {**STREAM, "Last-Event-ID": "1-1"}
     events = parse_stream(ana.get(path, headers=headers, buffered=False).response, "new")
 
-    assert place == b"retry: 2000\nid: a-1\n\n"
+    assert place == b"retry: 2000\nid: 1-1\n\n"
     assert [event for event, *_ in events] == ["new"]
 
 
@@ -343,15 +371,15 @@ def test_a_followed_project_shows_old_and_new_events_once_and_in_order(api, ana,
 
     rest = parse_stream(chunks, "running")
 
-    assert [event_id for *_, event_id in first + rest] == ["a-1", "a-2", "a-3"]
+    assert [event_id for *_, event_id in first + rest] == ["1-1", "1-2", "1-3"]
 
 
 def test_a_stream_goes_on_after_the_last_event_that_was_seen(api, ana, job_id):
     api.broker.change(job_id, state=JobState.QUEUED)
 
-    answer = ana.get("/v1/events", headers={**STREAM, "Last-Event-ID": "a-1"}, buffered=False)
+    answer = ana.get("/v1/events", headers={**STREAM, "Last-Event-ID": "1-1"}, buffered=False)
 
-    assert [event_id for *_, event_id in parse_stream(answer.response, "queued")] == ["a-2"]
+    assert [event_id for *_, event_id in parse_stream(answer.response, "queued")] == ["1-2"]
 
 
 def test_a_followed_job_shows_its_own_events_and_ends_with_it(api, ana, job_id):
@@ -370,7 +398,7 @@ def test_a_job_that_has_ended_is_followed_to_its_end_at_once(api, ana, job_id):
     api.broker.change(job_id, state=JobState.FAILED)
     api.broker.oldest["vision"] = 3
 
-    answer = ana.get(f"/v1/jobs/{job_id}/events", headers={**STREAM, "Last-Event-ID": "a-1"})
+    answer = ana.get(f"/v1/jobs/{job_id}/events", headers={**STREAM, "Last-Event-ID": "1-1"})
 
     assert [name for name, *_ in parse_stream(answer.response, "end")] == ["failed", "end"]
 
@@ -417,20 +445,20 @@ def test_a_quiet_stream_has_a_heartbeat(api, ana, monkeypatch):
 
     chunks = iter(ana.get("/v1/events", headers=STREAM, buffered=False).response)
 
-    assert next(chunks) == b"retry: 2000\nid: a-0\n\n"
+    assert next(chunks) == b"retry: 2000\nid: 1-0\n\n"
     assert next(chunks) == b": heartbeat\n\n"
 
 
 def test_a_stream_ends_after_its_time(ana, monkeypatch):
     monkeypatch.setattr(streaming, "OPEN_S", 0.0)
 
-    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\nid: a-0\n\n"]
+    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\nid: 1-0\n\n"]
 
 
 def test_a_stream_ends_when_the_process_stops(api, ana):
     api.web.slots.is_stopping = lambda: True
 
-    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\nid: a-0\n\n"]
+    assert list(ana.get("/v1/events", headers=STREAM).response) == [b"retry: 2000\nid: 1-0\n\n"]
 
 
 def test_a_stream_ends_when_its_token_is_revoked(api, ana, monkeypatch):

@@ -237,7 +237,7 @@ class StubBroker:
 
     def tell(self, project, kind, job_id):
         events = self.events_by_project.setdefault(project, [])
-        events.append(EventView(id=f"a-{len(events) + 1}", at=AT, type=kind, job=job_id, data={}))
+        events.append(EventView(id=f"1-{len(events) + 1}", at=AT, type=kind, job=job_id, data={}))
 
     def job_events(self, job_id, who):
         job = self.seen(job_id, who)
@@ -254,12 +254,12 @@ class StubBroker:
     def events_of(self, name, after, limit):
         events, oldest = self.events_by_project.get(name, []), self.oldest.get(name, 1)
         if after == LATEST:
-            return Page((), f"a-{len(events)}")
+            return Page((), f"1-{len(events)}")
         start = oldest - 1 if after in (None, OLDEST) else int(after.split("-")[1])
         if start < oldest - 1:
-            raise Gone(f"{after} is no longer kept", oldest=f"a-{oldest}")
+            raise Gone(f"{after} is no longer kept", oldest=f"1-{oldest}")
         chosen = tuple(events[start : start + limit])
-        return Page(chosen, chosen[-1].id if chosen else f"a-{start}")
+        return Page(chosen, chosen[-1].id if chosen else f"1-{start}")
 
     def log(self, job_id, who, query, attempt=None):
         self.seen(job_id, who)

@@ -1,4 +1,4 @@
-"""The contract between the broker and a place where jobs run.  It fits on one screen on purpose.
+"""The contract between the broker and a place where jobs run; what its calls raise is in ``errors``.
 
 To add a backend type: one folder here, one row in ``broker/wiring.py``, one parameter in ``tests/contract``.
 Adapters know neither each other nor the policies.  Times are seconds since the epoch on the backend's clock.
@@ -18,63 +18,6 @@ from api_spec.states import AttemptState, JobState
 
 Handle = Mapping[str, Any]
 """What the backend calls an attempt: opaque JSON to everybody but its adapter."""
-
-
-# ---- errors: all that leaves an adapter --------------------------------------------------------------
-
-
-class BackendError(Exception):
-    """The message is fit for the user; a foreign exception is its ``__cause__``, never itself."""
-
-
-class BadLogQuery(BackendError):
-    """It goes on at a cursor that no page gave, or asks for a task (``parameter``) that is not there."""
-
-    def __init__(self, message: str, parameter: str = "cursor") -> None:
-        super().__init__(message)
-        self.parameter = parameter
-
-
-class LogGone(BackendError):
-    """Nobody has the log any more, and asking again will not help."""
-
-
-class Rejected(BackendError):
-    """This backend will never take it."""
-
-    def __init__(self, message: str, reason: Reason = Reason.REJECTED) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class Busy(BackendError):
-    """It did not act: refused connection, 401, 429, queue full, quota.  The same attempt may try later.
-
-    ``reason`` BACKEND_DOWN says that no call will do better (not reached, not let in): after a few of them
-    the backend is left alone for a while.  Any other is the answer of one that works.  ``is_local``: only
-    this attempt, and others beside it, are concerned, so that the backend is not left alone for it.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        retry_after_s: float = 5.0,
-        reason: Reason = Reason.CAPACITY,
-        *,
-        is_local: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-        self.reason = reason
-        self.is_local = is_local
-
-
-class OutcomeUnknown(BackendError):
-    """The backend did not answer; whether it acted is unknown.  Look the marker up."""
-
-
-class CannotWait(BackendError):
-    """It did not act, or nothing is left of it: what ``AttemptRef.after`` names is not there, or is over."""
 
 
 # ---- what goes in ------------------------------------------------------------------------------------

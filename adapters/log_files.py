@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from adapters.base import BadLogQuery, LogPage, LogQuery
+from adapters.base import LogPage, LogQuery
+from adapters.errors import BadLogQuery
 
 TRIES = 3
 REMEMBERED_BYTES = 64

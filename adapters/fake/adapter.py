@@ -17,10 +17,6 @@ from adapters.base import (
     Absent,
     AttemptRef,
     BackendConfig,
-    BackendError,
-    BadLogQuery,
-    Busy,
-    CannotWait,
     Capability,
     Finding,
     Found,
@@ -31,9 +27,9 @@ from adapters.base import (
     LogQuery,
     Observations,
     Ours,
-    OutcomeUnknown,
     Unsettled,
 )
+from adapters.errors import BackendError, BadLogQuery, Busy, CannotWait, OutcomeUnknown
 from adapters.fake import observe, refusals, render
 from adapters.fake.client import Answer, Client, readable
 from adapters.fake.words import WAITS_FOR

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from adapters.base import BackendError, Busy, OutcomeUnknown, Rejected
+from adapters.errors import BackendError, Busy, OutcomeUnknown, Rejected
 from api_spec.reasons import Reason
 
 Answer = dict[str, Any]

@@ -28,9 +28,9 @@ from adapters.base import (
     Observation,
     Observations,
     Ours,
-    Rejected,
     Unsettled,
 )
+from adapters.errors import Rejected
 from adapters.extras import LogEnds
 from adapters.kubernetes import (
     acting,

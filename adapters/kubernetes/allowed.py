@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from adapters.base import Rejected
+from adapters.errors import Rejected
 from adapters.kubernetes import kueue, names
 from adapters.kubernetes.environment import INDEX
 from adapters.kubernetes.names import BROKER, SCRIPT, TASKS, Manifest, member

@@ -11,7 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from adapters.base import AttemptRef, Busy, Rejected
+from adapters.base import AttemptRef
+from adapters.errors import Busy, Rejected
 from adapters.kubernetes import names, render
 from adapters.kubernetes.attempts import Attempts, Root
 from adapters.kubernetes.dependents import DEPENDENTS

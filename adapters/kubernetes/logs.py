@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from adapters.base import BadLogQuery, LogPage, LogQuery
+from adapters.base import LogPage, LogQuery
+from adapters.errors import BadLogQuery
 
 Fetch = Callable[[dict[str, str | int]], bytes]
 """The log with this query; raises ``KubernetesError``."""

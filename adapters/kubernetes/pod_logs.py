@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from adapters.base import AttemptRef, BackendError, BadLogQuery, LogPage, LogQuery
+from adapters.base import AttemptRef, LogPage, LogQuery
+from adapters.errors import BackendError, BadLogQuery
 from adapters.extras import LogEnd, LogEnds
 from adapters.kubernetes import logs, names
 from adapters.kubernetes.attempts import Attempts, Root, over, tasks_of

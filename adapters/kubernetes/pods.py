@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from adapters.base import AttemptRef, Rejected
+from adapters.base import AttemptRef
+from adapters.errors import Rejected
 from adapters.kubernetes import devices, environment, probes, topology, volumes
 from adapters.kubernetes.names import LABELS, MAIN, SCRIPT, TASKS, Manifest
 from adapters.kubernetes.native import Native

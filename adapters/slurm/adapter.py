@@ -17,8 +17,6 @@ from adapters.base import (
     Absent,
     AttemptRef,
     BackendConfig,
-    BackendError,
-    Busy,
     Capability,
     Finding,
     Found,
@@ -30,9 +28,9 @@ from adapters.base import (
     Observation,
     Observations,
     Ours,
-    Rejected,
     Unsettled,
 )
+from adapters.errors import BackendError, Busy, Rejected
 from adapters.extras import Usage
 from adapters.slurm import (
     capacity,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from adapters.base import Busy, OutcomeUnknown, Rejected
+from adapters.errors import Busy, OutcomeUnknown, Rejected
 from adapters.slurm.transport import (
     NoAccounting,
     NoAnswer,

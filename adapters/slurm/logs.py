@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from adapters import log_files
-from adapters.base import AttemptRef, BackendError, BadLogQuery, LogPage, LogQuery
+from adapters.base import AttemptRef, LogPage, LogQuery
+from adapters.errors import BackendError, BadLogQuery
 from adapters.slurm import folders, observations
 from adapters.slurm.options import Options
 from adapters.slurm.records import Job

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from adapters import carried
-from adapters.base import AttemptRef, Rejected
+from adapters.base import AttemptRef
+from adapters.errors import Rejected
 from adapters.slurm import environment, native, waiting
 from adapters.slurm.identity import slurm_user
 from adapters.slurm.native_values import minutes

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from adapters.base import AttemptRef, CannotWait, OutcomeUnknown, Predecessor
+from adapters.base import AttemptRef, Predecessor
+from adapters.errors import CannotWait, OutcomeUnknown
 from adapters.slurm import observations
 from adapters.slurm.attempts import Attempts
 from adapters.slurm.past import id_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapters.base import BackendError, Busy, OutcomeUnknown, Rejected
+from adapters.errors import BackendError, Busy, OutcomeUnknown, Rejected
 from adapters.extras import Adjusts, Holds, Updates
 from api_spec.states import AttemptState, JobState
 from broker.lifecycle import cancel_tasks, kept_logs, native

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from adapters.base import BackendError, BadLogQuery, Finding, LogGone, LogPage
+from adapters.base import Finding, LogPage
+from adapters.errors import BackendError, BadLogQuery, LogGone
 from api_spec.errors import LogReaderUnavailable
 from broker.store.asks import Said
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapters.base import AttemptRef, BackendError, Observation
+from adapters.base import AttemptRef, Observation
+from adapters.errors import BackendError
 from adapters.extras import Completes, Explains, PlacesOutputs
 from api_spec.errors import StoreUnavailable
 from api_spec.packing import unpack_spec

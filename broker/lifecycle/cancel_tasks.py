@@ -10,7 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.base import Capability, Rejected
+from adapters.base import Capability
+from adapters.errors import Rejected
 from adapters.extras import CancelsTasks
 from api_spec.errors import Conflict, Fault, InvalidSpec, NotFound, NotSupported, PreconditionFailed
 from api_spec.jobs import JobSpec

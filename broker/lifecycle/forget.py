@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 
-from adapters.base import BackendError
+from adapters.errors import BackendError
 from broker.lifecycle import kept_logs
 from broker.lifecycle.context import Context, log, ref_of
 from broker.lifecycle.points import point

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.base import Busy, Rejected
+from adapters.errors import Busy, Rejected
 from api_spec.reasons import Reason
 from broker.lifecycle.context import UNPLACED, Context
 from broker.store.records import TASKS, JobRecord

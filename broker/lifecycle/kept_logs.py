@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from adapters.base import Adapter, AttemptRef, BackendError, LogPage, LogQuery, Observation
+from adapters.base import Adapter, AttemptRef, LogPage, LogQuery, Observation
+from adapters.errors import BackendError
 from adapters.extras import AccountsRuns, LogEnds, LosesLogs, ReadsLogs
 from api_spec.states import AttemptState
 from broker.lifecycle import usage

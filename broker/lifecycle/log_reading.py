@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adapters.base import BackendError, BadLogQuery, LogGone, LogQuery
+from adapters.base import LogQuery
+from adapters.errors import BackendError, BadLogQuery, LogGone
 from adapters.extras import ChecksFiles
 from broker.lifecycle import kept_logs
 from broker.lifecycle.answers import of_findings, of_page, refusal

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from adapters.base import BackendError, BadLogQuery, Finding, LogPage, LogQuery
-from adapters.base import LogGone as GoneThere
+from adapters.base import Finding, LogPage, LogQuery
+from adapters.errors import BackendError, BadLogQuery
+from adapters.errors import LogGone as GoneThere
 from adapters.extras import ChecksFiles, ReadsLogs
 from api_spec.errors import (
     BackendUnavailable,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from adapters.base import AttemptRef, CannotWait, Capability, Observation, Predecessor
+from adapters.base import AttemptRef, Capability, Observation, Predecessor
+from adapters.errors import CannotWait
 from api_spec.decisions import Decision
 from api_spec.jobs import JobSpec, When
 from api_spec.packing import unpack_spec

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 
-from adapters.base import Absent, AttemptRef, BackendError, Found, Observations
+from adapters.base import Absent, AttemptRef, Found, Observations
+from adapters.errors import BackendError
 from broker.lifecycle import kept_logs
 from broker.lifecycle.apply import Writer
 from broker.lifecycle.context import Context, log

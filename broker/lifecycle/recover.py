@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from adapters.base import BackendError, Observation, Ours
+from adapters.base import Observation, Ours
+from adapters.errors import BackendError
 from api_spec.ids import parse_marker, time_of
 from api_spec.jobs import JobSpec, Kind, Service
 from api_spec.packing import pack_spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from adapters.base import BackendError
+from adapters.errors import BackendError
 from broker.lifecycle import usage
 from broker.lifecycle.context import Context
 from broker.lifecycle.health import answered, failed

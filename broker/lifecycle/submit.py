@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from adapters.base import Absent, Busy, CannotWait, Found, Handle, OutcomeUnknown, Rejected
+from adapters.base import Absent, Found, Handle
+from adapters.errors import Busy, CannotWait, OutcomeUnknown, Rejected
 from api_spec.frozen import changed
 from api_spec.jobs import JobSpec
 from api_spec.packing import unpack_spec

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
-from adapters.base import AttemptRef, BackendError
+from adapters.base import AttemptRef
+from adapters.errors import BackendError
 from adapters.extras import AccountsRuns, MeasuresRuns
 from api_spec.jobs import JobSpec
 from api_spec.packing import unpack_spec

@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from adapters.base import AttemptRef, Busy
+from adapters.base import AttemptRef
+from adapters.errors import Busy
 from api_spec.schemas import load_spec
 from tests.bench import submits
 from tests.bench.figures import Figure, Size

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from adapters.base import Adapter, AttemptRef, BackendError
+from adapters.base import Adapter, AttemptRef
+from adapters.errors import BackendError
 from api_spec.jobs import JobSpec
 from tests.contract.answering import NONSENSE, answering
 from tests.contract.places import Fault, Place

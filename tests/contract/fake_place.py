@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from adapters.base import Adapter, AttemptRef, Capability, OutcomeUnknown
+from adapters.base import Adapter, AttemptRef, Capability
+from adapters.errors import OutcomeUnknown
 from adapters.fake.adapter import FakeAdapter
 from api_spec.jobs import Array, JobSpec, Kind, Replicas, Service
 from tests.contract.places import Fault, Place

@@ -14,14 +14,8 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
-from adapters.base import (
-    Adapter,
-    AttemptRef,
-    Capability,
-    Observation,
-    Observations,
-    OutcomeUnknown,
-)
+from adapters.base import Adapter, AttemptRef, Capability, Observation, Observations
+from adapters.errors import OutcomeUnknown
 from api_spec.jobs import Array, JobSpec, Kind, Replicas, Resources, Service
 from api_spec.states import AttemptState
 from tests.fakes import INSTANCE

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
-from adapters.base import AttemptRef, Busy, Observation, Observations
+from adapters.base import AttemptRef, Observation, Observations
+from adapters.errors import Busy
 from adapters.slurm.adapter import SlurmAdapter
 from adapters.slurm.live import DETAILS_AT_ONCE
 from api_spec.jobs import JobSpec, Kind, Resources

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import BackendError, Busy, Capability, LogQuery, OutcomeUnknown
+from adapters.base import Capability, LogQuery
+from adapters.errors import BackendError, Busy, OutcomeUnknown
 from api_spec.states import AttemptState
 from tests.contract.places import broken_spec, new_ref
 from tests.helpers import wait_until

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import CannotWait, Capability, Predecessor
+from adapters.base import Capability, Predecessor
+from adapters.errors import CannotWait
 from api_spec.jobs import When
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState

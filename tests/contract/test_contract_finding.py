@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Absent, Busy, Found, OutcomeUnknown, Unsettled
+from adapters.base import Absent, Found, Unsettled
+from adapters.errors import Busy, OutcomeUnknown
 from api_spec.states import AttemptState
 from tests.contract.places import Fault, needs, new_ref
 from tests.helpers import wait_until

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import BackendError, BadLogQuery, Capability, LogQuery, OutcomeUnknown
+from adapters.base import Capability, LogQuery
+from adapters.errors import BackendError, BadLogQuery, OutcomeUnknown
 from api_spec.jobs import Array
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import AttemptRef, Capability, OutcomeUnknown
+from adapters.base import AttemptRef, Capability
+from adapters.errors import OutcomeUnknown
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState
 from tests.contract.places import Fault, needs, new_ref

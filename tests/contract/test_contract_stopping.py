@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Absent, Busy, Capability, Found, OutcomeUnknown
+from adapters.base import Absent, Capability, Found
+from adapters.errors import Busy, OutcomeUnknown
 from api_spec.jobs import Priority
 from api_spec.reasons import PENDING, Reason
 from api_spec.states import AttemptState, JobState

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Busy, Found, Inventory, NodeShape, OutcomeUnknown, Rejected
+from adapters.base import Found, Inventory, NodeShape
+from adapters.errors import Busy, OutcomeUnknown, Rejected
 from api_spec.jobs import Resources
 from api_spec.reasons import REFUSALS, Reason
 from tests.contract.places import Fault, broken_spec, needs, new_ref

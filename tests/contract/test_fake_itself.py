@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Absent, Busy, Found, Inventory, OutcomeUnknown, Unsettled
+from adapters.base import Absent, Found, Inventory, Unsettled
+from adapters.errors import Busy, OutcomeUnknown
 from adapters.fake.script import read_script
 from adapters.fake.words import STATES, WAITS_FOR, in_our_words
 from api_spec.jobs import JobSpec, Kind

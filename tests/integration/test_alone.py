@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from adapters.base import Busy
+from adapters.errors import Busy
 from api_spec.reasons import Reason
 from api_spec.states import JobState
 from broker.lifecycle import points

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Busy, Capability
+from adapters.base import Capability
+from adapters.errors import Busy
 from api_spec.errors import Conflict, InvalidSpec, NotSupported, PreconditionFailed
 from api_spec.jobs import Array, Dependency, Retry
 from api_spec.reasons import Reason

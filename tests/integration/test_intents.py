@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Capability, Rejected
+from adapters.base import Capability
+from adapters.errors import Rejected
 from api_spec.errors import Conflict, NotSupported
 from api_spec.jobs import Kind, Priority, Retry
 from api_spec.reasons import Reason

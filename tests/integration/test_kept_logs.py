@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import BackendError, Busy, LogPage, LogQuery
+from adapters.base import LogPage, LogQuery
+from adapters.errors import BackendError, Busy
 from adapters.extras import LogEnd, LogEnds
 from adapters.fake.adapter import FakeAdapter
 from api_spec.errors import BackendUnavailable

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-import adapters.base
-from adapters.base import Busy, LogQuery, Observation
+import adapters.errors
+from adapters.base import LogQuery, Observation
+from adapters.errors import Busy
 from api_spec.decisions import Outcome
 from api_spec.errors import (
     BackendUnavailable,
@@ -988,7 +989,7 @@ def test_a_log_that_nobody_has_any_more_is_gone_and_not_late(kit, monkeypatch):
     kit.ended(job_id)
 
     def gone(*_):
-        raise adapters.base.LogGone("its logs are gone")
+        raise adapters.errors.LogGone("its logs are gone")
 
     monkeypatch.setattr(adapter_of(kit), "logs", gone)
 

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from adapters.base import Absent, Busy, Found, Rejected, Unsettled
+from adapters.base import Absent, Found, Unsettled
+from adapters.errors import Busy, Rejected
 from adapters.local import agent, crash, daemon, processes
 from adapters.local.launch import own_environment
 from adapters.local.paths import Home

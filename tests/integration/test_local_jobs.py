@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import LogQuery, Rejected
+from adapters.base import LogQuery
+from adapters.errors import Rejected
 from adapters.local import processes
 from api_spec.jobs import Array, Input, Output, Placement, Priority, Resources, SecretRef, Volume
 from api_spec.reasons import Reason

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Busy
+from adapters.errors import Busy
 from adapters.fake.adapter import FakeAdapter
 from api_spec.states import JobState
 from tests.builders import spec

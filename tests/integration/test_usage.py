@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.base import Busy
+from adapters.errors import Busy
 from adapters.extras import AccountsRuns, LosesLogs
 from adapters.fake.adapter import FakeAdapter
 from api_spec.errors import NotFound

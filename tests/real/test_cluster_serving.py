@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Busy
+from adapters.errors import Busy
 from api_spec.jobs import Measured, Placement, Replicas, Resources, ScaleOn
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState

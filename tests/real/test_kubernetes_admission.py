@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from adapters.base import Busy, Rejected, Unsettled
+from adapters.base import Unsettled
+from adapters.errors import Busy, Rejected
 from api_spec.jobs import Resources, ScaleOn
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Absent, BackendError, Busy, Found, OutcomeUnknown, Rejected, Unsettled
+from adapters.base import Absent, Found, Unsettled
+from adapters.errors import BackendError, Busy, OutcomeUnknown, Rejected
 from adapters.kubernetes.adapter import KubernetesAdapter
 from adapters.kubernetes.names import MARKER
 from api_spec.jobs import Array, Fabric, Placement, Priority, Resources

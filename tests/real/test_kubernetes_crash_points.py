@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Absent, Busy, Found, OutcomeUnknown
+from adapters.base import Absent, Found
+from adapters.errors import Busy, OutcomeUnknown
 from adapters.kubernetes import names
 from api_spec.jobs import Placement, ScaleOn
 from api_spec.reasons import Reason

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Absent, Busy
+from adapters.base import Absent
+from adapters.errors import Busy
 from adapters.kubernetes.names import MARKER
 from api_spec.jobs import Placement
 from api_spec.reasons import Reason

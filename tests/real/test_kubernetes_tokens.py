@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Busy
+from adapters.errors import Busy
 from adapters.kubernetes.adapter import KubernetesAdapter
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState

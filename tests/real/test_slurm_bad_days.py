@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from adapters.base import LogQuery, Rejected
+from adapters.base import LogQuery
+from adapters.errors import Rejected
 from api_spec.jobs import Resources
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState

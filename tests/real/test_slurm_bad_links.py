@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Absent, Busy, Found, OutcomeUnknown, Unsettled
+from adapters.base import Absent, Found, Unsettled
+from adapters.errors import Busy, OutcomeUnknown
 from adapters.slurm.script import SECOND_COPY
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from adapters.base import Rejected
+from adapters.errors import Rejected
 from api_spec.jobs import Dependency, Kind, Retry, When
 from api_spec.reasons import Reason
 from api_spec.states import JobState

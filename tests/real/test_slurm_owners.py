@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import LogQuery, Rejected
+from adapters.base import LogQuery
+from adapters.errors import Rejected
 from adapters.slurm.adapter import SlurmAdapter
 from api_spec.jobs import JobSpec, Kind, Resources
 from api_spec.reasons import Reason

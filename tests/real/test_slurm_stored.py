@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from adapters.base import Rejected
+from adapters.errors import Rejected
 from api_spec.states import JobState
 from broker.cli.sbatch import directives
 from tests.contract.places import new_ref

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapters.base import BackendError, Busy, OutcomeUnknown, Rejected
+from adapters.errors import BackendError, Busy, OutcomeUnknown, Rejected
 from api_spec.reasons import Reason
 from broker.lifecycle.health import says_that_it_is_down
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from adapters.base import Rejected
+from adapters.errors import Rejected
 from adapters.kubernetes import allowed, names, pods
 from api_spec.jobs import Array, Kind, Measured, Output, Replicas, Resources, ScaleOn, Service, Volume
 from tests.builders import spec

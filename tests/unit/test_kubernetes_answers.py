@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Busy, Found, OutcomeUnknown, Rejected
+from adapters.base import Found
+from adapters.errors import Busy, OutcomeUnknown, Rejected
 from adapters.kubernetes import changes, cluster, names
 from adapters.kubernetes.adapter import KubernetesAdapter
 from api_spec.jobs import Kind, Resources

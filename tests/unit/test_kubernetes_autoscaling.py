@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Inventory, Rejected
+from adapters.base import Inventory
+from adapters.errors import Rejected
 from adapters.kubernetes import autoscaling, canary, dependents, fits
 from adapters.kubernetes.errors import Refused
 from api_spec.jobs import Kind, Measured, Placement, Replicas, ScaleOn, Service

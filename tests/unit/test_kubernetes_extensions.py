@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import Busy, Found, Rejected
+from adapters.base import Found
+from adapters.errors import Busy, Rejected
 from adapters.kubernetes import capacity, dependents, job_sets, kueue, names, refusals, render
 from adapters.kubernetes.errors import Refused
 from adapters.kubernetes.observations import Bundle, of_job

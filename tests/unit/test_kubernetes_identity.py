@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import AttemptRef, Busy, Rejected
+from adapters.base import AttemptRef
+from adapters.errors import Busy, Rejected
 from adapters.kubernetes import loading, names
 from adapters.kubernetes.identity import Identity, identity_of
 from api_spec.jobs import Kind

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from adapters.base import BadLogQuery, LogQuery
+from adapters.base import LogQuery
+from adapters.errors import BadLogQuery
 from adapters.kubernetes import logs
 from tests.unit.kubernetes_kubelet import SECOND, TEXT, Kubelet, pages, stamped
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.base import Busy
+from adapters.errors import Busy
 from adapters.kubernetes import metrics, names
 from api_spec.jobs import Kind
 from tests.builders import spec

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import BackendError, BadLogQuery, LogQuery
+from adapters.base import LogQuery
+from adapters.errors import BackendError, BadLogQuery
 from adapters.extras import LogEnd, LogEnds
 from adapters.kubernetes import logs, names, pod_logs
 from api_spec.jobs import Kind

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Rejected
+from adapters.errors import Rejected
 from adapters.kubernetes import names, render
 from api_spec.jobs import (
     Array,

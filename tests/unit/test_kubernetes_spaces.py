@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Absent, Busy, Found, Unsettled
+from adapters.base import Absent, Found, Unsettled
+from adapters.errors import Busy
 from adapters.kubernetes import cluster
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState

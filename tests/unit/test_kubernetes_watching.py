@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from adapters.base import AttemptRef, Busy, Capability
+from adapters.base import AttemptRef, Capability
+from adapters.errors import Busy
 from adapters.kubernetes import evidence, names
 from api_spec.reasons import Reason
 from api_spec.states import AttemptState, JobState

@@ -10,7 +10,8 @@ import tracemalloc
 import pytest
 
 from adapters import log_files
-from adapters.base import BadLogQuery, LogQuery
+from adapters.base import LogQuery
+from adapters.errors import BadLogQuery
 
 TEXT = "Zeile {}: größer, 你好, 👩‍🔬 done\n"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from adapters.base import BackendError, BadLogQuery, Finding, LogPage, LogQuery
+from adapters.base import Finding, LogPage, LogQuery
+from adapters.errors import BackendError, BadLogQuery
 from api_spec.errors import BackendUnavailable, InvalidRequest, LogReaderUnavailable, StoreUnavailable
 from api_spec.jobs import Placement
 from api_spec.states import JobState

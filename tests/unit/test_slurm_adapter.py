@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.base import BackendConfig, Busy
+from adapters.base import BackendConfig
+from adapters.errors import Busy
 from adapters.slurm.adapter import SlurmAdapter
 from api_spec.states import AttemptState
 from tests.builders import spec

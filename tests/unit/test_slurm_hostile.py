@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters import carried
-from adapters.base import Rejected
+from adapters.errors import Rejected
 from adapters.job_environment import local_path_or_uri
 from adapters.slurm import native
 from adapters.slurm.refusals import refusals

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import AttemptRef, BackendConfig, Busy
+from adapters.base import AttemptRef, BackendConfig
+from adapters.errors import Busy
 from adapters.slurm.adapter import SlurmAdapter
 from adapters.slurm.script import SECOND_COPY
 from adapters.slurm.transport import NotReached, TryLater

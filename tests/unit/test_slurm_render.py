@@ -7,7 +7,7 @@ import json
 import pytest
 
 from adapters import carried
-from adapters.base import Rejected
+from adapters.errors import Rejected
 from adapters.slurm import containers, render
 from adapters.slurm.records import Submission
 from api_spec.jobs import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.base import AttemptRef, Busy, CannotWait, Capability, OutcomeUnknown, Predecessor, Rejected
+from adapters.base import AttemptRef, Capability, Predecessor
+from adapters.errors import Busy, CannotWait, OutcomeUnknown, Rejected
 from adapters.slurm.transport import NotReached, Refused
 from api_spec.jobs import Placement, When
 from tests.builders import spec

@@ -10,7 +10,7 @@ from adapters.local import daemon
 from adapters.local.adapter import LocalAdapter
 from adapters.local.paths import Home
 from broker.settings import ConfiguredBackend
-from tests.crash.table import SETTLE_S, Case
+from tests.crash.table import SETTLE_S, SLACK_S, Case
 from tests.fakes import INSTANCE, Fake
 from tests.helpers import wait_until
 
@@ -19,6 +19,8 @@ STARTS_WITHIN_S = 60.0
 
 class FakeGround:
     """One fake for all cases, and one of its own for each case that makes it lose answers."""
+
+    slack_s, settings = SLACK_S, {}
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -66,6 +68,8 @@ class FakeGround:
 
 class LocalGround:
     """One agent for all cases; each process that starts leaves a line in a file named after its job."""
+
+    slack_s, settings = SLACK_S, {}
 
     def __init__(self, folder: Path) -> None:
         self._ledger = folder / "ledger"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from broker.lifecycle.broker import Broker
 from broker.lifecycle.points import POINTS
@@ -66,7 +67,10 @@ class Result:
 
 
 class Ground(Protocol):
-    """A backend that the table can be run on."""
+    """A backend that the table can be run on.  ``settings``: the broker's, as this backend wants them."""
+
+    slack_s: float
+    settings: Mapping[str, Any]
 
     def begin(self, case: Case) -> tuple[ConfiguredBackend, ...]: ...
 
@@ -113,7 +117,8 @@ class _Run:
             "lease_s": LEASE_S,
             "sweep_s": SWEEP_S,
         }
-        return settings_for(url, self.folder, *configs, **{**own, **self.case.scenario.settings})
+        changes = {**own, **self.case.scenario.settings, **self.ground.settings}
+        return settings_for(url, self.folder, *configs, **changes)
 
     def result(self) -> Result:
         store = open_store(
@@ -157,7 +162,7 @@ class _Run:
         passed_at = time.monotonic()
         processes.append(self._process(self.orders))
         delay_s = self.case.delay_s
-        allowed_s = delay_s + SWEEP_S + self.settings.lease_s + SETTLE_S + SLACK_S
+        allowed_s = delay_s + SWEEP_S + self.settings.lease_s + SETTLE_S + self.ground.slack_s
 
         def over() -> bool:
             nonlocal forgotten
@@ -202,8 +207,9 @@ class _Run:
         if not scenario.outcomes:
             return faults
         for job_id in ids:
-            if (count := len(broker.attempts(job_id, ANA))) != 1:
-                faults.append(f"{job_id} has {count} attempts")
+            if len(attempts := broker.attempts(job_id, ANA)) != 1:
+                told = [(one.state, one.reason, one.message) for one in attempts]
+                faults.append(f"{job_id} has {len(attempts)} attempts: {told}")
         return [*faults, *self._judge_ends(broker, ids)]
 
     def _judge_ends(self, broker: Broker, ids: list[str]) -> list[str]:

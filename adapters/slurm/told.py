@@ -14,6 +14,9 @@ from api_spec.states import AttemptState, JobState
 A = AttemptState
 
 NO_OUTPUT_FILE = 53  # slurmd's "signal" when it cannot open the output files: nothing was started
+OUT_OF_MEMORY = (
+    125  # slurmstepd's "signal" when a cgroup has killed a process of the job; there is none of that number
+)
 NEVER = "DependencyNeverSatisfied"
 DEPENDENCY = ("Dependency", NEVER)
 NEARLY = 0.98  # of its memory: the sampling misses the last moment before the kernel kills
@@ -69,7 +72,8 @@ def _was_given_up(row: Job) -> bool:
 
 def _failed(row: Job, word: Word) -> Told:
     if word.reason is not None:  # the state says more than the code, which is 0 or the signal that ended it
-        return Told(reason=word.reason, message=_failure(row, word.reason), signal=row.signal or None)
+        signal = row.signal if row.signal not in (0, OUT_OF_MEMORY) else None
+        return Told(reason=word.reason, message=_failure(row, word.reason), signal=signal)
     if row.signal == NO_OUTPUT_FILE:
         message = (
             "Slurm could not open its output files: does the directory exist, and may the user write to it?"
@@ -100,6 +104,10 @@ def _signalled(row: Job, signal: int) -> Told:
 def _failure(row: Job, reason: Reason) -> str | None:
     if reason is Reason.NODE_LOST:
         return _lost_node(row)
+    if reason is Reason.OUT_OF_MEMORY:
+        limit = row.tres.get("mem") if len(row.nodes) == 1 else None  # it counts all nodes together
+        more = f"its {limit:.0f} MiB" if limit else "it had asked for"
+        return f"the kernel killed a process of it, which took more memory than {more}"
     if reason is Reason.LOST:
         return "Slurm revoked it: another cluster of the federation has it"
     return None

@@ -56,6 +56,7 @@ class Chaos:
             self.pause(2)
             self.strike()
         wait_until(lambda: self._over_and_mended(ids), ENDS_WITHIN_S, _Told(lambda: self._story(ids)), 0.5)
+        self.parts.kill(*WORKERS, "controller")  # one may be just about to start again, and deaf to a SIGTERM
         happened = ", ".join(f"{name} {times}" for name, times in sorted(self.happened.items()))
         return ids, f"{JOBS} jobs in {time.monotonic() - began:.0f} s, {happened}"
 

@@ -13,8 +13,7 @@ __all__ = ["cluster", "new_cluster", "open_cluster"]
 def pytest_collection_modifyitems(items):
     prepare(items)
     for item in items:
-        # What happens in chaos differs from run to run; it is run by hand: docs/critiques.md.
-        if "tests/real/" in item.nodeid and "chaos" not in item.nodeid:
+        if "tests/real/" in item.nodeid:
             item.add_marker(pytest.mark.real)
 
 

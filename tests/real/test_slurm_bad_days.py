@@ -367,7 +367,3 @@ def test_a_job_that_runs_into_its_time_limit_says_so(slow):
     seen = slow.bench.ended(slow.late)
 
     assert (seen.outcome, seen.reason) == (JobState.FAILED, Reason.TIME_LIMIT)
-
-
-@pytest.mark.skip("Slurm's own OUT_OF_MEMORY needs a cgroup that this user may limit; its word is mapped")
-def test_a_job_that_a_cgroup_ends_is_out_of_memory(): ...

@@ -38,7 +38,7 @@ def seen(*rows, expected=()):
         ("DEADLINE", {}, "FAILED", Reason.TIME_LIMIT, None, None),
         ("NODE_FAIL", {"failed_node": "n3"}, "FAILED", Reason.NODE_LOST, None, None),
         ("PREEMPTED", {}, "FAILED", Reason.PREEMPTED, None, None),
-        ("OUT_OF_MEMORY", {"signal": 125}, "FAILED", Reason.OUT_OF_MEMORY, None, 125),
+        ("OUT_OF_MEMORY", {"signal": 125}, "FAILED", Reason.OUT_OF_MEMORY, None, None),
         ("CANCELLED", {"signal": 15}, "CANCELLED", Reason.CANCELLED, None, None),
         (
             "CANCELLED",
@@ -68,6 +68,13 @@ def test_a_kill_at_the_limit_of_memory_is_out_of_memory(peak_mib, reason):
     killed = row("FAILED", signal=9, started_at=1.0, tres={"mem": 4000.0}, peak_memory_mib=peak_mib)
 
     assert seen(killed).reason is reason
+
+
+def test_what_a_cgroup_has_killed_says_how_much_it_had():
+    killed = row("OUT_OF_MEMORY", signal=125, started_at=1.0, tres={"mem": 100.0}, nodes=("n1",))
+
+    assert seen(killed).message.endswith("more memory than its 100 MiB")
+    assert seen(replace(killed, nodes=("n1", "n2"))).message.endswith("more memory than it had asked for")
 
 
 def test_who_cancelled_it_at_slurm_is_told():

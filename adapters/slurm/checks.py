@@ -99,6 +99,9 @@ def _named_but_nowhere(nodes: Sequence[Node], options: Options) -> Iterator[Find
     for option, name in _gres_of(options):
         if name not in gres | kinds:
             yield Finding(subject="nodes", well=False, message=f"{option} names {name}, which no node has")
+    if options.container_feature not in (None, *features):
+        message = f"container_feature names {options.container_feature}, which no node has"
+        yield Finding(subject="nodes", well=False, message=message)
     for name, fabric in options.fabrics.items():
         wanted = fabric.constraint or ""
         if wanted.isidentifier() and wanted not in features:  # no expression
@@ -152,8 +155,13 @@ def _accounting(transport: Transport, options: Options) -> Iterator[Finding]:
 
 def _containers(options: Options) -> Iterator[Finding]:
     """Whether nodes have the plug-in no API tells; without it ``srun`` fails and the job with it."""
+    where = (
+        f"on nodes with the feature {options.container_feature}"
+        if options.container_feature
+        else "everywhere"
+    )
     message = {
         "none": "jobs with an image are refused (option containers)",
-        "pyxis": "images run by srun's option of Pyxis; a node without the plug-in fails the job at once",
+        "pyxis": f"images run by srun's option of Pyxis, {where}; a node without it fails the job at once",
     }.get(options.containers, options.containers)
     yield Finding(subject="containers", well=True, message=message)

@@ -10,7 +10,8 @@
     licenses          {name: total}        gres    [names]
     reservations      {name: {"users"}}, as Slurm has them: none for everybody, "-ana" for all but ana
 
-How large an array may be, and whether nodes have Pyxis, no API tells: Slurm says so itself.
+How large an array may be, no API tells: Slurm says so itself.  Nor whether nodes have Pyxis, unless they
+have a feature for it (``container_feature``).
 """
 
 from __future__ import annotations
@@ -282,10 +283,19 @@ def _lacks(asked: Question, shape: NodeShape) -> Iterator[tuple[str, str | None]
     if wanted.mig_profile is None:
         yield from _lacks_gpus(asked, shape)
     lacking = [one for one in _features(asked.chosen.get("constraint")) if not one & shape.features]
-    if lacking:
+    if lacking and lacking[0] == {native.feature_for(asked.spec, asked.options)}:
+        names = f"the feature {asked.options.container_feature}, as nodes with Pyxis have here"
+        yield f"runs an image, which needs nodes with {names}; {_has_features(shape)}", "/image"
+    elif lacking:
         names = " or ".join(sorted(lacking[0]))
-        has = _list(sorted(shape.features)) + " is what the nearest node"
-        yield f"asks for nodes with {names}; {has}", asked.pointer("constraint") or "/resources/fabric"
+        yield (
+            f"asks for nodes with {names}; {_has_features(shape)}",
+            asked.pointer("constraint") or "/resources/fabric",
+        )
+
+
+def _has_features(shape: NodeShape) -> str:
+    return f"{_list(sorted(shape.features))} is what the nearest node"
 
 
 def _lacks_gpus(asked: Question, shape: NodeShape) -> Iterator[tuple[str, str]]:

@@ -134,7 +134,7 @@ READERS: Mapping[str, Reader] = {
     "priorities": partial(read.priorities, _native), "enforced": _enforced,
     "fabrics": partial(read.fabrics, _fabric),
     "gpu_types": partial(read.of_names, read.text), "mig_profiles": partial(read.of_names, read.text),
-    "containers": read.choice("none", "pyxis"),
+    "containers": read.choice("none", "pyxis"), "container_feature": read.text,
     "environment": read.variables, "secrets_directory": read.path,
     "native_dependencies": read.truth,
     "guard": read.truth, "logs": read.truth, "log_roots": read.paths,
@@ -182,4 +182,10 @@ def _check_token(options: Options) -> str | None:
 def _check_containers(options: Options) -> str | None:
     if options.containers == "pyxis" and re.search(r"[\s,:\"'$#]", options.directory):
         return "directory holds a character that a mount of Pyxis cannot carry (space , : quotes $ #)"
+    if options.container_feature is None:
+        return None
+    if options.containers == "none":
+        return 'container_feature is of containers = "pyxis"'
+    if not native.SIMPLE.fullmatch(options.container_feature) or "&" in options.container_feature:
+        return f"container_feature is the name of one feature, not {options.container_feature!r}"
     return None

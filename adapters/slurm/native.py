@@ -155,7 +155,15 @@ def chosen(spec: JobSpec, options: Options, backend: str) -> dict[str, Any]:
         found.pop("memory_per_cpu_mib", None)  # a default of the operator's gives way
     if not spec.resources.gpus_per_node or spec.resources.cpus_per_task != 1:
         found.pop("cpus_per_gpu", None)
-    return found | _with_fabric(fabric_of(spec, options), found)
+    found |= _with_fabric(fabric_of(spec, options), found)
+    if feature := feature_for(spec, options):
+        found["constraint"] = "&".join(filter(None, (feature, found.get("constraint"))))
+    return found
+
+
+def feature_for(spec: JobSpec, options: Options) -> str | None:
+    """Of the nodes that can run its image, where not all can."""
+    return options.container_feature if spec.image is not None else None
 
 
 def _with_fabric(fabric: FabricOptions, own: Fields) -> dict[str, Any]:
@@ -188,6 +196,7 @@ def refusals(spec: JobSpec, options: Options, backend: str) -> Iterator[Refusal]
                 code = Reason.INVALID_SPEC if name in OPTIONS else Reason.UNSUPPORTED
                 yield Refusal(code, f"{shown(name).strip(chr(39))} {fault}", where)
     yield from _of_the_fabric(spec, options, backend)
+    yield from _of_the_image(spec, options, backend)
     yield from _of_the_logs(spec, options, backend)
 
 
@@ -218,12 +227,20 @@ def _of_the_fabric(spec: JobSpec, options: Options, backend: str) -> Iterator[Re
         if one is None or wanted is None or (name == "switches" and one.pointer is None):
             continue
         if name == "switches" or not (SIMPLE.fullmatch(str(one.value)) and SIMPLE.fullmatch(wanted)):
-            yield Refusal(
-                Reason.UNSUPPORTED,
-                f"sets {name} to {shown(one.value)}, which cannot be joined with {wanted!r} of the fabric "
-                f"{fabric}",
-                one.pointer or "/resources/fabric",
-            )
+            yield _not_joined(name, one, f"{wanted!r} of the fabric {fabric}", "/resources/fabric")
+
+
+def _of_the_image(spec: JobSpec, options: Options, backend: str) -> Iterator[Refusal]:
+    feature, own = feature_for(spec, options), said(spec, options, backend).get("constraint")
+    fabric = fabric_of(spec, options).constraint
+    for one, otherwise in ((own, "/image"), (fabric and Said(fabric), "/resources/fabric")):
+        if feature and one and not SIMPLE.fullmatch(str(one.value)):
+            yield _not_joined("constraint", one, f"{feature!r}, which nodes with Pyxis have", otherwise)
+
+
+def _not_joined(name: str, one: Said, wanted: str, otherwise: str) -> Refusal:
+    message = f"sets {name} to {shown(one.value)}, which cannot be joined with {wanted}"
+    return Refusal(Reason.UNSUPPORTED, message, one.pointer or otherwise)
 
 
 def escaped(name: str) -> str:

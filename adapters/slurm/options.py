@@ -100,6 +100,9 @@ class Options:
     """A ``mig_profile`` to its GRES: ``{"1g.10gb" = "gpu:nvidia_a100_1g.10gb"}``; others are refused."""
     containers: str = "none"
     """``none``; ``pyxis``: images run through Enroot and Pyxis."""
+    container_feature: str | None = None
+    """The feature of the nodes that have both: jobs with an image run there alone, and are refused where no
+    node has it.  None: every node has them, and a node that has not fails the job."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Of every job; {user} is replaced."""
     secrets_directory: str | None = None

@@ -33,7 +33,7 @@ def new_cluster(request, tmp_path):
 
 
 @contextmanager
-def adapter_to(cluster):
+def adapter_to(cluster, **changes):
     options = {
         "url": cluster.rest_url,
         "token": {"key_file": str(cluster.jwt_key_file)},
@@ -41,6 +41,7 @@ def adapter_to(cluster):
         "directory": str(cluster.shared / "jobs"),
         "containers": "pyxis",
         "environment": {"PATH": cluster.environment["PATH"], "SLURM_CONF": cluster.environment["SLURM_CONF"]},
+        **changes,
     }
     config = BackendConfig(name="hpc", type="slurm", instance="test", data_dir="", options=options)
     adapter = SlurmAdapter(config)
@@ -117,6 +118,24 @@ def test_what_a_job_says_of_its_container_arrives(new_cluster, tmp_path):
     assert not {"no-container-mount-home", "no-container-entrypoint", "container-writable"} & set(
         task.options
     )
+
+
+@with_pyxis
+def test_an_image_goes_where_the_feature_says_that_it_can_run(new_cluster):
+    """Two of the four nodes have the feature; one that no node has loses the placement."""
+    image = JobSpec(kind=Kind.BATCH, name="job", image=IMAGE, command=("true",))
+    with adapter_to(new_cluster, container_feature="infiniband") as adapter:
+        _, end = run(
+            adapter, new_cluster, command=("true",), resources=Resources(nodes=2, memory_per_node_mib=100)
+        )
+        assert sorted(end.nodes) == ["n1", "n2"]
+        assert adapter.refusals(image, adapter.inventory(), "ana") == []
+
+    with adapter_to(new_cluster, container_feature="pyxis") as adapter:
+        (refusal,) = adapter.refusals(image, adapter.inventory(), "ana")
+        assert (refusal.code, refusal.field) == (Reason.NEVER_FITS, "/image")
+        told = [one.message for one in adapter.check() if not one.well]
+        assert "container_feature names pyxis, which no node has" in told
 
 
 @without_pyxis

@@ -117,6 +117,8 @@ FAULTS = [
     ({"gpu_types": {"h100": 1}}, "gpu_types.h100 is one line of text"),
     ({"containers": "docker"}, "containers is none or pyxis"),
     ({"containers": "pyxis", "directory": "/a b"}, "a mount of Pyxis cannot carry"),
+    ({"container_feature": "pyxis"}, 'container_feature is of containers = "pyxis"'),
+    ({"containers": "pyxis", "container_feature": "a&b"}, "container_feature is the name of one feature"),
     ({"environment": {"BROKER_X": "1"}}, "environment.BROKER_X cannot be the name"),
     ({"environment": {"A": 1}}, "environment.A is text"),
     ({"log_roots": ["home"]}, "log_roots[0] is an absolute path"),

@@ -203,3 +203,37 @@ def test_what_cannot_be_joined_with_the_fabric_is_refused(row, said, pointer):
     found = list(native.refusals(wanted, options(fabrics={"rdma": row}), "hpc"))
 
     assert [one.field for one in found] == ([pointer] if pointer else [])
+
+
+WITH_PYXIS = {"containers": "pyxis", "container_feature": "pyxis", "fabrics": {"rdma": {"constraint": "ib"}}}
+
+
+@pytest.mark.parametrize(
+    "changes, constraint",
+    [
+        ({}, None),
+        ({"image": "a/b"}, "pyxis"),
+        ({"image": "a/b", "placement": Placement(slurm={"constraint": "rack1"})}, "pyxis&rack1"),
+        ({"image": "a/b", "resources": Resources(fabric=Fabric.RDMA)}, "pyxis&ib"),
+    ],
+)
+def test_an_image_goes_to_nodes_with_the_feature_that_can_run_it(changes, constraint):
+    assert native.chosen(spec(**changes), options(**WITH_PYXIS), "hpc").get("constraint") == constraint
+
+
+@pytest.mark.parametrize(
+    "said, of_the_fabric, pointer",
+    [
+        ({"constraint": "a|b"}, "ib", "/placement/slurm/constraint"),
+        ({}, "ib|roce", "/resources/fabric"),
+        ({"constraint": "a"}, "ib", None),
+    ],
+)
+def test_what_cannot_be_joined_with_the_feature_of_images_is_refused(said, of_the_fabric, pointer):
+    changes = {**WITH_PYXIS, "fabrics": {"rdma": {"constraint": of_the_fabric}}}
+    fabric = Fabric.NONE if "|" in str(said) else Fabric.RDMA
+    wanted = spec(image="a/b", resources=Resources(fabric=fabric), placement=Placement(slurm=said))
+
+    found = list(native.refusals(wanted, options(**changes), "hpc"))
+
+    assert [one.field for one in found] == ([pointer] if pointer else [])

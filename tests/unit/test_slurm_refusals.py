@@ -384,6 +384,15 @@ def test_what_the_cluster_does_not_hold_is_told_with_its_numbers(wanted, code, f
     assert sentence in found[0][2]
 
 
+def test_an_image_needs_nodes_that_can_run_it():
+    wanted, with_pyxis = spec(image="a/b"), {"containers": "pyxis"}
+
+    assert told(wanted, CLUSTER, **with_pyxis, container_feature="rack1") == []
+    ((code, field, sentence),) = told(wanted, CLUSTER, **with_pyxis, container_feature="pyxis")
+    assert (code, field) == (NEVER_FITS, "/image")
+    assert sentence.startswith("runs an image, which needs nodes with the feature pyxis")
+
+
 def test_of_several_partitions_one_has_to_take_the_job():
     assert told(spec(placement=says(partition="debug,gpu"), time_limit_s=7200), CLUSTER) == []
     assert where(told(spec(placement=says(partition="debug,gpu"), time_limit_s=86401), CLUSTER)) == [

@@ -21,7 +21,7 @@ from tests.helpers import wait_until
 JOBS = 200
 AT_ONCE = 10
 SUFFERS_S = 45.0
-ENDS_WITHIN_S = 300.0  # a controller looks now and then only at what a node has lost
+ENDS_WITHIN_S = 420.0  # a controller looks now and then only at what a node has lost
 WORKERS = ("worker", "worker-2")
 SETTINGS = {"lease_s": 4, "poll_s": 0.5, "sweep_s": 0.5}
 

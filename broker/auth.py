@@ -59,6 +59,9 @@ class NewToken:
     lifetime_s: float = LIFETIME_S
 
 
+LONGEST_S = 1000 * 365 * 86400.0  # of a token; beyond the years of a calendar its end cannot be written
+
+
 class Tokens:
     """``for_one_owner``: the name of a backend that isolates nobody from nobody, so that all tokens have to
     be of one person; None: any number of people."""
@@ -78,6 +81,9 @@ class Tokens:
             check_name(value, f"/{member}")
         for group in wanted.groups:
             check_name(group, "/groups")
+        if not 0 < wanted.lifetime_s <= LONGEST_S:
+            message = f"must be more than 0 and at most {LONGEST_S / 86400:g} days"
+            raise InvalidRequest(f"the lifetime of a token {message}", faults=[Fault("/lifetime_s", message)])
         if self.for_one_owner:
             self._refuse_a_second_owner(owner, wanted.scopes)
         secret = PREFIX + secrets.token_urlsafe(32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -148,9 +147,10 @@ def update(session: Session, /, job: str, file: str | None, **options: str | Non
 
 
 def _changes_in(file: str) -> dict[str, Any]:
+    from broker.cli.files import read_text
     from broker.yaml_files import read_documents
 
-    documents = read_documents(Path(file).read_text(), file)
+    documents = read_documents(read_text(file), file)
     if len(documents) != 1 or not isinstance(documents[0].data, dict):
         raise click.UsageError(f"{file} must hold one mapping with the fields that change")
     return documents[0].data

@@ -52,14 +52,23 @@ def read_specs(names: Sequence[str], ignore: Collection[str] = ()) -> list[JobFi
     return [job for name in names for job in read_file(name, ignore)]
 
 
-def read_file(name: str, ignore: Collection[str] = ()) -> Iterator[JobFile]:
-    source = "<stdin>" if name == "-" else name
+def source_of(name: str) -> str:
+    return "<stdin>" if name == "-" else name
+
+
+def read_text(name: str) -> str:
+    """Raises ``InvalidSpec`` for what is no text, or is not there."""
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text()
+        return sys.stdin.read() if name == "-" else Path(name).read_text()
     except OSError as error:
-        raise InvalidSpec(f"{source} cannot be read: {error.strerror}") from error
+        raise InvalidSpec(f"{source_of(name)} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InvalidSpec(f"{source} is not UTF-8: byte {error.start} cannot be read") from error
+        message = f"{source_of(name)} is not UTF-8: byte {error.start} cannot be read"
+        raise InvalidSpec(message) from error
+
+
+def read_file(name: str, ignore: Collection[str] = ()) -> Iterator[JobFile]:
+    source, text = source_of(name), read_text(name)
     if looks_like_sbatch(text):
         yield JobFile(sbatch_spec(text, source, ignore), source)
         return

@@ -43,7 +43,11 @@ def filter_options(command: F) -> F:
 def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
     """The filters that are set, as the API calls them."""
     names = ("label", "state", "kind", "backend", "owner", "name")
-    return {name: options[name] for name in names if options.get(name)}
+    found = {name: options[name] for name in names if options.get(name) not in (None, ())}
+    for name, value in found.items():
+        if "" in ([value] if isinstance(value, str) else value):
+            raise click.UsageError(f"--{name} is empty: is a variable not set?")
+    return found
 
 
 @click.command()

@@ -108,12 +108,20 @@ class LazyGroup(click.Group):
 )
 @click.option("--url", metavar="URL", help="Where the broker is (or BROKER_URL).")
 @click.option("--context", metavar="NAME", help="One of the configuration file (or BROKER_CONTEXT).")
-@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds for one call.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=86400),
+    default=30.0,
+    show_default=True,
+    help="Seconds for one call.",
+)
 @click.version_option(package_name="workload-broker", prog_name="broker")
 @click.pass_context
 def main(ctx: click.Context, url: str | None, context: str | None, timeout: float) -> None:
     """One door to Slurm, Kubernetes and this machine: submit a job, and see where it runs and why."""
     session = ctx.ensure_object(Session)
+    if timeout != timeout:  # NaN is in every range
+        raise click.UsageError("--timeout is a number of seconds")
     session.url, session.context, session.timeout = url, context, timeout
     ctx.call_on_close(session.close)
     if os.environ.get("NO_COLOR"):

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import PurePath
 
 from api_spec.errors import Fault, InvalidSpec
-from broker.cli.sbatch_options import HINTS, LONG_OF_SHORT, OPTIONS, CannotCarry, Draft, Spec
+from broker.cli.sbatch_options import HINTS, LONG_OF_SHORT, OPTIONS, CannotCarry, Draft, Spec, put_gpus
 
 
 def looks_like_sbatch(text: str) -> bool:
@@ -66,10 +66,10 @@ def read_option(draft: Draft, name: str, value: str | None) -> None:
 
 def directives(text: str, faults: list[tuple[int, str]]) -> Iterator[tuple[int, str, str | None]]:
     """Line, long name and value of each option before the first command."""
-    for number_of_line, line in enumerate(text.splitlines(), start=1):
-        if line.strip() and not line.startswith("#"):
+    for number_of_line, line in enumerate(text.split("\n"), start=1):  # no other line end is one to sbatch
+        if line.strip() and not line.lstrip().startswith("#"):
             return
-        if not re.match(r"#SBATCH(\s|$)", line):
+        if not re.match(r"#SBATCH([\s-]|$)", line):
             continue
         try:
             words = shlex.split(line.removeprefix("#SBATCH"), comments=True)
@@ -101,6 +101,9 @@ def options_of(
         yield line, name, value or None
 
 
+MEMORY = {"--mem": "memory", "--mem-per-cpu": "memory_per_cpu", "--mem-per-gpu": "memory_per_gpu"}
+
+
 def settle(draft: Draft) -> None:
     """Totals become figures for each node, as a job asks for them; exact, or refused."""
     totals = draft.totals
@@ -108,9 +111,12 @@ def settle(draft: Draft) -> None:
         share_tasks(draft, totals["tasks"])
     tasks = draft.resource("tasks_per_node")
     if "gpus" in totals:
-        draft.put("resources.gpus_per_node", shared(totals["gpus"], draft.resource("nodes"), "--gpus"))
+        put_gpus(draft, shared(totals["gpus"], draft.resource("nodes"), "--gpus"))
     if "gpus_per_task" in totals:
-        draft.put("resources.gpus_per_node", totals["gpus_per_task"] * tasks)
+        put_gpus(draft, totals["gpus_per_task"] * tasks)
+    said = [option for option in MEMORY if MEMORY[option] in totals]
+    if len(said) > 1:
+        raise CannotCarry(f"{' and '.join(said)} exclude each other; say one of them")
     memory = totals.get("memory") or totals.get("memory_per_cpu", 0) * draft.resource("cpus_per_task") * tasks
     memory = memory or totals.get("memory_per_gpu", 0) * draft.resource("gpus_per_node", 0)
     if memory:

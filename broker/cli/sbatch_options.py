@@ -38,6 +38,14 @@ class Draft:
         return int(self.spec.get("resources", {}).get(name, default))
 
 
+def put_gpus(draft: Draft, count: int) -> None:
+    """--gpus-per-node, --gpus-per-task, --gpus and --gres=gpu may say the same, and nothing else."""
+    before = draft.resource("gpus_per_node", count)
+    if before != count:
+        raise CannotCarry(f"means {count} GPUs a node, and another option {before}; say it once")
+    draft.put("resources.gpus_per_node", count)
+
+
 Reader = Callable[[Draft, str], None]
 
 # ---- values ------------------------------------------------------------------------------------------
@@ -124,7 +132,7 @@ def gpu_reader(total_name: str | None) -> Reader:
         if kind:
             draft.put("resources.gpu_type", kind)
         if total_name is None:
-            draft.put("resources.gpus_per_node", count)
+            put_gpus(draft, count)
         else:
             draft.totals[total_name] = count
 

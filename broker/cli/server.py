@@ -199,11 +199,13 @@ def config() -> None:
 @config_option
 def check(config: Path | None) -> None:
     """Exit code 2 with every fault of the settings."""
+    from broker.policy_files import policy_at
     from broker.settings import not_read
     from broker.wiring import check_backends
 
     settings = read_settings(config)
     check_backends(settings)
+    policy_at(settings.policy_file)
     if unread := not_read(os.environ):
         click.echo(f"not read here: {', '.join(unread)}", err=True)
     names = ", ".join(f"{backend.name} ({backend.type})" for backend in settings.backends) or "none"

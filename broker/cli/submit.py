@@ -107,6 +107,8 @@ def show_accepted(accepted: Sequence[Json], output: str | None) -> None:
 def preview(session: Session, jobs: Sequence[JobFile], output: str | None) -> None:
     from broker.client.errors import Refused
 
+    if output == "name":
+        raise click.UsageError("a dry run has decisions, which have no name; take -o json, yaml or wide")
     try:
         decisions = session.client.preview_all([job.spec for job in jobs])
     except Refused as error:

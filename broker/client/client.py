@@ -258,7 +258,7 @@ class Client:
         return self._json(call)
 
     def _pages(self, path: str, filters: Mapping[str, Any]) -> Iterator[Json]:
-        params = {"limit": PAGE, **{name: value for name, value in filters.items() if value}}
+        params = {"limit": PAGE, **{name: value for name, value in filters.items() if value is not None}}
         while True:
             page = self._get(path, **params)
             yield from page["items"]

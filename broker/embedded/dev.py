@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from api_spec.errors import StoreUnavailable, Unauthenticated
+from api_spec.errors import Fault, InvalidConfiguration, StoreUnavailable, Unauthenticated
 from broker.access import Scope
 from broker.auth import NewToken, Tokens
 from broker.client.contexts import DEV_FILE, read_private, write_private
@@ -77,6 +77,7 @@ def run_dev(
     lock = DirectoryLock(data_dir / "dev.lock", "broker dev")
     lock.acquire()
     try:
+        refuse_a_used_port(settings)
         return Dev(settings, server, environment).run()
     finally:
         lock.release()
@@ -97,6 +98,21 @@ def environment_for(
     if load_settings(environ=environment).backends:
         return environment
     return {**environment, "BROKER_BACKENDS": json.dumps(LOCAL_BACKEND)}
+
+
+def refuse_a_used_port(settings: Settings) -> None:
+    """The API itself could say so only in its log, while another broker answers there."""
+    host, port = settings.listen_host, settings.listen_port
+    try:
+        with socket.create_server((host, port), family=family_of(host)):
+            pass
+    except OSError as error:
+        message = f"the API cannot listen on {host}, port {port}: {error.strerror}"
+        raise InvalidConfiguration(message, faults=[Fault("/listen_port", message)]) from error
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def free_port(host: str) -> int:

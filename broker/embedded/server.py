@@ -195,8 +195,11 @@ class EmbeddedServer:
 
 def private(directory: Path) -> None:
     """Made with mode 0700; one that exists must be ours alone, as its name in /tmp can be guessed."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.stat()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.stat()
+    except OSError as error:
+        raise InvalidConfiguration(f"{directory} cannot be a directory: {error.strerror}") from error
     if found.st_uid != os.getuid():
         raise InvalidConfiguration(f"{directory} belongs to another user")
     if stat.S_IMODE(found.st_mode) & 0o077:

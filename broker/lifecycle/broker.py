@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 
 import adapters.base as base
 from api_spec.decisions import Decision, Refusal
+from api_spec.errors import Fault, InvalidSpec, summary_of
 from api_spec.jobs import JobSpec
 from api_spec.states import FINAL
 from api_spec.views import (
@@ -115,6 +116,7 @@ class Broker:
     def render(self, spec: JobSpec, backend: str, who: Principal) -> str:
         """The exact script or manifest that the backend would get, under a marker made of zeros."""
         who.need(Scope.JOBS_READ)
+        refuse_unless_taken(self.context.adapter(backend), spec, who.owner)
         nobody = "0" * 26
         ref = base.AttemptRef(
             marker=self.context.marker(nobody, 1),
@@ -318,3 +320,12 @@ class Broker:
     @over_the_store
     def sweep(self) -> None:
         sweep(self.context)
+
+
+def refuse_unless_taken(adapter: base.Adapter, spec: JobSpec, owner: str) -> None:
+    """Raises ``InvalidSpec`` for what the backend never takes, whatever is free there."""
+    faults = [
+        Fault(one.field or "", f"{adapter.name} {one.message}") for one in adapter.refusals(spec, None, owner)
+    ]
+    if faults:
+        raise InvalidSpec(summary_of(faults), faults=faults)

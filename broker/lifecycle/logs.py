@@ -18,6 +18,8 @@ from api_spec.errors import (
     NotFound,
     NotSupported,
 )
+from api_spec.jobs import JobSpec
+from api_spec.packing import unpack_spec
 from api_spec.states import FINAL
 from broker.access import Principal
 from broker.lifecycle import kept_logs
@@ -39,6 +41,7 @@ def log_page(
     """
     query = replace(query, cursor=query.cursor or None)
     parts = visible(context, job_id, who)
+    _refuse_parts_that_it_has_not(unpack_spec(parts.spec), query)
     wanted = number or parts.record.attempt
     attempt = next((one for one in parts.attempts if one.number == wanted), None)
     if attempt is None or attempt.handle is None:
@@ -55,6 +58,17 @@ def log_page(
         raise LogGone(str(error)) from error
     except BackendError as error:
         raise BackendUnavailable(str(error)) from error
+
+
+def _refuse_parts_that_it_has_not(spec: JobSpec, query: LogQuery) -> None:
+    """Another log than the one that was asked for would pass for it."""
+    for parameter, value, has in (
+        ("task", query.task_index, spec.array is not None),
+        ("replica", query.replica, spec.is_service),
+    ):
+        if value is not None and not has:
+            message = f"the job has no {parameter}s; ask for its log without one"
+            raise InvalidRequest(message, faults=[Fault(f"?{parameter}", message)])
 
 
 def _page(

@@ -50,7 +50,11 @@ class RateLimit:
         with self.lock:
             if len(self.blocks) >= KNOWN_COUNT:
                 self.blocks.clear()
-            self.blocks[token_id] = Block(left=taken - 1, until=self.now() + self.item.get_expiry())
+            block = self.blocks.get(token_id)
+            if block is not None and block.left > 0 and self.now() < block.until:
+                block.left += taken - 1  # another thread found it empty at the same time, and was faster
+            else:
+                self.blocks[token_id] = Block(left=taken - 1, until=self.now() + self.item.get_expiry())
 
     def _take(self, token_id: str) -> int:
         """A whole block, or a single request where a block is too much."""

@@ -99,3 +99,41 @@ def test_a_body_whose_chunks_are_broken_is_the_clients_fault(api):
 
     assert (answer.status, answer.headers["Content-Type"]) == (400, CONTENT_TYPE)
     assert "a chunk of the body" in json.loads(answer.body)["detail"]
+
+
+def chunked(*pieces: str) -> str:
+    return "".join(f"{len(one):x}\r\n{one}\r\n" for one in (*pieces, ""))
+
+
+def post(parts: Parts, headers: str, body: str) -> SimpleNamespace:
+    about = f"Host: here\r\nAuthorization: Bearer {parts.token}\r\nContent-Type: application/json\r\n"
+    return said(parts, f"POST /v1/jobs HTTP/1.1\r\n{about}{headers}\r\n\r\n{body}")
+
+
+JOB = '{"kind": "batch", "name": "one", "command": ["true"]}'
+
+
+@pytest.mark.parametrize(
+    "pieces, status",
+    [
+        ((JOB[:9], JOB[9:]), 202),
+        ((JOB, " " * (1024**2 - len(JOB))), 202),
+        ((JOB, " " * (1024**2 - len(JOB)), "and more"), 413),
+        ((JOB, " " * 3 * 1024**2), 413),
+    ],
+    ids=["whole", "as long as may be", "cut at the limit", "far beyond"],
+)
+def test_a_body_in_chunks_is_read_whole_or_refused(api, pieces, status):
+    """What comes first may be a job by itself."""
+    assert post(api, "Transfer-Encoding: chunked", chunked(*pieces)).status == status
+
+
+def test_a_body_that_is_shorter_than_it_says_is_refused(api):
+    sent = f"POST /v1/jobs HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {api.token}\r\n"
+    sent += f"Content-Type: application/json\r\nContent-Length: 500\r\n\r\n{JOB}"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        connection.sendall(sent.encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, "ends after" in json.loads(answer.read())["detail"]) == (400, True)

@@ -917,6 +917,34 @@ def test_a_server_that_may_forget_is_taken_when_the_command_says_so(run, monkeyp
     assert [settings.allow_volatile for settings in started] == [wanted]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("cancel", ""),
+        ("get", ""),
+        ("get", "--name", ""),
+        ("cancel", "--owner", "", "--state", "RUNNING", "-y"),
+        ("list", "-l", ""),
+        ("backends", "drain", ""),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_word_means_nothing_and_not_everything(api, run, words):
+    """As of a variable that is not set."""
+    result = run(*words)
+
+    assert result.exit_code == 2
+    assert "is empty: is a variable not set?" in result.stderr
+    assert api.requests == []
+
+
+def test_a_check_reads_the_policy_too(run, monkeypatch):
+    monkeypatch.setenv("BROKER_REDIS_URL", "redis://127.0.0.1/0")
+    monkeypatch.setenv("BROKER_POLICY_FILE", str(Path(write("policy.yaml", "rules: 1\n")).absolute()))
+
+    assert run("config", "check").exit_code == 2
+
+
 def test_a_check_names_the_variables_that_nobody_reads(run, monkeypatch):
     for name in ("REDIS_URL", "FRIENDLY", "URL", "TOKEN"):
         monkeypatch.setenv(f"BROKER_{name}", "redis://127.0.0.1/0")

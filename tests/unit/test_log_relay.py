@@ -144,13 +144,13 @@ def test_a_page_is_as_the_reader_sees_it(site):
     sees = Sees(bytes(range(256)) + b"\n\nend")
     site.reader(fake=sees)
 
-    first = site.log(limit_bytes=100, stream="stderr", task_index=7)
+    first = site.log(limit_bytes=100, stream="stderr", node=1)
     rest = site.log(cursor=first.cursor)
 
     assert first.data + rest.data == sees.data
     assert (first.at_end, rest.at_end, rest.complete) == (False, True, False)
     ref, query = sees.reads[0]
-    assert query == LogQuery(limit_bytes=100, stream="stderr", task_index=7)
+    assert query == LogQuery(limit_bytes=100, stream="stderr", node=1)
     assert (ref.job_id, ref.number, ref.owner, bool(ref.handle)) == (site.jobs["fake"], 1, "ana", True)
 
 

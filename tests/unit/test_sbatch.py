@@ -91,6 +91,9 @@ REFUSED = {
     "an option that is unknown": (["--magic=1"], "train.sbatch:2: --magic: cannot be carried over"),
     "an unknown short option":   (["-Z"], "train.sbatch:2: -Z: cannot be carried over"),
     "the broker's own":          (["-N 2", "--comment=x"], ":3: --comment: cannot be carried over (the"),
+    "two kinds of memory":       (["--mem=4G --mem-per-cpu=1G"], "and --mem-per-cpu exclude each other"),
+    "two counts of GPUs":        (["--gres=gpu:2 --gpus-per-node=4"], "means 4 GPUs a node, and another"),
+    "GPUs in all and a node":    (["-N 2 --gpus-per-node=1 --gpus=4"], "means 2 GPUs a node, and another"),
     "an input":                  (["-i data.txt"], "--input: cannot be carried over"),
     "when to start":             (["-b now+1hour"], "--begin: cannot be carried over (other backends"),
     "when to give up":           (["--deadline=2026-11-24T18:00"], "--deadline: cannot be carried over"),
@@ -158,6 +161,16 @@ def test_directives_end_at_the_first_command():
     text = "#!/bin/bash\n\n# a comment\n##SBATCH -N 5\n# SBATCH -N 6\n#SBATCH -N 2\necho\n#SBATCH -N 9\n"
 
     assert read_sbatch(text, "x")["resources"] == {"nodes": 2}
+
+
+def test_directives_go_on_behind_comments_as_sbatch_reads_them():
+    """Behind an indented one, without a blank, and behind what is a line end to others alone."""
+    head = "#!/bin/bash\n  # a comment\x0c with\u2028 ends\n"
+    text = f"{head}#SBATCH--nodes=4\n\n#SBATCH -t 20\necho\n#SBATCH -N 9\n"
+
+    spec = read_sbatch(text, "train.sbatch")
+
+    assert (spec["resources"], spec["time_limit"]) == ({"nodes": 4}, "0-00:20:00")
 
 
 def test_the_whole_text_is_the_script():

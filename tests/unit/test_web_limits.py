@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from broker.web.limits import RateLimit
@@ -37,6 +39,23 @@ def test_what_is_left_of_a_block_is_used_up_within_the_period(limit, clock):
         limit.count("tok-1")
 
     assert limit.taken == [10]
+
+
+def test_threads_that_find_a_block_empty_at_once_lose_nothing_of_theirs(limit):
+    """Each takes one; what is left of all of them is used before another is taken."""
+    hit, meet = limit.counter.hit, threading.Barrier(4)
+    limit.counter.hit = lambda *keys, cost: meet.wait(10) is not None and hit(*keys, cost=cost)
+    threads = [threading.Thread(target=limit.count, args=["tok-1"]) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    limit.counter.hit = hit
+
+    for _ in range(36):
+        limit.count("tok-1")
+
+    assert limit.taken == [10] * 4
 
 
 def test_after_the_period_a_block_counts_no_more(limit, clock):

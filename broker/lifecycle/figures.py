@@ -36,11 +36,19 @@ def figures(context: Context) -> Mapping[str, Figure]:
         "backend_watched": {
             (r.name,): float(r.is_watched(now)) for r in records if r.watched_until is not None
         },
-        "observer_lag_seconds": {(r.name,): max(0.0, now - r.seen_at / 1000) for r in records if r.seen_at},
+        "observer_lag_seconds": {
+            (r.name,): _lag(now - r.seen_at / 1000, r.name, oldest) for r in records if r.seen_at
+        },
         "sweeper_lag_seconds": {} if swept_at is None else {(): max(0.0, now - swept_at)},
         "due_jobs": {(queue,): count for queue, count in store.due_counts(int(now * 1000)).items()},
         **_counters(store.counters()),
     }
+
+
+def _lag(seconds: float, backend: str, oldest: Figure) -> float:
+    """A backend where nothing is live is not looked at, and nothing is late there."""
+    known_for = [age for (name, _), age in oldest.items() if name == backend]
+    return max(0.0, min(seconds, max(known_for, default=0.0)))
 
 
 def _live_jobs(context: Context, now: float) -> tuple[Figure, Figure]:

@@ -117,7 +117,12 @@ class ArraySchema(Ruled):
         if (given.get("indices") is None) == ("parameters" not in given):
             yield "_schema", "needs either indices or parameters"
         for index, parameters in enumerate(loaded.get("parameters", ())):
+            variables: set[str] = set()
             for name, value in parameters.items():
+                if name.upper() in variables:
+                    hint = f"is BROKER_PARAM_{name.upper()} to the task, as another parameter of this set is"
+                    yield "parameters", {index: {name: [hint]}}
+                variables.add(name.upper())
                 if isinstance(value, str) and looks_like_a_secret(name, value):
                     hint = "looks like a secret, and all tasks have the same: put it into secrets"
                     yield "parameters", {index: {name: [hint]}}

@@ -205,6 +205,7 @@ WRONG = [
     ({"array": {"indices": "0-9%2"}}, "/array/indices", "max_running"),
     ({"array": {"parameters": []}}, "/array/parameters", "1 to 10000 items"),
     ({"array": {"parameters": [{"a": None}]}}, "/array/parameters/0/a", "null"),
+    ({"array": {"parameters": [{"a": 1}, {"lr": 1, "LR": 2}]}}, "/array/parameters/1/LR", "BROKER_PARAM_LR"),
     ({"array": {"parameters": [{"a": float("inf")}]}}, "/array/parameters/0/a", "finite"),
     ({"array": {"parameters": [{"a": [1]}]}}, "/array/parameters/0/a", "must be a string"),
     # other jobs

@@ -22,6 +22,7 @@ from broker.wiring import build, store_options
 from tests.fakes import INSTANCE, Fake, running_fake
 from tests.helpers import wait_until
 
+ENDLESS = {"FAKE_RUN_S": "forever"}
 ANA = Principal(
     token_id="t1",
     subject="ana",

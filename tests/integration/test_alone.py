@@ -12,10 +12,9 @@ from api_spec.states import JobState
 from broker.lifecycle import points
 from tests.builders import spec
 from tests.helpers import wait_until
-from tests.kit import ANA, adapter_of, at, fake_kit
+from tests.kit import ANA, ENDLESS, adapter_of, at, fake_kit
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
 LEASE_S = 0.6
 
 

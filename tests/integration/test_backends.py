@@ -26,23 +26,9 @@ from broker.store.changes import Change, Guard
 from broker.store.jobs import ClaimLimits
 from tests.builders import spec
 from tests.fakes import running_fake
-from tests.kit import ANA, fake_kit, make_kit, settings_for
+from tests.kit import ANA, ENDLESS, make_kit, settings_for
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
-
-
-@pytest.fixture
-def pair(redis_server, tmp_path):
-    """Two backends, ``one`` and ``two``, behind which the same fake stands."""
-    with fake_kit(redis_server, tmp_path, names=("one", "two")) as kit:
-        yield kit
 
 
 # ---- backends come and go ------------------------------------------------------------------------------

@@ -19,17 +19,10 @@ from broker.store.dump import export_lines
 from tests.builders import spec
 from tests.fakes import FOR_EVER
 from tests.helpers import wait_until
-from tests.kit import ANA, adapter_of, at, fake_kit, make_kit
+from tests.kit import ANA, ENDLESS, adapter_of, at, fake_kit, make_kit
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
 AN_HOUR_S = 3600.0
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
 
 
 def array(indices="0-3", environment=ENDLESS, **members):

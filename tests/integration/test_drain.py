@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-
 from api_spec.jobs import Dependency, When
 from api_spec.states import JobState
 from broker.lifecycle import dispatch, native
 from broker.store.jobs import ClaimLimits
 from tests.builders import spec
 from tests.helpers import wait_until
-from tests.kit import ANA, adapter_of, at, fake_kit
+from tests.kit import ANA, ENDLESS, adapter_of, at, fake_kit
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
 MANY = 8
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
 
 
 def claimed(kit, lane):

@@ -17,17 +17,11 @@ from broker.lifecycle.recover import import_lines, recover
 from broker.processes import export_store, import_store
 from broker.store.dump import export_lines
 from tests.builders import spec
-from tests.kit import ANA, fake_kit, make_kit, settings_for
+from tests.kit import ANA, make_kit, settings_for
 
 S = JobState
 HEADER = '{"workload_broker": 1}\n'
 RECORDED = Path(__file__).parents[1] / "recorded" / "store"
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
 
 
 def live_through(kit) -> dict[str, str]:

@@ -6,16 +6,9 @@ import pytest
 
 from api_spec.states import JobState
 from tests.builders import spec
-from tests.kit import ANA, fake_kit
+from tests.kit import ANA, ENDLESS
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
 
 
 def test_live_jobs_are_counted_by_backend_and_state_and_the_oldest_has_an_age(kit):

@@ -15,17 +15,10 @@ from api_spec.states import JobState
 from tests.builders import spec
 from tests.fakes import FOR_EVER
 from tests.helpers import wait_until
-from tests.kit import ANA, adapter_of, at, fake_kit
+from tests.kit import ANA, ENDLESS, adapter_of, at, fake_kit
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
 AN_HOUR_S = 3600.0
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
 
 
 def due_in_s(kit, job_id):

@@ -40,23 +40,9 @@ from api_spec.views import JobQuery
 from broker.store.changes import Change, Guard
 from broker.store.jobs import ClaimLimits
 from tests.builders import spec
-from tests.kit import ANA, BEN, EVE, fake_kit
+from tests.kit import ANA, BEN, ENDLESS, EVE, fake_kit
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
-
-
-@pytest.fixture
-def pair(redis_server, tmp_path):
-    """Two backends, ``one`` and ``two``, behind which the same fake stands."""
-    with fake_kit(redis_server, tmp_path, names=("one", "two")) as kit:
-        yield kit
 
 
 # ---- placement -----------------------------------------------------------------------------------------

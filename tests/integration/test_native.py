@@ -13,10 +13,9 @@ from api_spec.states import AttemptState, JobState
 from broker.store.changes import Change, Guard
 from tests.builders import spec
 from tests.contract.places import new_ref
-from tests.kit import ANA, at, fake_kit
+from tests.kit import ANA, ENDLESS, at, fake_kit
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
 NATIVE = {"native_dependencies": True}
 ENDS = (When.SUCCEEDED, When.ENDED)
 

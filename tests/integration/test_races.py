@@ -26,23 +26,9 @@ from api_spec.times import from_rfc3339
 from api_spec.views import JobQuery
 from broker.store.jobs import ClaimLimits
 from tests.builders import spec
-from tests.kit import ANA, adapter_of, at, fake_kit, make_kit
+from tests.kit import ANA, ENDLESS, adapter_of, at, fake_kit, make_kit
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
-
-
-@pytest.fixture
-def pair(redis_server, tmp_path):
-    """Two backends, ``one`` and ``two``, behind which the same fake stands."""
-    with fake_kit(redis_server, tmp_path, names=("one", "two")) as kit:
-        yield kit
 
 
 def test_at_the_cap_an_unconfirmed_submission_is_still_looked_up(redis_server, tmp_path):

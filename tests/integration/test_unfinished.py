@@ -10,9 +10,7 @@ from adapters.errors import Busy
 from adapters.fake.adapter import FakeAdapter
 from api_spec.states import JobState
 from tests.builders import spec
-from tests.kit import fake_kit
-
-ENDLESS = {"FAKE_RUN_S": "forever"}
+from tests.kit import ENDLESS
 
 
 class LeavesSome(FakeAdapter):
@@ -32,12 +30,6 @@ class LeavesSome(FakeAdapter):
         self.completed.append(ref)
         if len(self.completed) < self.takes:
             raise Busy("not yet")
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
 
 
 @pytest.mark.parametrize("takes", [1, 3])

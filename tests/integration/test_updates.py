@@ -10,7 +10,7 @@ from api_spec.errors import Conflict, InvalidSpec
 from api_spec.jobs import Dependency, Input, Kind, Output, OutputOf, Placement, When
 from api_spec.states import JobState
 from tests.builders import spec
-from tests.kit import ANA, fake_kit
+from tests.kit import ANA
 
 SERVES = {
     "kind": Kind.INFERENCE,
@@ -18,12 +18,6 @@ SERVES = {
     "depends_on": (Dependency(name="train"),),
     "inputs": (Input(name="model", from_output=OutputOf(job="train", output="model")),),
 }
-
-
-@pytest.fixture
-def kit(redis_server, tmp_path):
-    with fake_kit(redis_server, tmp_path) as kit:
-        yield kit
 
 
 @pytest.fixture

@@ -13,10 +13,9 @@ from broker.lifecycle.watch import watched
 from broker.watcher import Watcher
 from tests.builders import spec
 from tests.helpers import wait_until
-from tests.kit import ANA, adapter_of, fake_kit, make_kit
+from tests.kit import ANA, ENDLESS, adapter_of, fake_kit, make_kit
 
 S = JobState
-ENDLESS = {"FAKE_RUN_S": "forever"}
 LEASE_S = 0.6
 
 

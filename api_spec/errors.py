@@ -43,6 +43,11 @@ class InvalidRequest(BrokerError):
     code, http_status, title = "invalid_request", 400, "The request cannot be read"
 
 
+def bad_event_id(text: str, pointer: str) -> InvalidRequest:
+    message = f'"{text[:40]}" is not the id of an event'
+    return InvalidRequest(message, faults=[Fault(pointer, message)])
+
+
 def bad_cursor() -> InvalidRequest:
     message = "is not one that this list gave out"
     return InvalidRequest(f"the cursor {message}", faults=[Fault("?cursor", message)])

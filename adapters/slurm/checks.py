@@ -155,11 +155,8 @@ def _accounting(transport: Transport, options: Options) -> Iterator[Finding]:
 
 def _containers(options: Options) -> Iterator[Finding]:
     """Whether nodes have the plug-in no API tells; without it ``srun`` fails and the job with it."""
-    where = (
-        f"on nodes with the feature {options.container_feature}"
-        if options.container_feature
-        else "everywhere"
-    )
+    feature = options.container_feature
+    where = f"on nodes with the feature {feature}" if feature else "everywhere"
     message = {
         "none": "jobs with an image are refused (option containers)",
         "pyxis": f"images run by srun's option of Pyxis, {where}; a node without it fails the job at once",

@@ -14,9 +14,7 @@ from api_spec.states import AttemptState, JobState
 A = AttemptState
 
 NO_OUTPUT_FILE = 53  # slurmd's "signal" when it cannot open the output files: nothing was started
-OUT_OF_MEMORY = (
-    125  # slurmstepd's "signal" when a cgroup has killed a process of the job; there is none of that number
-)
+OUT_OF_MEMORY = 125  # slurmstepd's "signal" when a cgroup has killed a process; there is none of that number
 NEVER = "DependencyNeverSatisfied"
 DEPENDENCY = ("Dependency", NEVER)
 NEARLY = 0.98  # of its memory: the sampling misses the last moment before the kernel kills

@@ -11,6 +11,7 @@ import click
 from broker.cli.jobs import filter_options, select
 from broker.cli.naming import ALL, LIVE, ids_to_act_on
 from broker.cli.session import Session, pass_session
+from broker.cli.words import WORD
 
 Json = Mapping[str, Any]
 
@@ -69,7 +70,7 @@ def of_tasks(done: Json) -> str:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[JOB]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...", type=WORD)
 @click.option("--tasks", metavar="LIST", help="Only these tasks of one array JOB: 3,5-9 or 0-98:2.")
 @filter_options
 @yes_option
@@ -83,7 +84,7 @@ def cancel(session: Session, /, words: tuple[str, ...], tasks: str | None, **opt
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[JOB]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...", type=WORD)
 @filter_options
 @yes_option
 @pass_session
@@ -93,7 +94,7 @@ def hold(session: Session, /, words: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[JOB]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...", type=WORD)
 @filter_options
 @yes_option
 @pass_session
@@ -103,7 +104,7 @@ def release(session: Session, /, words: tuple[str, ...], **options: Any) -> None
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[JOB]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...", type=WORD)
 @filter_options
 @yes_option
 @pass_session
@@ -116,7 +117,7 @@ def resubmit(session: Session, /, words: tuple[str, ...], **options: Any) -> Non
 
 
 @click.command()
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", type=WORD)
 @click.argument("replicas", type=click.IntRange(0))
 @pass_session
 def scale(session: Session, job: str, replicas: int) -> None:
@@ -127,7 +128,7 @@ def scale(session: Session, job: str, replicas: int) -> None:
 
 
 @click.command()
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", type=WORD)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False), required=False)
 @click.option("--time-limit", metavar="TIME", help="With a unit, as in a spec: 8h.")
 @click.option("--priority", type=click.Choice(["low", "normal", "high"]))

@@ -9,15 +9,10 @@ import click
 
 from broker.cli.output import age, columns, output_option, show
 from broker.cli.session import Session, pass_session
+from broker.cli.words import WORD
 
 Json = Mapping[str, Any]
 HEAD = ("NAME", "TYPE", "ANSWERS", "TAKES", "LIVE", "SEEN", "MESSAGE")
-
-
-def not_empty(_: click.Context, __: click.Parameter, value: Any) -> Any:
-    if "" in ([value] if isinstance(value, str) else value):
-        raise click.UsageError("the name of a backend is empty: is a variable not set?")
-    return value
 
 
 @click.group(invoke_without_command=True)
@@ -31,7 +26,7 @@ def backends(ctx: click.Context, output: str | None) -> None:
 
 
 @backends.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...", callback=not_empty)
+@click.argument("names", nargs=-1, metavar="[NAME]...", type=WORD)
 @pass_session
 def check(session: Session, names: tuple[str, ...]) -> None:
     """Exit code 1 unless all backends answer.
@@ -61,7 +56,7 @@ def finding_lines(name: str, told: Sequence[Json]) -> Iterable[str]:
 
 
 @backends.command()
-@click.argument("name", callback=not_empty)
+@click.argument("name", type=WORD)
 @pass_session
 def drain(session: Session, name: str) -> None:
     """No new placements; what is there goes on."""
@@ -69,7 +64,7 @@ def drain(session: Session, name: str) -> None:
 
 
 @backends.command()
-@click.argument("name", callback=not_empty)
+@click.argument("name", type=WORD)
 @pass_session
 def pause(session: Session, name: str) -> None:
     """No submissions; cancelling works."""
@@ -77,7 +72,7 @@ def pause(session: Session, name: str) -> None:
 
 
 @backends.command()
-@click.argument("name", callback=not_empty)
+@click.argument("name", type=WORD)
 @pass_session
 def resume(session: Session, name: str) -> None:
     """Undo drain and pause."""

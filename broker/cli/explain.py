@@ -10,13 +10,14 @@ from broker.cli.jobs import notes
 from broker.cli.naming import LIVE, ids_to_read
 from broker.cli.output import output_option, show, state_word
 from broker.cli.session import Session, pass_session
+from broker.cli.words import WORD
 
 if TYPE_CHECKING:
     from broker.cli.files import JobFile
 
 
 @click.command()
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", type=WORD)
 @click.option("--all", "all_decisions", is_flag=True, help="Every decision, oldest first.")
 @output_option
 @pass_session

@@ -12,6 +12,7 @@ import click
 from broker.cli.naming import ids_to_read
 from broker.cli.output import age, columns, output_option, show, state_word
 from broker.cli.session import Session, pass_session
+from broker.cli.words import WORD
 
 Json = Mapping[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,14 +24,21 @@ HEAD_WIDE = (*HEAD, "OWNER", "PROJECT", "LABELS", "MESSAGE")
 WATCH_S = 2.0
 
 FILTERS = [
-    click.option("-l", "--label", multiple=True, metavar="NAME=VALUE", help="All that are given must hold."),
+    click.option(
+        "-l",
+        "--label",
+        multiple=True,
+        type=WORD,
+        metavar="NAME=VALUE",
+        help="All that are given must hold.",
+    ),
     click.option(
         "--state", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Any of these."
     ),
     click.option("--kind", type=click.Choice(KINDS)),
-    click.option("--backend", metavar="NAME"),
-    click.option("--owner", metavar="PERSON"),
-    click.option("--name", metavar="NAME", help="The exact name of the job."),
+    click.option("--backend", type=WORD, metavar="NAME"),
+    click.option("--owner", type=WORD, metavar="PERSON"),
+    click.option("--name", type=WORD, metavar="NAME", help="The exact name of the job."),
 ]
 
 
@@ -43,15 +51,11 @@ def filter_options(command: F) -> F:
 def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
     """The filters that are set, as the API calls them."""
     names = ("label", "state", "kind", "backend", "owner", "name")
-    found = {name: options[name] for name in names if options.get(name) not in (None, ())}
-    for name, value in found.items():
-        if "" in ([value] if isinstance(value, str) else value):
-            raise click.UsageError(f"--{name} is empty: is a variable not set?")
-    return found
+    return {name: options[name] for name in names if options.get(name)}
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[JOB]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...", type=WORD)
 @filter_options
 @click.option("--limit", type=click.IntRange(1), default=500, show_default=True, help="At most so many.")
 @click.option("-w", "--watch", is_flag=True, help="Go on, and print what changes.")

@@ -12,12 +12,13 @@ import click
 from broker.cli.naming import ids_to_read
 from broker.cli.output import output_option, yaml_lines
 from broker.cli.session import Session, pass_session
+from broker.cli.words import WORD
 
 STREAMS = ("stdout", "stderr")
 
 
 @click.command()
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", type=WORD)
 @click.option("-f", "--follow", is_flag=True, help="Wait for the start, and go on to the end.")
 @click.option("--stream", type=click.Choice(STREAMS), help="Only this one, on standard output.")
 @click.option("--attempt", type=click.IntRange(1), help="Not the latest.")
@@ -50,7 +51,7 @@ def note(said: str) -> None:
 
 
 @click.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, type=WORD)
 @click.option("-f", "--follow", is_flag=True, help="Only what happens from now on, until Ctrl-C.")
 @click.option("--from-start", is_flag=True, help="With -f: all that is kept, and what happens next.")
 @click.option("--after", metavar="EVENT", help="Only what came after the event with this id.")

@@ -30,22 +30,12 @@ A_BEGINNING = re.compile(rf"[0-7][{ALPHABET}]{{{SHORTEST_BEGINNING - 1},24}}")
 
 def ids_to_read(session: Session, words: Iterable[str]) -> list[str]:
     """In the order of ``words``, each once.  Raises ``UsageError`` where several jobs are meant."""
-    words = not_empty(words)
     return list(dict.fromkeys(word if is_id(word) else to_read(session, word) for word in words))
 
 
 def ids_to_act_on(session: Session, words: Iterable[str], states: Sequence[str] = LIVE) -> list[str]:
     """As ``ids_to_read``, but a name means the one job of that name which is in one of ``states``."""
-    words = not_empty(words)
     return list(dict.fromkeys(word if is_id(word) else to_act_on(session, word, states) for word in words))
-
-
-def not_empty(words: Iterable[str]) -> list[str]:
-    """To the API an empty name is no name, which would mean every job."""
-    found = list(words)
-    if "" in found:
-        raise click.UsageError("the name of a job is empty: is a variable not set?")
-    return found
 
 
 def to_read(session: Session, word: str) -> str:

@@ -10,6 +10,7 @@ import click
 from broker.cli.naming import ids_to_read
 from broker.cli.output import columns, output_option, show
 from broker.cli.session import Session, pass_session
+from broker.cli.words import WORD
 
 Json = Mapping[str, Any]
 HEAD = ("ATTEMPT", "BACKEND", "ELAPSED", "CPU-HOURS", "GPU-HOURS", "PEAK CPUS", "PEAK MEMORY", "ENERGY")
@@ -17,7 +18,7 @@ NOT_MEASURED = "-"
 
 
 @click.command()
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", type=WORD)
 @output_option
 @pass_session
 def usage(session: Session, /, job: str, output: str | None) -> None:

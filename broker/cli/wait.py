@@ -11,13 +11,14 @@ from broker.cli.jobs import filter_options, select
 from broker.cli.naming import LIVE
 from broker.cli.output import state_word
 from broker.cli.session import Session, pass_session
+from broker.cli.words import WORD
 
 Json = Mapping[str, Any]
 CONDITIONS = ("started", "succeeded", "failed", "ended", "ready")
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[JOB]...")
+@click.argument("words", nargs=-1, metavar="[JOB]...", type=WORD)
 @filter_options
 @click.option("--for", "until", type=click.Choice(CONDITIONS), default="ended", show_default=True)
 @click.option("--max", "seconds", type=float, help="Give up after so many seconds, with exit code 5.")

@@ -112,7 +112,7 @@ def update(context: Context, job_id: str, who: Principal, wanted: Update) -> Non
     spec = unpack_spec(found[1]) if found else None
     if found is None or spec is None:
         raise NotFound(f"there is no job {job_id}")
-    done = updated(record, spec, wanted, _predecessors(context, spec))
+    done = updated(record, spec, wanted, _predecessors(context, spec) if wanted.spec else {})
     if not done.fields:
         return
     _refuse_update_unless_able(context, record)

@@ -52,7 +52,7 @@ def updated(record: JobRecord, spec: JobSpec, wanted: Update, predecessors: Mapp
         allowed = " and ".join(FINITE_MAY)
         _refuse(changed.difference(FINITE_MAY), f"of a {record.kind} job only {allowed} can be changed")
         return Updated(fields=fields, spec=asked)
-    _refuse(changed.intersection(SERVICE_MAY_NOT), f"an update cannot change {in_words(SERVICE_MAY_NOT)}")
+    _refuse(changed.intersection(SERVICE_MAY_NOT), f"an update cannot change {_in_words(SERVICE_MAY_NOT)}")
     _refuse_to_move(record, asked)
     return Updated(fields=fields | _scaled(record, spec.service, asked.service, wanted.replicas), spec=asked)
 
@@ -85,7 +85,7 @@ def _refuse_to_move(record: JobRecord, asked: JobSpec) -> None:
         raise Conflict(message, faults=[Fault("/spec/placement/backends", message)])
 
 
-def in_words(names: tuple[str, ...]) -> str:
+def _in_words(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 

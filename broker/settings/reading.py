@@ -143,20 +143,24 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[F
 def misspelt(environ: Mapping[str, str]) -> Iterator[Fault]:
     """A variable that nearly is a setting.  Others are left alone: jobs, the client and Kubernetes' service
     links set names with this prefix too."""
-    for key in environ:
-        name = key.removeprefix(PREFIX).removesuffix("_FILE").lower()
-        if key.startswith(PREFIX) and name not in KNOBS and (meant := nearest(name, KNOBS, 0.8)):
+    for key, name in unknown(environ).items():
+        if meant := nearest(name, KNOBS, 0.8):
             yield Fault(f"/{name}", f"{key} is not a setting; did you mean {PREFIX}{meant.upper()}?")
 
 
 def not_read(environ: Mapping[str, str]) -> list[str]:
     """Variables with our prefix that are neither settings nor the command line's own."""
-    names = {
+    return sorted(unknown(environ).keys() - OTHERS)
+
+
+def unknown(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables with our prefix that are no settings, and of which setting they would be."""
+    named = {
         key: key.removeprefix(PREFIX).removesuffix("_FILE").lower()
         for key in environ
         if key.startswith(PREFIX)
     }
-    return sorted(key for key, name in names.items() if name not in KNOBS and key not in OTHERS)
+    return {key: name for key, name in named.items() if name not in KNOBS}
 
 
 def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:

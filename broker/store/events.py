@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from api_spec.errors import Fault, Gone, InvalidRequest
+from api_spec.errors import Gone, bad_event_id
 from api_spec.ids import is_event_id
 from api_spec.views import LATEST, OLDEST, EventView, Page
 from broker.store.connection import Client
@@ -131,8 +131,7 @@ def is_id(after: str | None) -> TypeGuard[str]:
     if after in (None, OLDEST, LATEST):
         return False
     if not is_event_id(after):
-        message = f'"{after[:40]}" is not the id of an event'
-        raise InvalidRequest(message, faults=[Fault("?after", message)])
+        raise bad_event_id(after, "?after")
     return True
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from flask import Response
 from flask_smorest import Blueprint
 
-from api_spec.errors import Fault, Gone, InvalidRequest, TooManyStreams
+from api_spec.errors import Gone, TooManyStreams, bad_event_id
 from api_spec.ids import is_event_id
 from api_spec.schemas import dump_event
 from api_spec.schemas.views import EventPageSchema, EventSchema
@@ -127,8 +127,7 @@ def last_seen() -> str | None:
     """The header of a job's own stream."""
     seen = last_event_id()
     if seen is not None and not is_event_id(seen):
-        message = f'"{seen[:40]}" is not the id of an event'
-        raise InvalidRequest(message, faults=[Fault(LAST_EVENT_ID, message)])
+        raise bad_event_id(seen, LAST_EVENT_ID)
     return seen
 
 

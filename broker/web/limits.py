@@ -42,19 +42,23 @@ class RateLimit:
     def count(self, token_id: str) -> None:
         """One more request; raises ``RateLimited`` with the seconds to wait."""
         with self.lock:
-            block = self.blocks.get(token_id)
-            if block is not None and block.left > 0 and self.now() < block.until:
+            block = self._usable(token_id)
+            if block is not None:
                 block.left -= 1
                 return
         taken = self._take(token_id)
         with self.lock:
             if len(self.blocks) >= KNOWN_COUNT:
                 self.blocks.clear()
-            block = self.blocks.get(token_id)
-            if block is not None and block.left > 0 and self.now() < block.until:
+            block = self._usable(token_id)
+            if block is not None:
                 block.left += taken - 1  # another thread found it empty at the same time, and was faster
             else:
                 self.blocks[token_id] = Block(left=taken - 1, until=self.now() + self.item.get_expiry())
+
+    def _usable(self, token_id: str) -> Block | None:
+        block = self.blocks.get(token_id)
+        return block if block is not None and block.left > 0 and self.now() < block.until else None
 
     def _take(self, token_id: str) -> int:
         """A whole block, or a single request where a block is too much."""

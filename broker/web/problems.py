@@ -57,11 +57,11 @@ def answer_problem(error: BrokerError) -> Response:
     )
 
 
-def document_of(error: BrokerError, request_id: str) -> dict[str, Any]:
+def document_of(error: BrokerError, request_id: str, status: int | None = None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "type": TYPE + error.code,
         "title": error.title,
-        "status": error.http_status,
+        "status": status or error.http_status,
         "detail": str(error),
         "code": error.code,
         "retryable": error.retryable,
@@ -96,24 +96,20 @@ def answer_http_error(error: HTTPException) -> Response:
         return response  # type: ignore[return-value]  # a redirect
     if status >= 500:
         return answer_unforeseen(error)
-    answer = answer_as(status, HTTP_ERRORS.get(status, InvalidRequest)(error.description or error.name))
+    answer = answer_plainly(HTTP_ERRORS.get(status, InvalidRequest)(error.description or error.name), status)
     for name, value in response.headers.items():
         if name not in ("Content-Type", "Content-Length"):
             answer.headers.add(name, value)
     return answer
 
 
-def answer_as(status: int, error: BrokerError) -> Response:
-    """With a status that has no class of its own."""
-    document = document_of(error, request_id()) | {"status": status}
-    return Response(encode(document), status, content_type=CONTENT_TYPE)
-
-
 def answer_unforeseen(error: Exception) -> Response:
     """What no code foresaw says nothing about itself outside; the log has it under the request's id."""
     log.error("the request failed", exc_info=error)
-    return answer_plain_problem(BrokerError(UNFORESEEN))
+    return answer_plainly(BrokerError(UNFORESEEN))
 
 
-def answer_plain_problem(error: BrokerError) -> Response:
-    return Response(encode(document_of(error, request_id())), error.http_status, content_type=CONTENT_TYPE)
+def answer_plainly(error: BrokerError, status: int | None = None) -> Response:
+    """Without the headers of its class.  ``status``: one that no class has."""
+    document = document_of(error, request_id(), status)
+    return Response(encode(document), document["status"], content_type=CONTENT_TYPE)

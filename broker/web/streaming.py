@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response, request
 
 from api_spec.encoding import encode_text
-from api_spec.errors import BrokerError, Fault, InvalidRequest
+from api_spec.errors import BrokerError, InvalidRequest
 from broker.web.context import web
 from broker.web.problems import document_of, request_id
 from broker.web.slots import Slots
@@ -57,12 +57,8 @@ def whose_place(parameter: str) -> Iterator[None]:
     except InvalidRequest as error:
         if last_event_id() is None:
             raise
-        at_fault = [
-            LAST_EVENT_ID if fault.pointer == f"?{parameter}" else fault.pointer for fault in error.faults
-        ]
-        faults = [
-            Fault(pointer, fault.message) for pointer, fault in zip(at_fault, error.faults, strict=True)
-        ]
+        at = {f"?{parameter}": LAST_EVENT_ID}
+        faults = [replace(fault, pointer=at.get(fault.pointer, fault.pointer)) for fault in error.faults]
         raise InvalidRequest(str(error), faults=faults) from error
 
 

@@ -20,7 +20,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from api_spec.encoding import encode
 from api_spec.errors import BrokerError, InvalidRequest, TooLarge
 from broker.web.headers import ALWAYS, NOT_CACHED
-from broker.web.problems import CONTENT_TYPE, UNFORESEEN, answer_as, document_of
+from broker.web.problems import CONTENT_TYPE, UNFORESEEN, answer_plainly, document_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             status, error = 500, BrokerError(UNFORESEEN)
             log.error("the request failed", exc_info=exc, extra=extra)
         try:
-            send(client, answer_of(status, error, request_id))
+            client.settimeout(SEND_WITHIN_S)
+            client.sendall(answer_of(status, error, request_id))
         except OSError:
             log.debug("the client has gone", extra=extra)
 
@@ -75,11 +76,12 @@ def refusal_of(error: Exception) -> tuple[int, BrokerError]:
 
 
 def answer_broken_body(error: errors.ParseException) -> Response:
-    return answer_as(*refusal_of(error))
+    status, ours = refusal_of(error)
+    return answer_plainly(ours, status)
 
 
 def answer_of(status: int, error: BrokerError, request_id: str) -> bytes:
-    body = encode(document_of(error, request_id) | {"status": status})
+    body = encode(document_of(error, request_id, status))
     headers = [
         ("Connection", "close"),
         ("Content-Type", CONTENT_TYPE),
@@ -90,8 +92,3 @@ def answer_of(status: int, error: BrokerError, request_id: str) -> bytes:
     ]
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {text}" for name, text in headers)]
     return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def send(client: socket.socket, answer: bytes) -> None:
-    client.settimeout(SEND_WITHIN_S)
-    client.sendall(answer)

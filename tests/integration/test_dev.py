@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from adapters.local import daemon
+from api_spec.errors import InvalidConfiguration
 from broker.client.client import Client
+from broker.embedded.dev import run_dev
 from broker.embedded.lock import DirectoryLock
 from tests.helpers import wait_until
 
@@ -94,6 +97,26 @@ def test_a_killed_one_leaves_nothing_behind_and_the_next_goes_on(dev):
     assert after["token"] == before["token"]
     with Client(after["url"], after["token"]) as client:
         wait_until(lambda: client.get(accepted["job"]["id"])["state"] == "COMPLETED", 60.0)
+
+
+def test_a_port_that_another_one_has_is_told_before_anything_is_started(tmp_path):
+    """The other one would answer, and pass for ours."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        command = [sys.executable, "-m", "broker.cli.main", "dev", "--data-dir", str(tmp_path / "state")]
+        port = ["--port", str(other.getsockname()[1])]
+
+        refused = subprocess.run([*command, *port], capture_output=True, text=True, timeout=60, check=False)
+
+    assert refused.returncode == 2
+    assert f"the API cannot listen on 127.0.0.1, port {port[1]}: Address already in use" in refused.stderr
+    assert not processes_of(tmp_path / "state")
+
+
+def test_a_data_directory_that_cannot_be_one_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(InvalidConfiguration, match="file/state cannot be a directory: Not a directory"):
+        run_dev(tmp_path / "file" / "state")
 
 
 def test_asked_to_stop_it_stops_everything_and_says_so(dev):

@@ -208,6 +208,27 @@ def test_a_log_cursor_that_no_page_gave_is_no_fault_of_the_backend(kit):
         kit.broker.log(job_id, ANA, LogQuery(cursor="no such cursor"))
 
 
+@pytest.mark.parametrize("parameter", ["task", "replica"])
+def test_a_log_that_the_job_has_not_is_refused_and_not_another(kit, parameter):
+    job_id = kit.submit(spec())
+    kit.ended(job_id)
+    query = LogQuery(**{{"task": "task_index"}.get(parameter, parameter): 3})
+
+    with pytest.raises(InvalidRequest, match=f"the job has no {parameter}s") as refused:
+        kit.broker.log(job_id, ANA, query)
+
+    assert [fault.pointer for fault in refused.value.faults] == [f"?{parameter}"]
+
+
+def test_what_a_backend_never_takes_is_not_rendered(kit):
+    """As if it were sent so."""
+    with pytest.raises(InvalidSpec, match="fake a FAKE_ variable cannot be read") as refused:
+        kit.broker.render(spec(environment={"FAKE_RUN_S": "soon"}), "fake", ANA)
+
+    assert [fault.pointer for fault in refused.value.faults] == ["/environment"]
+    assert kit.broker.render(spec(), "fake", ANA)
+
+
 def test_a_resubmitted_job_is_a_new_one_with_the_same_spec(kit):
     first = kit.submit(spec(labels={"team": "vision"}))
     kit.ended(first)

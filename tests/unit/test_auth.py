@@ -26,6 +26,14 @@ def tokens(clock):
     return Tokens(MemoryTokens(), clock)
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e300, float("inf"), float("nan")])
+def test_a_token_whose_end_is_no_date_is_refused_before_anything_is_stored(tokens, seconds):
+    with pytest.raises(InvalidRequest, match="the lifetime of a token must be more than 0"):
+        tokens.create(NewToken(subject="ana", project="vision", lifetime_s=seconds))
+
+    assert tokens.list() == []
+
+
 def test_a_token_carries_everything_it_is_bound_to(tokens):
     wanted = NewToken(
         subject="portal",

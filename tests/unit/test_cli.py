@@ -938,6 +938,27 @@ def test_an_empty_word_means_nothing_and_not_everything(api, run, words):
     assert api.requests == []
 
 
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--timeout", "0", "get"), "not in the range"),
+        (("--timeout", "nan", "get"), "--timeout is a number of seconds"),
+        (("submit", "--dry-run", "-o", "name", "a.yaml"), "a dry run has decisions, which have no name"),
+        (("update", JOB_ID, "latin.yaml"), "latin.yaml is not UTF-8: byte 8 cannot be read"),
+    ],
+    ids=lambda words: " ".join(words[:3]) if isinstance(words, tuple) else "",
+)
+def test_what_cannot_be_done_is_said_without_a_traceback(api, run, words, said):
+    write("a.yaml", "kind: batch\nname: a\n")
+    Path("latin.yaml").write_bytes("labels: größe".encode("latin-1").replace(b"gr", b""))
+
+    result = run(*words)
+
+    assert result.exit_code == 2, result.exception
+    assert said in " ".join(result.stderr.split())
+    assert api.requests == []
+
+
 def test_a_check_reads_the_policy_too(run, monkeypatch):
     monkeypatch.setenv("BROKER_REDIS_URL", "redis://127.0.0.1/0")
     monkeypatch.setenv("BROKER_POLICY_FILE", str(Path(write("policy.yaml", "rules: 1\n")).absolute()))

@@ -5,6 +5,7 @@ Every form is narrow: no white space, no control characters, no leading dash.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +24,8 @@ class CannotRead(ValueError):
 # ---- values ------------------------------------------------------------------------------------------
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}"
-HOSTS = r"[A-Za-z0-9_][A-Za-z0-9_.-]*(\[[0-9,-]+\][A-Za-z0-9_.-]*)*"
+RANGES = r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*"
+HOSTS = rf"[A-Za-z0-9_][A-Za-z0-9_.-]*(\[{RANGES}\][A-Za-z0-9_.-]*)*"
 GRES = r"[A-Za-z0-9_]+(:[A-Za-z0-9_.+-]+)?(:[0-9]+)?"
 CONSTRAINT = r"[A-Za-z0-9_\[(][A-Za-z0-9_.&|,*\[\]()=:+/-]{0,1023}"
 LICENSES = r"[A-Za-z0-9_][A-Za-z0-9_.@:/+-]*([,|][A-Za-z0-9_][A-Za-z0-9_.@:/+-]*)*"
@@ -44,6 +46,8 @@ WARNED_BEFORE_S = 60  # what sbatch means by a signal without a time
 LARGEST_NICE = 2147483645
 LONGEST = 4096
 """Arbitrary; more than anybody writes."""
+MOST_HOSTS = 10_000
+"""slurmctld writes every name out, and does nothing else meanwhile: for a few brackets more, for ever."""
 
 
 def one_line(field: str, pattern: str, like: str) -> Reader:
@@ -72,6 +76,35 @@ def items(field: str, pattern: str, like: str, *, joined: bool) -> Reader:
         return {field: ",".join(parts) if joined else tuple(parts)}
 
     return read
+
+
+def hosts(field: str) -> Reader:
+    """As ``items``, of nodes with ranges in brackets."""
+    read_items = items(field, HOSTS, "n[1-4],n7", joined=False)
+
+    def read(value: Any) -> Fields:
+        found = read_items(value)
+        count = sum(_named_by(part) for part in found[field])
+        if count > MOST_HOSTS:
+            raise CannotRead(f"names {count} nodes; {MOST_HOSTS} are the most")
+        return found
+
+    return read
+
+
+def _named_by(part: str) -> int:
+    """How many names it stands for, which are not written out for that."""
+    return math.prod(
+        sum(_length(one) for one in ranges.split(",")) for ranges in re.findall(rf"\[({RANGES})\]", part)
+    )
+
+
+def _length(one: str) -> int:
+    first, _, last = one.partition("-")
+    length = int(last or first) - int(first) + 1
+    if length < 1:
+        raise CannotRead(f"has a range of nodes that ends before it begins, {one}")
+    return length
 
 
 def whole(field: str, least: int, most: int) -> Reader:

@@ -18,6 +18,7 @@ from tests.real.slurm.fixtures import WITH_ACCOUNTING
 from tests.real.slurm_kit import BOTH, bench_on, job, native_id, on, own_cluster
 
 pytestmark = pytest.mark.process
+ANSWERS_WITHIN_S = 5.0
 
 
 def told(seen):
@@ -180,6 +181,17 @@ def test_a_reservation_is_used_by_whom_it_is_for(bench):
 def names_the_node(seen):
     """In which of two ways Slurm says it depends on which part of it looked at the job last."""
     return (seen.native_reason or "").startswith("ReqNodeNotAvail")
+
+
+@on(*BOTH)
+def test_as_many_nodes_as_a_job_may_name_do_not_stop_the_controller(bench):
+    """It writes every name out before it looks for them; with a hundred times as many it never came back."""
+    began = time.monotonic()
+    with pytest.raises(Rejected, match="node"):
+        bench.submit(job("true", options={"exclude": "m[1-100][1-100]"}))
+
+    assert time.monotonic() - began < ANSWERS_WITHIN_S
+    assert bench.ended(bench.submit(job("true"))).outcome is JobState.COMPLETED
 
 
 # ---- people ------------------------------------------------------------------------------------------

@@ -152,6 +152,15 @@ def own_cluster(kind: str, **changes: Any) -> Iterator[Cluster]:
         yield cluster
 
 
+def release_what_slurm_holds(cluster: Cluster) -> list[str]:
+    """What a killed controller could not launch, it holds until its administrator releases it.  Their ids."""
+    lines = cluster.run("squeue", "--noheader", "--format=%i %r").splitlines()
+    held = [line.split()[0] for line in lines if "launch failed" in line]
+    for job_id in held:
+        cluster.run("scontrol", "release", job_id)
+    return held
+
+
 def native_id(ref: AttemptRef) -> str:
     assert ref.handle is not None
     return str(ref.handle["id"])

@@ -8,7 +8,7 @@ import pytest
 
 from api_spec.ids import marker
 from tests.real.chaos import JOBS, SETTINGS, WORKERS, Chaos, seed_of_today
-from tests.real.slurm_kit import config, own_cluster
+from tests.real.slurm_kit import config, own_cluster, release_what_slurm_holds
 from tests.stack import Parts
 
 pytestmark = [pytest.mark.process, pytest.mark.xdist_group("slurm-chaos")]
@@ -46,22 +46,13 @@ def test_whatever_dies_each_attempt_starts_one_job_and_every_job_completes(
             chaos.kills("slurmctld")  # what it had accepted within the last seconds may be lost
             chaos.freezes("slurmrestd", 3)
             chaos.kills("slurmrestd")
-            chaos.mend = lambda: release_what_slurm_holds(cluster, released)
+            chaos.mend = lambda: released.update(release_what_slurm_holds(cluster))
 
             ids, said = chaos.over(job)
 
             slurms = assert_each_attempt_started_one_job(cluster, parts, ids)
             title = f"chaos on Slurm {cluster.version}, seed {seed}"
             record_property("summary", f"{title}: {said}; {slurms}, {len(released)} released by hand")
-
-
-def release_what_slurm_holds(cluster, released):
-    """What a killed controller could not launch, it holds until somebody releases it."""
-    for line in cluster.run("squeue", "--noheader", "--format=%i %r").splitlines():
-        job_id, _, reason = line.partition(" ")
-        if "launch failed" in reason:
-            cluster.run("scontrol", "release", job_id)
-            released.add(job_id)
 
 
 def assert_each_attempt_started_one_job(cluster, parts, ids):

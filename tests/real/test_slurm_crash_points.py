@@ -6,7 +6,6 @@ By Slurm's own records, what its prolog wrote, each attempt is then one job that
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -14,14 +13,13 @@ import pytest
 from api_spec.jobs import Resources, Retry
 from api_spec.states import FINAL, JobState
 from broker.lifecycle.points import POINTS
-from broker.settings import ConfiguredBackend
 from tests.builders import spec
 from tests.crash.scenarios import PASSED_BY
 from tests.crash.table import Case, cases, run_table
 from tests.fakes import INSTANCE
 from tests.helpers import wait_until
-from tests.kit import ANA, at, kit_with
-from tests.real.slurm_kit import config, options_of, own_cluster
+from tests.kit import ANA, at, backend, kit_with
+from tests.real.slurm_kit import options_of, own_cluster, release_what_slurm_holds
 
 pytestmark = pytest.mark.process
 
@@ -38,6 +36,10 @@ on_each_release = pytest.mark.parametrize(
 )
 
 
+def backend_on(cluster, **changes):
+    return backend("slurm", "slurm", options_of(cluster, settle_s=SETTLE_S, **changes))
+
+
 # ---- the broker dies -------------------------------------------------------------------------------------
 
 
@@ -47,14 +49,10 @@ class SlurmGround:
     def __init__(self, cluster, folder):
         self.settings = {"instance": INSTANCE, "poll_s": 0.3}
         self._cluster, self._ledger = cluster, folder / "ledger"
-        self._options = options_of(cluster, settle_s=SETTLE_S, answer_s=10)
+        self._backend = backend_on(cluster, answer_s=10)
 
     def begin(self, case: Case):
-        return (
-            ConfiguredBackend(
-                name="slurm", type="slurm", instance=INSTANCE, data_dir="", options=self._options
-            ),
-        )
+        return (self._backend,)
 
     def environment(self, case):
         return {"LEDGER": str(self._ledger)}
@@ -114,28 +112,17 @@ JOB = spec(
 )
 
 
-@contextmanager
-def broker_on(cluster, url, folder):
-    backend = config(cluster, settle_s=SETTLE_S, answer_s=2 * MESSAGE_TIMEOUT_S)
-    configured = ConfiguredBackend(**vars(backend))
-    with kit_with(url, folder, configured, poll_s=0.3) as kit:
-        yield kit
-
-
-def release_what_slurm_holds(cluster):
-    """What a killed controller could not launch, it holds until its administrator releases it."""
-    for line in cluster.run("squeue", "--noheader", "--format=%i %r").splitlines():
-        job_id, _, reason = line.partition(" ")
-        if "launch failed" in reason:
-            cluster.run("scontrol", "release", job_id)
-
-
 @on_each_release
 def test_wherever_the_controller_dies_or_hangs_each_attempt_is_one_job(
     kind, redis_server, tmp_path, record_property
 ):
     times = {"message_timeout_s": MESSAGE_TIMEOUT_S, "credential_s": 20}
-    with own_cluster(kind, cpus=64, **times) as cluster, broker_on(cluster, redis_server, tmp_path) as kit:
+    with (
+        own_cluster(kind, cpus=64, **times) as cluster,
+        kit_with(
+            redis_server, tmp_path, backend_on(cluster, answer_s=2 * MESSAGE_TIMEOUT_S), poll_s=0.3
+        ) as kit,
+    ):
         struck = {
             (point, misfortune.__name__): one_job_struck(kit, cluster, point, misfortune)
             for point in DURING_A_SUBMIT
